@@ -1,0 +1,135 @@
+//! A rule as its line says it: the result of parsing, nothing of its fate.
+
+use super::filter::Filter;
+use crate::events::Events;
+use std::ffi::OsString;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// SIGKILL follows SIGTERM after this long where the rule has no `kill-after=`.
+pub const KILL_AFTER: Duration = Duration::from_secs(5);
+
+/// When one of `events` happens at `path`, run `command`.
+///
+/// Equality is that of meaning: two equal specs need no change in a reload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleSpec {
+    /// Absolute and lexically clean: no trailing slash, no `//`, no `.` component.
+    pub path: PathBuf,
+    /// EVENTS with their flags, as written; unions taken apart.
+    pub events: Events,
+    /// OPTIONS.
+    pub options: Options,
+    /// OPTIONS as written, without the brackets; empty if absent.
+    pub options_text: Vec<u8>,
+    /// COMMAND.
+    pub command: Command,
+}
+
+/// What a rule runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `-`: nothing; the event is recorded, counted and shown.
+    Record,
+    /// A program and its arguments, tokens not replaced yet; the program has none.
+    Exec {
+        /// An absolute path, or a name looked up in the rule's PATH.
+        program: OsString,
+        /// The arguments after it.
+        args: Vec<Argument>,
+    },
+}
+
+/// One argument: bytes and the tokens between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Argument {
+    /// The parts in order; empty for an empty argument.
+    pub parts: Vec<Part>,
+    /// As written, after unquoting, for showing: `\$` stands for a literal dollar before a token character.
+    pub text: Vec<u8>,
+}
+
+/// A piece of an [`Argument`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Bytes that stay.
+    Literal(Vec<u8>),
+    /// What is replaced when the command is started.
+    Token(Token),
+}
+
+/// The tokens of the interface, section 1.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Token {
+    /// `$$`: the full path.
+    Path,
+    /// `$@`: its directory.
+    Directory,
+    /// `$#`: its file name.
+    Name,
+    /// `$*`: the pid that caused it.
+    Pid,
+    /// `$<`: the path before a rename.
+    OldPath,
+    /// `$+`: the global counter, incremented first.
+    Increment,
+    /// `$-`: the global counter, decremented first.
+    Decrement,
+    /// `$=`: the global counter.
+    Counter,
+    /// `$%`: event names, joined by `|`.
+    Events,
+    /// `$&`: the event mask, decimal.
+    Mask,
+}
+
+/// The options of a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// `name=`
+    pub name: Option<String>,
+    /// `include=`, `exclude=` and `type=`
+    pub filter: Filter,
+    /// `once`
+    pub once: bool,
+    /// `cwd=`, absolute
+    pub cwd: Option<PathBuf>,
+    /// `env=`, in order
+    pub env: Vec<(OsString, OsString)>,
+    /// `output=`
+    pub output: Output,
+    /// `timeout=`
+    pub timeout: Option<Duration>,
+    /// `kill-after=`
+    pub kill_after: Duration,
+    /// `jobs=`
+    pub jobs: Option<NonZeroU32>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            name: None,
+            filter: Filter::default(),
+            once: false,
+            cwd: None,
+            env: Vec::new(),
+            output: Output::Log,
+            timeout: None,
+            kill_after: KILL_AFTER,
+            jobs: None,
+        }
+    }
+}
+
+/// Where a command's standard output and error go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Into the daemon's log, line by line.
+    Log,
+    /// Nowhere.
+    Null,
+    /// Appended to a file, an absolute path.
+    File(PathBuf),
+}

@@ -1,0 +1,245 @@
+//! The events of fanotify(7) as a set, and facron's own `ARRIVED`.
+//!
+//! The bits are the kernel's, so that a record's mask needs no translation;
+//! `ARRIVED` uses a bit that the kernel has no event for.
+
+use nix::libc;
+use std::fmt;
+
+/// A set of events and of the flags `FAN_ONDIR` and `FAN_EVENT_ON_CHILD`.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Events(u64);
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident = $value:expr;)*) => {
+        impl Events {
+            $($(#[$doc])* pub const $name: Self = Self($value);)*
+        }
+    };
+}
+
+events! {
+    /// A file was read.
+    ACCESS = libc::FAN_ACCESS;
+    /// A file was written.
+    MODIFY = libc::FAN_MODIFY;
+    /// Metadata changed.
+    ATTRIB = libc::FAN_ATTRIB;
+    /// A file open for writing was closed.
+    CLOSE_WRITE = libc::FAN_CLOSE_WRITE;
+    /// A file or directory not open for writing was closed.
+    CLOSE_NOWRITE = libc::FAN_CLOSE_NOWRITE;
+    /// A file or directory was opened.
+    OPEN = libc::FAN_OPEN;
+    /// A file was opened to be executed.
+    OPEN_EXEC = libc::FAN_OPEN_EXEC;
+    /// An entry was moved out of a directory.
+    MOVED_FROM = libc::FAN_MOVED_FROM;
+    /// An entry was moved into a directory.
+    MOVED_TO = libc::FAN_MOVED_TO;
+    /// An entry was made.
+    CREATE = libc::FAN_CREATE;
+    /// An entry was removed.
+    DELETE = libc::FAN_DELETE;
+    /// The watched thing itself was deleted.
+    DELETE_SELF = libc::FAN_DELETE_SELF;
+    /// The watched thing itself was moved.
+    MOVE_SELF = libc::FAN_MOVE_SELF;
+    /// An entry was renamed; carries both names.
+    RENAME = libc::FAN_RENAME;
+    /// The kernel's queue overflowed.
+    Q_OVERFLOW = libc::FAN_Q_OVERFLOW;
+    /// A file system reported an error.
+    FS_ERROR = libc::FAN_FS_ERROR;
+    /// A mount was attached.
+    MNT_ATTACH = 0x0100_0000;
+    /// A mount was detached.
+    MNT_DETACH = 0x0200_0000;
+    /// Permission to open.
+    OPEN_PERM = libc::FAN_OPEN_PERM;
+    /// Permission to read.
+    ACCESS_PERM = libc::FAN_ACCESS_PERM;
+    /// Permission to open for execution.
+    OPEN_EXEC_PERM = libc::FAN_OPEN_EXEC_PERM;
+    /// Permission before content is accessed.
+    PRE_ACCESS = 0x0010_0000;
+    /// Flag: also when the object is a directory.
+    ONDIR = libc::FAN_ONDIR;
+    /// Flag: also events of a directory's children.
+    EVENT_ON_CHILD = libc::FAN_EVENT_ON_CHILD;
+    /// facron's own: a file became complete under its name.
+    ARRIVED = 1 << 62;
+    /// No event.
+    NONE = 0;
+    /// Both closes.
+    CLOSE = libc::FAN_CLOSE_WRITE | libc::FAN_CLOSE_NOWRITE;
+    /// Both moves.
+    MOVE = libc::FAN_MOVED_FROM | libc::FAN_MOVED_TO;
+    /// What `<linux/fanotify.h>` calls `FAN_ALL_EVENTS`.
+    ALL_EVENTS = Self::CLOSE.0 | libc::FAN_ACCESS | libc::FAN_MODIFY | libc::FAN_OPEN;
+    /// What `<linux/fanotify.h>` calls `FAN_ALL_PERM_EVENTS`.
+    ALL_PERM_EVENTS = libc::FAN_OPEN_PERM | libc::FAN_ACCESS_PERM;
+    /// What `<linux/fanotify.h>` calls `FAN_ALL_OUTGOING_EVENTS`.
+    ALL_OUTGOING_EVENTS = Self::ALL_EVENTS.0 | Self::ALL_PERM_EVENTS.0 | libc::FAN_Q_OVERFLOW;
+    /// Events that hold the process that causes them.
+    PERMISSION = Self::ALL_PERM_EVENTS.0 | libc::FAN_OPEN_EXEC_PERM | Self::PRE_ACCESS.0;
+    /// Events of a directory's entries, told by the directory.
+    ENTRY = Self::MOVE.0 | libc::FAN_CREATE | libc::FAN_DELETE | libc::FAN_RENAME;
+    /// Events of the watched thing itself, whatever it is.
+    SELF = libc::FAN_DELETE_SELF | libc::FAN_MOVE_SELF;
+    /// Events of an object's content or metadata.
+    OBJECT = Self::ALL_EVENTS.0 | libc::FAN_ATTRIB | libc::FAN_OPEN_EXEC;
+    /// What modifies others in place of being an event.
+    FLAGS = libc::FAN_ONDIR | libc::FAN_EVENT_ON_CHILD;
+}
+
+/// Names in the order in which they are shown.
+const NAMES: &[(&str, Events)] = &[
+    ("FAN_ACCESS", Events::ACCESS),
+    ("FAN_MODIFY", Events::MODIFY),
+    ("FAN_ATTRIB", Events::ATTRIB),
+    ("FAN_CLOSE_WRITE", Events::CLOSE_WRITE),
+    ("FAN_CLOSE_NOWRITE", Events::CLOSE_NOWRITE),
+    ("FAN_OPEN", Events::OPEN),
+    ("FAN_OPEN_EXEC", Events::OPEN_EXEC),
+    ("FAN_MOVED_FROM", Events::MOVED_FROM),
+    ("FAN_MOVED_TO", Events::MOVED_TO),
+    ("FAN_CREATE", Events::CREATE),
+    ("FAN_DELETE", Events::DELETE),
+    ("FAN_DELETE_SELF", Events::DELETE_SELF),
+    ("FAN_MOVE_SELF", Events::MOVE_SELF),
+    ("FAN_RENAME", Events::RENAME),
+    ("FAN_Q_OVERFLOW", Events::Q_OVERFLOW),
+    ("FAN_FS_ERROR", Events::FS_ERROR),
+    ("FAN_MNT_ATTACH", Events::MNT_ATTACH),
+    ("FAN_MNT_DETACH", Events::MNT_DETACH),
+    ("FAN_OPEN_PERM", Events::OPEN_PERM),
+    ("FAN_ACCESS_PERM", Events::ACCESS_PERM),
+    ("FAN_OPEN_EXEC_PERM", Events::OPEN_EXEC_PERM),
+    ("FAN_PRE_ACCESS", Events::PRE_ACCESS),
+    ("FAN_EVENT_ON_CHILD", Events::EVENT_ON_CHILD),
+    ("FAN_ONDIR", Events::ONDIR),
+    ("ARRIVED", Events::ARRIVED),
+];
+
+/// Names that stand for several events.
+const UNIONS: &[(&str, Events)] = &[
+    ("FAN_CLOSE", Events::CLOSE),
+    ("FAN_MOVE", Events::MOVE),
+    ("FAN_ALL_EVENTS", Events::ALL_EVENTS),
+    ("FAN_ALL_PERM_EVENTS", Events::ALL_PERM_EVENTS),
+    ("FAN_ALL_OUTGOING_EVENTS", Events::ALL_OUTGOING_EVENTS),
+];
+
+impl Events {
+    /// The set with these bits of a kernel mask.
+    pub const fn from_mask(mask: u64) -> Self {
+        Self(mask)
+    }
+
+    /// The bits that the kernel knows.
+    pub const fn mask(self) -> u64 {
+        self.0 & !Self::ARRIVED.0
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// This set less another.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// What both sets have.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether the sets have something in common.
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether all of the other set is in this one.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether there is nothing in it.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The events that one name means: any case, with or without `FAN_`.
+    pub fn named(name: &str) -> Option<Self> {
+        let upper = name.to_ascii_uppercase();
+        let bare = upper.strip_prefix("FAN_").unwrap_or(&upper);
+        NAMES.iter().chain(UNIONS).find_map(|(known, events)| {
+            let is_it = known.strip_prefix("FAN_").map_or(upper == *known, |known| known == bare);
+            is_it.then_some(*events)
+        })
+    }
+
+    /// All names that [`Events::named`] knows, for suggestions and completions.
+    pub fn all_names() -> impl Iterator<Item = &'static str> {
+        NAMES.iter().chain(UNIONS).map(|(name, _)| *name)
+    }
+
+    /// The name of each member.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        NAMES.iter().filter(move |(_, events)| self.intersects(*events)).map(|(name, _)| *name)
+    }
+}
+
+/// Names joined by `|`.
+impl fmt::Display for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, name) in self.names().enumerate() {
+            if i > 0 {
+                f.write_str("|")?;
+            }
+            f.write_str(name)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_any_case_with_or_without_prefix() {
+        for name in ["FAN_CLOSE_WRITE", "fan_close_write", "close_write", "Close_Write"] {
+            assert_eq!(Events::named(name), Some(Events::CLOSE_WRITE), "{name}");
+        }
+        assert_eq!(Events::named("arrived"), Some(Events::ARRIVED));
+        assert_eq!(Events::named("FAN_ARRIVED"), None);
+        assert_eq!(Events::named("FAN_FAN_OPEN"), None);
+        assert_eq!(Events::named("FAN_MODIFI"), None);
+    }
+
+    #[test]
+    fn unions_are_those_of_the_header() {
+        assert_eq!(Events::named("FAN_ALL_EVENTS").map(Events::mask), Some(0x3b));
+        assert_eq!(Events::named("FAN_ALL_OUTGOING_EVENTS").map(Events::mask), Some(0x3403b));
+    }
+
+    #[test]
+    fn shown_as_written() {
+        let set = Events::MODIFY.with(Events::EVENT_ON_CHILD).with(Events::ARRIVED);
+        assert_eq!(set.to_string(), "FAN_MODIFY|FAN_EVENT_ON_CHILD|ARRIVED");
+        assert_eq!(set.mask(), 0x0800_0002);
+    }
+}

@@ -1,0 +1,17 @@
+//! facrond: watches paths with Linux fanotify and runs a command when something happens to them.
+//!
+//! ```text
+//! kernel group -> record -> Event -> matching rules -> policy -> Job -> child -> outcome -> history
+//! ```
+
+pub mod config;
+pub mod event;
+pub mod events;
+pub mod kernel;
+
+use std::process::ExitCode;
+
+/// Runs the daemon with the process's own arguments.
+pub fn main() -> ExitCode {
+    ExitCode::FAILURE
+}

@@ -1,0 +1,33 @@
+//! Problems of a configuration as they travel.
+
+use crate::Text;
+use serde::{Deserialize, Serialize};
+
+/// How bad a [`Diagnostic`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The line cannot be used.
+    Error,
+    /// The line works, but probably not as its author thinks.
+    Warning,
+}
+
+/// One problem of one line of configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// One sentence.
+    pub message: String,
+    /// The file, if it came from one.
+    pub file: Option<Text>,
+    /// The line, from 1.
+    pub line: u32,
+    /// The column of the first wrong byte, from 1.
+    pub column: u32,
+    /// What would be right.
+    pub help: Option<String>,
+    /// The whole of it, drawn as text with the place marked.
+    pub rendered: String,
+}

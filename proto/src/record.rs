@@ -1,0 +1,115 @@
+//! Records: what happened, and what became of it.
+
+use crate::{RuleId, Text};
+use serde::{Deserialize, Serialize};
+
+/// One firing of one rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its number, in the order of the events; from 1.
+    pub seq: u64,
+    /// When the daemon read the event (RFC 3339, UTC, nanoseconds).
+    pub time: String,
+    /// The rule that matched.
+    pub rule: RuleId,
+    /// That rule's `name=`.
+    pub rule_name: Option<String>,
+    /// The events of the rule that were in it.
+    pub events: Vec<String>,
+    /// The full path.
+    pub path: Text,
+    /// The path before, for renames.
+    pub old_path: Option<Text>,
+    /// The process that caused it; 0 where unknown.
+    pub pid: i32,
+    /// That process's executable, where it could be told.
+    pub exe: Option<Text>,
+    /// That process's user, where it could be told.
+    pub uid: Option<u32>,
+    /// Found by looking, not told by the kernel.
+    pub synthetic: bool,
+    /// Run again, because the daemon ended before it was known to be done.
+    pub repeated: bool,
+    /// How many further events this record stands for.
+    pub merged: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The state; the other members are present where they apply.
+    pub state: OutcomeState,
+    /// The command's process.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pid: Option<i32>,
+    /// Its exit status.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exit: Option<i32>,
+    /// The signal that ended it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signal: Option<i32>,
+    /// From its start to its end, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub duration_ms: Option<f64>,
+    /// Why it did not run.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// The last lines that it wrote.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub output: Option<Text>,
+}
+
+impl From<OutcomeState> for Outcome {
+    fn from(state: OutcomeState) -> Self {
+        Self { state, pid: None, exit: None, signal: None, duration_ms: None, error: None, output: None }
+    }
+}
+
+impl Outcome {
+    /// Whether something went wrong that a user would want to see.
+    pub fn is_failure(&self) -> bool {
+        match self.state {
+            OutcomeState::Exited => self.exit != Some(0),
+            OutcomeState::Signaled
+            | OutcomeState::Timeout
+            | OutcomeState::SpawnFailed
+            | OutcomeState::Dropped => true,
+            _ => false,
+        }
+    }
+
+    /// Whether nothing more will become of it.
+    pub fn is_final(&self) -> bool {
+        !matches!(self.state, OutcomeState::Pending | OutcomeState::Running)
+    }
+}
+
+/// The states of an [`Outcome`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeState {
+    /// Waits for its turn.
+    Pending,
+    /// Its command runs.
+    Running,
+    /// The command exited by itself.
+    Exited,
+    /// A signal ended the command.
+    Signaled,
+    /// The command ran into its `timeout=`.
+    Timeout,
+    /// The command could not be started.
+    SpawnFailed,
+    /// A policy said not to run it.
+    Skipped,
+    /// There was no room for it.
+    Dropped,
+    /// COMMAND is `-`: there was nothing to run.
+    Recorded,
+    /// A permission event that was allowed.
+    Allowed,
+    /// A permission event that was denied.
+    Denied,
+}

@@ -1,0 +1,105 @@
+//! Rules as clients see them.
+
+use crate::Text;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The number of a rule; never used twice while the daemon's state lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RuleId(pub u64);
+
+impl fmt::Display for RuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How a request names a rule: by number or by its `name=`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RuleRef {
+    /// By number.
+    Id(RuleId),
+    /// By the value of its `name=` option.
+    Name(String),
+}
+
+/// Digits are a number; anything else is a name.
+impl From<&str> for RuleRef {
+    fn from(text: &str) -> Self {
+        text.parse().map_or_else(|_| Self::Name(text.to_owned()), |id| Self::Id(RuleId(id)))
+    }
+}
+
+impl fmt::Display for RuleRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Name(name) => Text::from(name.as_str()).fmt(f),
+        }
+    }
+}
+
+/// The layer that a rule comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// A configuration file.
+    File,
+    /// `add`: until removed, or the next boot.
+    Runtime,
+    /// `add` with `persist`: until removed.
+    Persisted,
+}
+
+/// Whether a rule can fire at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Its marks are in the kernel.
+    Active,
+    /// Its path does not exist yet; it waits at the nearest ancestor that does.
+    Waiting,
+    /// Stopped by `pause`.
+    Paused,
+    /// It cannot be watched; `reason` says why.
+    Failed,
+    /// `once`, and it has fired.
+    Done,
+}
+
+/// One rule and what became of it so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Its number.
+    pub id: RuleId,
+    /// Its `name=`, if it has one.
+    pub name: Option<String>,
+    /// The layer it comes from.
+    pub source: Source,
+    /// The configuration file, for `source: file`.
+    pub file: Option<Text>,
+    /// The line in that file, from 1.
+    pub line: Option<u32>,
+    /// Whether it can fire.
+    pub state: State,
+    /// Why it is waiting or failed.
+    pub reason: Option<String>,
+    /// PATH.
+    pub path: Text,
+    /// EVENTS, one name each.
+    pub events: Vec<String>,
+    /// OPTIONS as written, without the brackets.
+    pub options: Text,
+    /// COMMAND and its arguments, tokens not replaced.
+    pub command: Vec<Text>,
+    /// When it was added (RFC 3339, UTC).
+    pub added: String,
+    /// How many events it has matched.
+    pub fired: u64,
+    /// How many of its commands failed.
+    pub failed: u64,
+    /// When it fired last (RFC 3339, UTC).
+    pub last: Option<String>,
+}

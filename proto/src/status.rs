@@ -1,0 +1,68 @@
+//! The daemon's own state.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The reply of `status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Milliseconds since its start.
+    pub uptime_ms: u64,
+    /// Number of rules by state.
+    pub rules: BTreeMap<String, u64>,
+    /// Number of kernel marks by kind.
+    pub marks: BTreeMap<String, u64>,
+    /// Commands that wait and run.
+    pub queue: Queue,
+    /// What came from the kernel.
+    pub events: Events,
+    /// What became of the matched events.
+    pub jobs: Jobs,
+    /// `ok`, or what is wrong, in one line.
+    pub health: String,
+}
+
+/// Commands that wait and run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// Waiting.
+    pub pending: u64,
+    /// Running.
+    pub running: u64,
+    /// How many may wait.
+    pub limit: u64,
+}
+
+/// Counters of events since the daemon's start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// Read from the kernel.
+    pub read: u64,
+    /// Firings of rules.
+    pub matched: u64,
+    /// Not counted as firings, because facron's own commands caused them.
+    pub ignored_own: u64,
+    /// Overflows of the kernel's queue.
+    pub overflows: u64,
+}
+
+/// Counters of jobs since the daemon's start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jobs {
+    /// Commands that ran to an end.
+    pub run: u64,
+    /// Of those, the ones that did not exit with 0, and what could not be started.
+    pub failed: u64,
+    /// Events that became part of another run.
+    pub merged: u64,
+    /// Events that a policy did not run.
+    pub skipped: u64,
+    /// Events for which there was no room.
+    pub dropped: u64,
+    /// Commands that were stopped by their `timeout=`.
+    pub timeout: u64,
+}
