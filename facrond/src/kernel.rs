@@ -1,1 +1,8 @@
-//! Every unsafe line and raw system call.
+//! Every unsafe line and raw system call: fanotify groups, their records, file
+//! handles, leases. It knows nothing of rules.
+
+#![allow(unsafe_code, reason = "the one place for it")]
+
+pub mod group;
+pub mod object;
+pub mod record;

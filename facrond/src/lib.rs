@@ -8,6 +8,7 @@ pub mod config;
 pub mod event;
 pub mod events;
 pub mod kernel;
+pub mod watch;
 
 use std::process::ExitCode;
 

@@ -89,6 +89,8 @@ pub enum Token {
 pub struct Options {
     /// `name=`
     pub name: Option<String>,
+    /// `recursive`
+    pub recursive: bool,
     /// `include=`, `exclude=` and `type=`
     pub filter: Filter,
     /// `once`
@@ -111,6 +113,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             name: None,
+            recursive: false,
             filter: Filter::default(),
             once: false,
             cwd: None,

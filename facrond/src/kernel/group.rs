@@ -1,0 +1,134 @@
+//! Notification groups of fanotify(7) that report handles and names.
+//!
+//! `nix` wraps fanotify for open files only and drops the information records,
+//! so the three calls are made here.
+
+use super::object::Object;
+use nix::errno::Errno;
+use nix::libc;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// How much is read at once; larger buffers gain nothing.
+pub const READ_SIZE: usize = 64 * 1024;
+
+/// What the kernel lets this process have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privilege {
+    /// Unlimited queue and marks, pids of all processes.
+    Full,
+    /// An ordinary user: limited marks and queue, every foreign pid is 0.
+    User,
+}
+
+/// A fanotify group. Dropping it removes its marks.
+#[derive(Debug)]
+pub struct Group {
+    fd: OwnedFd,
+    privilege: Privilege,
+    target_fid: bool,
+}
+
+/// Records of parent directory, name and (where known) the object itself.
+const REPORT: u32 = libc::FAN_REPORT_FID | libc::FAN_REPORT_DIR_FID | libc::FAN_REPORT_NAME;
+const BASE: u32 = libc::FAN_CLASS_NOTIF | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK | REPORT;
+const UNLIMITED: u32 = libc::FAN_UNLIMITED_QUEUE | libc::FAN_UNLIMITED_MARKS;
+
+impl Group {
+    /// Opens a group with the most that the kernel and the process's privileges
+    /// allow: it asks for everything and steps down where it is refused.
+    ///
+    /// # Errors
+    /// That of `fanotify_init(2)` for the least that is useful (`ENOSYS` without
+    /// fanotify, `EINVAL` before Linux 5.9, `EPERM` where a user may not,
+    /// `EMFILE` where the user has too many groups).
+    pub fn open() -> Result<Self, Errno> {
+        let steps = [
+            (UNLIMITED | libc::FAN_REPORT_TARGET_FID, Privilege::Full),
+            (UNLIMITED, Privilege::Full),
+            (libc::FAN_REPORT_TARGET_FID, Privilege::User),
+            (0, Privilege::User),
+        ];
+        let mut last = Errno::EINVAL;
+        for (flags, privilege) in steps {
+            match init(BASE | flags) {
+                Ok(fd) => {
+                    let target_fid = flags & libc::FAN_REPORT_TARGET_FID != 0;
+                    return Ok(Self { fd, privilege, target_fid });
+                }
+                Err(errno @ (Errno::EPERM | Errno::EINVAL)) => last = errno,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Err(last)
+    }
+
+    /// What this group may do.
+    pub fn privilege(&self) -> Privilege {
+        self.privilege
+    }
+
+    /// Whether records of entries also name the entry's own handle, and with it
+    /// whether `FAN_RENAME` is known (both came with Linux 5.17).
+    pub fn has_rename(&self) -> bool {
+        self.target_fid
+    }
+
+    /// Adds `mask` to the inode's mark in this group, making it if there is none.
+    ///
+    /// # Errors
+    /// That of `fanotify_mark(2)`; `ENOSPC` at the user's limit of marks, `EXDEV`
+    /// where this file system needs a group of its own, `ENODEV` or `EOPNOTSUPP`
+    /// where it cannot be watched by handle.
+    pub fn add_mark(&self, object: &Object, mask: u64) -> Result<(), Errno> {
+        self.mark(libc::FAN_MARK_ADD, object, mask)
+    }
+
+    /// Takes `mask` out of the inode's mark. A mark that is not there is no error.
+    pub fn remove_mark(&self, object: &Object, mask: u64) -> Result<(), Errno> {
+        match self.mark(libc::FAN_MARK_REMOVE, object, mask) {
+            Err(Errno::ENOENT) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn mark(&self, action: u32, object: &Object, mask: u64) -> Result<(), Errno> {
+        // fanotify_mark(2) takes no O_PATH descriptor itself, but a path that starts at one.
+        let link = object.link();
+        let (dirfd, path) = match &link {
+            None => (object.as_fd().as_raw_fd(), c".".as_ptr()),
+            Some(link) => (libc::AT_FDCWD, link.as_ptr()),
+        };
+        // SAFETY: `path` is a NUL-terminated string that lives until the call returns.
+        let result = unsafe { libc::fanotify_mark(self.fd.as_raw_fd(), action, mask, dirfd, path) };
+        Errno::result(result).map(drop)
+    }
+
+    /// Reads as many whole records as fit; `Ok(None)` when the queue is empty.
+    pub fn read<'b>(&self, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, Errno> {
+        match nix::unistd::read(&self.fd, buffer) {
+            Ok(len) => Ok(Some(&buffer[..len])),
+            Err(Errno::EAGAIN) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+impl AsRawFd for Group {
+    fn as_raw_fd(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for Group {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn init(flags: u32) -> Result<OwnedFd, Errno> {
+    let event_flags = (libc::O_RDONLY | libc::O_LARGEFILE | libc::O_CLOEXEC).cast_unsigned();
+    // SAFETY: the call takes no pointers.
+    let fd = Errno::result(unsafe { libc::fanotify_init(flags, event_flags) })?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

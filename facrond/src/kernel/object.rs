@@ -1,0 +1,265 @@
+//! Objects of the file system held by descriptor, and their handles.
+//!
+//! A path is looked up once; from then on everything (marking, asking for the
+//! handle, reading a directory) happens through the descriptor, so that what is
+//! marked is what was looked at, whatever is renamed meanwhile.
+
+use super::record::Handle;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
+use nix::libc;
+use nix::sys::stat::Mode;
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+/// What an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// A device, FIFO or socket.
+    Other,
+}
+
+impl Kind {
+    fn of_mode(mode: u32) -> Self {
+        match mode & libc::S_IFMT {
+            libc::S_IFREG => Self::File,
+            libc::S_IFDIR => Self::Directory,
+            libc::S_IFLNK => Self::Link,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// An object, held without following a last symbolic link.
+#[derive(Debug)]
+pub struct Object {
+    fd: OwnedFd,
+    kind: Kind,
+    size: u64,
+    links: u64,
+}
+
+impl Object {
+    /// Opens an absolute path that has no symbolic link in its directories.
+    ///
+    /// # Errors
+    /// `ELOOP` where there is a link after all, else those of `openat2(2)`.
+    pub fn open(path: &Path) -> Result<Self, Errno> {
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+        Self::held(openat2(nix::fcntl::AT_FDCWD, path, how)?)
+    }
+
+    /// Opens an entry of this directory.
+    pub fn entry(&self, name: &[u8]) -> Result<Self, Errno> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        Self::held(openat(&self.fd, OsStr::from_bytes(name), flags, Mode::empty())?)
+    }
+
+    fn held(fd: OwnedFd) -> Result<Self, Errno> {
+        let stat = nix::sys::stat::fstat(&fd)?;
+        Ok(Self {
+            fd,
+            kind: Kind::of_mode(stat.st_mode),
+            size: stat.st_size.cast_unsigned(),
+            links: stat.st_nlink,
+        })
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The number of its hard links when it was opened.
+    pub fn links(&self) -> u64 {
+        self.links
+    }
+
+    /// Where a symbolic link points.
+    pub fn target(&self) -> Result<Vec<u8>, Errno> {
+        readlinkat(&self.fd, "").map(OsStringExt::into_vec)
+    }
+
+    /// A path that leads to what this descriptor holds; none for a directory,
+    /// where `.` does.
+    pub(super) fn link(&self) -> Option<CString> {
+        if self.kind == Kind::Directory {
+            return None;
+        }
+        let link = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        Some(CString::new(link).expect("no NUL in it"))
+    }
+
+    /// Writes its handle, as records of the kernel have it, into `out`.
+    pub fn handle<'o>(&self, out: &'o mut HandleBuffer) -> Result<Handle<'o>, Errno> {
+        out.fill(self.fd.as_fd())
+    }
+
+    /// The names and kinds of a directory's entries, without `.` and `..`.
+    pub fn entries(&self) -> Result<Vec<(Box<[u8]>, Option<Kind>)>, Errno> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut dir = nix::dir::Dir::openat(&self.fd, ".", flags, Mode::empty())?;
+        let mut entries = Vec::new();
+        for entry in dir.iter() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                entries.push((name.into(), entry.file_type().map(kind_of_entry)));
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Whether a regular file is complete under its name: nobody has it open for
+    /// writing. `None` where that cannot be told.
+    ///
+    /// A read lease (fcntl(2), `F_SETLEASE`) can be had only while nobody has the
+    /// file open for writing. It is given back at once. File systems that may block
+    /// or know no leases are asked for a second hard link instead: a file that is
+    /// still being made has one name.
+    pub fn is_complete(&self) -> Option<bool> {
+        if self.kind != Kind::File {
+            return None;
+        }
+        if self.links > 1 {
+            return Some(true);
+        }
+        let file = self.reopen().ok()?;
+        // SAFETY: F_SETLEASE takes an int and touches no memory of ours.
+        let lease =
+            |kind: i32| Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) });
+        match lease(libc::F_RDLCK) {
+            Ok(_) => {
+                // Closing the descriptor would end the lease as well.
+                let _ = lease(libc::F_UNLCK);
+                Some(true)
+            }
+            Err(Errno::EAGAIN) => Some(false),
+            Err(_) => None,
+        }
+    }
+
+    fn reopen(&self) -> Result<OwnedFd, Errno> {
+        let link = self.link().ok_or(Errno::EISDIR)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        nix::fcntl::open(link.as_c_str(), flags, Mode::empty())
+    }
+}
+
+impl AsFd for Object {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn kind_of_entry(kind: nix::dir::Type) -> Kind {
+    match kind {
+        nix::dir::Type::File => Kind::File,
+        nix::dir::Type::Directory => Kind::Directory,
+        nix::dir::Type::Symlink => Kind::Link,
+        _ => Kind::Other,
+    }
+}
+
+/// Opens what a handle names, which must lie on the mount that the directory
+/// `mount` is on.
+///
+/// Needs `CAP_DAC_READ_SEARCH`; a fallback, never the way of an event.
+///
+/// # Errors
+/// `ESTALE` when it is gone (and always on overlayfs), `EPERM` for users.
+pub fn open_by_handle(mount: &Object, handle: Handle<'_>) -> Result<Object, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mount = openat(&mount.fd, ".", flags, Mode::empty())?;
+    let mut room = HandleBuffer::default();
+    room.0.0[..handle.as_bytes().len()].copy_from_slice(handle.as_bytes());
+    // SAFETY: behind the fsid the buffer holds a `struct file_handle` (length, type,
+    // bytes) that is as long as it says, as `Handle` guarantees, and 4-byte aligned.
+    let fd = unsafe {
+        libc::open_by_handle_at(
+            mount.as_raw_fd(),
+            room.0.0[FSID_LEN..].as_mut_ptr().cast(),
+            libc::O_PATH | libc::O_CLOEXEC,
+        )
+    };
+    let fd = Errno::result(fd)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Object::held(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+const FSID_LEN: usize = 8;
+/// `MAX_HANDLE_SZ` of `<linux/exportfs.h>`.
+const MAX_HANDLE: usize = 128;
+const ROOM: usize = FSID_LEN + 8 + MAX_HANDLE;
+/// Take a handle that identifies, even where it cannot be opened; Linux 6.5.
+const AT_HANDLE_FID: i32 = 0x200;
+
+#[repr(align(8))]
+#[derive(Debug)]
+struct Aligned([u8; ROOM]);
+
+/// Room for one handle.
+#[derive(Debug)]
+pub struct HandleBuffer(Aligned);
+
+impl Default for HandleBuffer {
+    fn default() -> Self {
+        Self(Aligned([0; ROOM]))
+    }
+}
+
+impl HandleBuffer {
+    fn fill(&mut self, fd: BorrowedFd<'_>) -> Result<Handle<'_>, Errno> {
+        let fsid = fsid_of(fd)?;
+        self.0.0[..FSID_LEN].copy_from_slice(&fsid);
+        match self.ask(fd, AT_HANDLE_FID) {
+            Err(Errno::EINVAL) => self.ask(fd, 0)?,
+            other => other?,
+        }
+        Handle::from_prefix(&self.0.0).ok_or(Errno::EOVERFLOW)
+    }
+
+    fn ask(&mut self, fd: BorrowedFd<'_>, flags: i32) -> Result<(), Errno> {
+        let room = u32::try_from(MAX_HANDLE).expect("a small constant");
+        self.0.0[FSID_LEN..FSID_LEN + 4].copy_from_slice(&room.to_ne_bytes());
+        let mut mount_id = 0;
+        let empty: &CStr = c"";
+        // SAFETY: the pointer leads to a `struct file_handle` with `MAX_HANDLE` bytes
+        // of room, as its length says, aligned to 8 bytes; the string is NUL-terminated.
+        let result = unsafe {
+            libc::name_to_handle_at(
+                fd.as_raw_fd(),
+                empty.as_ptr(),
+                self.0.0[FSID_LEN..].as_mut_ptr().cast(),
+                &raw mut mount_id,
+                AtFlags::AT_EMPTY_PATH.bits() | flags,
+            )
+        };
+        Errno::result(result).map(drop)
+    }
+}
+
+/// The file system id as fanotify reports it.
+fn fsid_of(fd: BorrowedFd<'_>) -> Result<[u8; FSID_LEN], Errno> {
+    let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the pointer leads to room for one `struct statfs`, which the kernel fills.
+    Errno::result(unsafe { libc::fstatfs(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so the structure is initialised; `fsid_t` is two
+    // ints without padding, as in fanotify's `__kernel_fsid_t`.
+    Ok(unsafe { std::mem::transmute::<libc::fsid_t, [u8; FSID_LEN]>(stat.assume_init().f_fsid) })
+}

@@ -1,0 +1,232 @@
+//! Records of a fanotify group in FID mode, read in place.
+//!
+//! The layout is that of fanotify(7): a metadata structure, then information
+//! records of file system id, file handle and name. Nothing here trusts a length.
+
+/// Identity of an inode: file system id, handle length, handle type, handle
+/// bytes, in one slice, in the order and byte order of the kernel's records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Handle<'a>(&'a [u8]);
+
+/// Bytes of a [`Handle`] before the handle proper.
+const HANDLE_HEAD: usize = 16;
+
+impl<'a> Handle<'a> {
+    /// The handle at the start of `bytes`; `None` if it does not fit.
+    pub fn from_prefix(bytes: &'a [u8]) -> Option<Self> {
+        let len = usize::try_from(u32_at(bytes, 8)?).ok()?;
+        bytes.get(..HANDLE_HEAD.checked_add(len)?).map(Self)
+    }
+
+    /// The slice.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+}
+
+/// A name in a directory. The name is `.` for the directory itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The directory.
+    pub dir: Handle<'a>,
+    /// The name in it.
+    pub name: &'a [u8],
+}
+
+/// One record of the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Events and flags; several where the kernel merged.
+    pub mask: u64,
+    /// The process that caused it; 0 where hidden.
+    pub pid: i32,
+    /// Where it happened.
+    pub entry: Option<Entry<'a>>,
+    /// `FAN_RENAME`: the name before, where that directory is watched.
+    pub old: Option<Entry<'a>>,
+    /// `FAN_RENAME`: the name after, where that directory is watched.
+    pub new: Option<Entry<'a>>,
+    /// The object itself.
+    pub object: Option<Handle<'a>>,
+}
+
+const METADATA_LEN: usize = 24;
+const INFO_HEAD: usize = 4;
+const VERSION: u8 = 3;
+
+const INFO_FID: u8 = 1;
+const INFO_DFID_NAME: u8 = 2;
+const INFO_DFID: u8 = 3;
+const INFO_OLD_DFID_NAME: u8 = 10;
+const INFO_NEW_DFID_NAME: u8 = 12;
+
+/// The records of one read. Ends early, once, with an error where the bytes make
+/// no sense, which a kernel never does.
+#[derive(Debug)]
+pub struct Records<'a>(&'a [u8]);
+
+/// Bytes that are no records of fanotify metadata version 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the kernel's records are malformed or of an unknown version")]
+pub struct Malformed;
+
+impl<'a> Records<'a> {
+    /// Over what one read gave.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let parsed = parse(self.0);
+        self.0 = parsed.map_or(&[], |(_, rest)| rest);
+        Some(parsed.map(|(record, _)| record).ok_or(Malformed))
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    let len = usize::try_from(u32_at(bytes, 0)?).ok()?;
+    let head = usize::from(u16_at(bytes, 6)?);
+    if bytes.get(4) != Some(&VERSION) || head < METADATA_LEN || len < head {
+        return None;
+    }
+    let (this, rest) = bytes.split_at_checked(len)?;
+    let mut record = Record {
+        mask: u64::from_ne_bytes(this.get(8..16)?.try_into().ok()?),
+        pid: u32_at(this, 20)?.cast_signed(),
+        ..Record::default()
+    };
+    let mut infos = this.get(head..)?;
+    while !infos.is_empty() {
+        let info_len = usize::from(u16_at(infos, 2)?);
+        if info_len < INFO_HEAD {
+            return None;
+        }
+        let (info, others) = infos.split_at_checked(info_len)?;
+        read_info(&mut record, info[0], &info[INFO_HEAD..])?;
+        infos = others;
+    }
+    Some((record, rest))
+}
+
+/// Information that is not asked for is passed over.
+fn read_info<'a>(record: &mut Record<'a>, kind: u8, body: &'a [u8]) -> Option<()> {
+    match kind {
+        INFO_FID => record.object = Some(Handle::from_prefix(body)?),
+        INFO_DFID => record.entry = Some(Entry { dir: Handle::from_prefix(body)?, name: b"." }),
+        INFO_DFID_NAME => record.entry = Some(named(body)?),
+        INFO_OLD_DFID_NAME => record.old = Some(named(body)?),
+        INFO_NEW_DFID_NAME => record.new = Some(named(body)?),
+        _ => {}
+    }
+    Some(())
+}
+
+fn named(body: &[u8]) -> Option<Entry<'_>> {
+    let dir = Handle::from_prefix(body)?;
+    let name = &body[dir.0.len()..];
+    let end = name.iter().position(|b| *b == 0)?;
+    Some(Entry { dir, name: &name[..end] })
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A record as the kernel lays it out.
+    fn bytes_of(mask: u64, pid: i32, infos: &[(u8, &[u8], Option<&[u8]>)]) -> Vec<u8> {
+        let mut tail = Vec::new();
+        for (kind, handle, name) in infos {
+            let mut body = b"fsidfsid".to_vec();
+            body.extend(u32::try_from(handle.len()).unwrap().to_ne_bytes());
+            body.extend(1i32.to_ne_bytes());
+            body.extend(*handle);
+            if let Some(name) = name {
+                body.extend(*name);
+                body.push(0);
+            }
+            body.resize(body.len().next_multiple_of(4), 0);
+            tail.extend([*kind, 0]);
+            tail.extend(u16::try_from(body.len() + INFO_HEAD).unwrap().to_ne_bytes());
+            tail.extend(body);
+        }
+        let len = u32::try_from(METADATA_LEN + tail.len()).unwrap();
+        let mut out = len.to_ne_bytes().to_vec();
+        out.extend([VERSION, 0, 24, 0]);
+        out.extend(mask.to_ne_bytes());
+        out.extend((-1i32).to_ne_bytes());
+        out.extend(pid.to_ne_bytes());
+        out.extend(tail);
+        out
+    }
+
+    fn sample() -> Vec<u8> {
+        let mut bytes =
+            bytes_of(8, 42, &[(INFO_DFID_NAME, b"dirhandl", Some(b"a\xff b")), (INFO_FID, b"file", None)]);
+        bytes.extend(bytes_of(
+            0x1000_0000,
+            7,
+            &[
+                (INFO_OLD_DFID_NAME, b"d1", Some(b"x")),
+                (INFO_NEW_DFID_NAME, b"d2", Some(b"y")),
+                (99, b"??", None),
+            ],
+        ));
+        bytes
+    }
+
+    #[test]
+    fn names_and_handles_are_read_in_place() {
+        let bytes = sample();
+        let records: Vec<_> = Records::new(&bytes).map(Result::unwrap).collect();
+        let [write, rename] = records[..] else { panic!("{records:?}") };
+        assert_eq!((write.mask, write.pid, write.entry.unwrap().name), (8, 42, &b"a\xff b"[..]));
+        assert_eq!(&write.object.unwrap().as_bytes()[HANDLE_HEAD..], b"file");
+        assert_eq!((rename.old.unwrap().name, rename.new.unwrap().name), (&b"x"[..], &b"y"[..]));
+        assert_eq!(rename.entry, None);
+    }
+
+    #[test]
+    fn an_overflow_has_no_information() {
+        let bytes = bytes_of(0x4000, 0, &[]);
+        assert_eq!(Records::new(&bytes).next(), Some(Ok(Record { mask: 0x4000, ..Record::default() })));
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_an_error_and_never_a_panic(bytes: Vec<u8>) {
+            for _ in Records::new(&bytes) {}
+        }
+
+        #[test]
+        fn truncation_is_an_error(cut in 1..200usize) {
+            let bytes = sample();
+            let whole = bytes_of(8, 42, &[(INFO_DFID_NAME, b"dirhandl", Some(b"a\xff b")), (INFO_FID, b"file", None)]).len();
+            prop_assume!(cut < bytes.len() && cut != whole);
+            prop_assert_eq!(Records::new(&bytes[..cut]).last(), Some(Err(Malformed)));
+        }
+
+        #[test]
+        fn one_wrong_byte_is_never_a_panic(at: prop::sample::Index, value: u8) {
+            let mut bytes = sample();
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+            for _ in Records::new(&bytes) {}
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Files whose completeness has to be looked at.
+//!
+//! A file made by link(2), or found in a directory that was made before its mark,
+//! sends no `FAN_CLOSE_WRITE`; one that is still being written will. So: look
+//! whether a writer has it open, then drain the kernel's queue, and only then
+//! fire, unless an event about it was in the queue: what happened before the look
+//! has then been read.
+
+use super::Slot;
+use super::tree::NodeId;
+use crate::events::Events;
+use rustc_hash::FxHashMap;
+
+/// Why a file is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The kernel said that it was made.
+    Made {
+        /// By this process.
+        pid: i32,
+    },
+    /// It was there when its directory was first looked into.
+    Found,
+}
+
+/// One such file.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Why it is looked at.
+    pub origin: Origin,
+    /// The rules that it would be news for.
+    pub slots: Vec<Slot>,
+    /// Whether facron's own commands caused it.
+    pub own: bool,
+    /// What the look told; nothing before it.
+    pub looked: Option<Events>,
+    /// How often it was tried to look.
+    pub tries: u32,
+    /// Events read since.
+    seen: Events,
+}
+
+impl Arrival {
+    /// What the look told and no event did.
+    pub fn news(&self) -> Events {
+        let looked = self.looked.unwrap_or_default();
+        let told = looked.without(self.seen);
+        if self.seen.intersects(Events::CLOSE_WRITE.with(Events::MOVED_TO).with(Events::RENAME)) {
+            return told.without(Events::ARRIVED);
+        }
+        told
+    }
+}
+
+/// The place of a file: its directory and its name.
+pub type Place = (NodeId, Box<[u8]>);
+
+/// All files that wait for a look, or for the queue to be drained after it.
+#[derive(Debug, Default)]
+pub struct Arrivals(FxHashMap<Place, Arrival>);
+
+impl Arrivals {
+    /// Whether nothing waits: the common case, which costs nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A file to look at, for some rules.
+    pub fn add(&mut self, dir: NodeId, name: &[u8], origin: Origin, own: bool, slots: &[Slot]) {
+        let new = || Arrival { origin, slots: Vec::new(), own, looked: None, tries: 0, seen: Events::NONE };
+        let arrival = self.0.entry((dir, name.into())).or_insert_with(new);
+        for slot in slots {
+            if !arrival.slots.contains(slot) {
+                arrival.slots.push(*slot);
+            }
+        }
+    }
+
+    /// An event about a name was read.
+    pub fn note(&mut self, dir: NodeId, name: &[u8], events: Events) {
+        if self.0.is_empty() {
+            return;
+        }
+        if let Some(arrival) = self.0.get_mut(&(dir, Box::from(name))) {
+            arrival.seen = arrival.seen.with(events);
+        }
+    }
+
+    /// Lets all that have been looked at go: the queue has been drained since.
+    pub fn take_looked(&mut self) -> Vec<(Place, Arrival)> {
+        self.0.extract_if(|_, arrival| arrival.looked.is_some()).collect()
+    }
+
+    /// What has not been looked at yet.
+    pub fn unlooked(&mut self) -> impl Iterator<Item = (&Place, &mut Arrival)> {
+        self.0.iter_mut().filter(|(_, arrival)| arrival.looked.is_none())
+    }
+
+    /// A directory is gone.
+    pub fn forget_directory(&mut self, dir: NodeId) {
+        if !self.0.is_empty() {
+            self.0.retain(|(parent, _), _| *parent != dir);
+        }
+    }
+
+    /// A rule is gone.
+    pub fn forget_rule(&mut self, slot: Slot) {
+        for arrival in self.0.values_mut() {
+            arrival.slots.retain(|other| *other != slot);
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The directories below a rule's PATH that have to be known: taken in, let go.
+//!
+//! A directory is marked before it is read. What reading finds may also be told by
+//! events, and is then reported once (see `arrival`). Depth is not recursion here:
+//! one descriptor a level is held, none a directory.
+
+use super::Watch;
+use super::arrival::Origin;
+use super::cover::CoverId;
+use super::rules::Slot;
+use super::tree::{Content, NodeId};
+use crate::config::filter::ObjectKind;
+use crate::events::Events;
+use crate::kernel::object::{Kind, Object, open_by_handle};
+use facron_proto::Text;
+use nix::errno::Errno;
+
+/// Levels below a rule's PATH; each holds a descriptor while a tree is read.
+const MAX_DEPTH: usize = 512;
+
+/// Handles of replaced objects whose end is still to be told.
+const MAX_FORMER: usize = 4096;
+
+/// How often the queue is drained for a directory that is being renamed.
+pub(super) const MAX_TRIES: u32 = 100;
+
+/// A directory that could not be looked into, because one above it was being renamed.
+#[derive(Debug)]
+pub(super) struct Unsettled {
+    parent: NodeId,
+    name: Box<[u8]>,
+    own: bool,
+    tries: u32,
+}
+
+/// A directory that is being read.
+struct Level {
+    node: NodeId,
+    object: Object,
+    directories: std::vec::IntoIter<Box<[u8]>>,
+}
+
+/// For whom what is found is news, and whether facron's own commands made it.
+#[derive(Clone, Copy)]
+struct News<'a> {
+    slots: &'a [Slot],
+    own: bool,
+}
+
+impl Watch {
+    /// Takes in what is below a directory, for rules that are new there. With `news`
+    /// what is found counts as an event, caused by facron's own commands or not.
+    pub(super) fn grow(&mut self, top: NodeId, object: Object, slots: &[Slot], news: Option<bool>) {
+        let news = news.map(|own| News { slots, own });
+        let mut levels = vec![self.read_level(top, object, news)];
+        while let Some(level) = levels.last_mut() {
+            let (parent, Some(name)) = (level.node, level.directories.next()) else {
+                levels.pop();
+                continue;
+            };
+            let object = match level.object.entry(&name) {
+                Ok(object) if object.kind() == Kind::Directory => object,
+                Ok(_) | Err(Errno::ENOENT) => continue,
+                Err(errno) => {
+                    self.complain(parent, &name, errno.desc());
+                    continue;
+                }
+            };
+            if let Some(node) = self.adopt(parent, &name, &object) {
+                if levels.len() == MAX_DEPTH {
+                    self.complain(parent, &name, "too deep, what is below is not watched");
+                    continue;
+                }
+                let level = self.read_level(node, object, news);
+                levels.push(level);
+            }
+        }
+    }
+
+    /// Takes in one directory that was made in, or moved to, a known one.
+    pub(super) fn take_in(&mut self, parent: NodeId, name: &[u8], own: bool) {
+        if self.knows_children(parent) && !self.try_take_in(parent, name, own) {
+            self.unsettled.push(Unsettled { parent, name: name.into(), own, tries: 0 });
+        }
+    }
+
+    /// Looks once more at directories that were being renamed, now that the records
+    /// of that have been read.
+    pub(super) fn settle_directories(&mut self) {
+        for mut entry in std::mem::take(&mut self.unsettled) {
+            let is_settled =
+                !self.knows_children(entry.parent) || self.try_take_in(entry.parent, &entry.name, entry.own);
+            entry.tries += 1;
+            if is_settled {
+                continue;
+            }
+            if entry.tries < MAX_TRIES {
+                self.unsettled.push(entry);
+            } else {
+                self.complain(entry.parent, &entry.name, "it is renamed faster than it can be looked at");
+            }
+        }
+    }
+
+    /// `false` if the directory that it is in was itself renamed meanwhile: the
+    /// record of that is still to be read.
+    fn try_take_in(&mut self, parent: NodeId, name: &[u8], own: bool) -> bool {
+        let Ok(dir) = self.open_bound(parent) else { return false };
+        match dir.entry(name) {
+            Ok(object) if object.kind() == Kind::Directory => {
+                if let Some(node) = self.adopt(parent, name, &object) {
+                    let slots = self.covers[self.tree[node].cover].rules.clone();
+                    self.grow(node, object, &slots, Some(own));
+                }
+            }
+            // Gone or replaced: there is a record of that, too.
+            Ok(_) | Err(Errno::ENOENT) => {}
+            Err(errno) => self.complain(parent, name, errno.desc()),
+        }
+        true
+    }
+
+    /// Binds, covers and marks a directory. Returns its node if what is in it has to
+    /// be looked at.
+    fn adopt(&mut self, parent: NodeId, name: &[u8], object: &Object) -> Option<NodeId> {
+        let cover = self.cover_of(parent, name);
+        let node = self.tree.child_or_new(parent, name);
+        if let Err(errno) = self.occupy(node, object, Content::Directory) {
+            self.complain(parent, name, errno.desc());
+            self.trim(node);
+            return None;
+        }
+        if self.tree[node].cover == cover {
+            return None;
+        }
+        self.tree[node].cover = cover;
+        match self.mark(node, object, self.covers[cover].mask) {
+            Ok(()) => {}
+            // Places like /proc in a tree: nothing to be seen there.
+            Err(Errno::ENODEV | Errno::EOPNOTSUPP) => {
+                tracing::debug!(path = %Text(self.tree.path(node)), "this file system cannot be watched");
+                return None;
+            }
+            Err(errno) => self.complain(parent, name, errno.desc()),
+        }
+        Some(node)
+    }
+
+    fn read_level(&mut self, node: NodeId, object: Object, news: Option<News<'_>>) -> Level {
+        let entries = object.entries().unwrap_or_else(|errno| {
+            self.complain(node, b"", errno.desc());
+            Vec::new()
+        });
+        let reach = self.reach(node);
+        if let Some(News { slots, own }) = news {
+            let slots: Vec<_> = slots.iter().copied().filter(|slot| reach.contains(slot)).collect();
+            for (name, _) in &entries {
+                self.arrivals.add(node, name, Origin::Found, own, &slots);
+            }
+        }
+        let directories: Vec<_> = if self.knows_children(node) {
+            let may_be_directory = |kind: &Option<Kind>| matches!(kind, None | Some(Kind::Directory));
+            entries.into_iter().filter(|(_, kind)| may_be_directory(kind)).map(|(name, _)| name).collect()
+        } else {
+            Vec::new()
+        };
+        Level { node, object, directories: directories.into_iter() }
+    }
+
+    /// The rules that see what happens to the entries of a directory.
+    pub(super) fn reach(&self, dir: NodeId) -> Vec<Slot> {
+        let place = &self.tree[dir];
+        let targets = place.anchor.as_ref().map_or(&[][..], |anchor| &anchor.targets);
+        targets.iter().chain(&*self.covers[place.cover].rules).copied().collect()
+    }
+
+    /// Whether the directories in a directory have to be known.
+    fn knows_children(&self, dir: NodeId) -> bool {
+        self.tree[dir].content == Content::Directory
+            && (self.tree[dir].cover != CoverId::NONE
+                || self.reach(dir).iter().any(|slot| self.rules[*slot].needs.knows_children))
+    }
+
+    /// Whether a node is there because something above it has to know it.
+    pub(super) fn is_known_child(&self, node: NodeId) -> bool {
+        self.tree[node].content == Content::Directory && self.knows_children(self.tree[node].parent())
+    }
+
+    /// The recursive rules that see what is in a directory.
+    pub(super) fn cover_of(&mut self, parent: NodeId, name: &[u8]) -> CoverId {
+        let is_covering = |slot: &Slot| {
+            let options = &self.rules[*slot].spec.options;
+            options.recursive && !self.is_excluded(*slot, parent, name)
+        };
+        let slots: Vec<_> = self.reach(parent).into_iter().filter(is_covering).collect();
+        let rules = &self.rules;
+        self.covers.intern(slots, |slot| rules[slot].needs.below)
+    }
+
+    fn is_excluded(&self, slot: Slot, parent: NodeId, name: &[u8]) -> bool {
+        let rule = &self.rules[slot];
+        let target = rule.target.unwrap_or(parent);
+        let above = self.tree.path_below(target, parent).unwrap_or_default();
+        rule.spec.options.filter.excludes_tree(&join(&above, name))
+    }
+
+    /// A rule looks no longer below a directory.
+    pub(super) fn ungrow(&mut self, top: NodeId, slot: Slot) {
+        if self.rules[slot].needs.knows_children {
+            let nodes = self.tree.children(top);
+            self.uncover(nodes, slot);
+        }
+    }
+
+    /// A rule sees directories, and what is below them, no longer.
+    pub(super) fn uncover(&mut self, mut nodes: Vec<NodeId>, slot: Slot) {
+        let mut next = 0;
+        while let Some(node) = nodes.get(next).copied() {
+            next += 1;
+            let cover = self.tree[node].cover;
+            if self.covers[cover].rules.contains(&slot) {
+                let rest = self.covers[cover].rules.iter().copied().filter(|other| *other != slot).collect();
+                let rules = &self.rules;
+                self.tree[node].cover = self.covers.intern(rest, |slot| rules[slot].needs.below);
+                nodes.extend(self.tree.children(node));
+            }
+        }
+        for node in nodes.into_iter().rev() {
+            self.trim(node);
+        }
+    }
+
+    /// What was at a place is there no longer: forgets it and all below.
+    pub(super) fn vacate(&mut self, node: NodeId) {
+        self.clear(node);
+        let is_idle = self.tree[node].anchor.is_none() && !self.tree.has_children(node);
+        if is_idle && node != super::tree::ROOT {
+            self.remove_node(node);
+        }
+    }
+
+    /// As `vacate`, but keeps the node itself.
+    pub(super) fn clear(&mut self, node: NodeId) {
+        self.tree[node].cover = CoverId::NONE;
+        for child in self.tree.children(node) {
+            self.vacate(child);
+        }
+        self.remember_former(node);
+        self.retire(node);
+    }
+
+    /// Rules about the end of what they watch hear of it after its place was taken.
+    fn remember_former(&mut self, node: NodeId) {
+        let place = &self.tree[node];
+        let (Some(anchor), Some(handle)) = (&place.anchor, place.handle()) else { return };
+        let wants_end = |slot: &Slot| self.rules[*slot].spec.events.intersects(Events::SELF);
+        if anchor.targets.iter().any(wants_end) {
+            if self.former.len() >= MAX_FORMER {
+                tracing::warn!("too many replaced files are still in use; some of their ends go untold");
+                self.former.clear();
+            }
+            self.former.insert(handle.as_bytes().into(), node);
+        }
+    }
+
+    /// Unbinds a node and takes its mark from the inode, if that lives on somewhere.
+    pub(super) fn retire(&mut self, node: NodeId) {
+        let marked = self.tree[node].marked;
+        let is_former = self.tree[node].handle().is_some_and(|h| self.former.contains_key(h.as_bytes()));
+        if marked != 0 {
+            self.marks -= 1;
+            if !is_former && let Some(object) = self.open_elsewhere(node) {
+                // It may be gone by now, which is as good.
+                let _ = self.group.remove_mark(&object, marked);
+            }
+        }
+        self.tree.unbind(node);
+    }
+
+    /// Opens a node's inode wherever it is now; `None` where that cannot be done.
+    fn open_elsewhere(&self, node: NodeId) -> Option<Object> {
+        let handle = self.tree[node].handle()?;
+        let fsid = handle.as_bytes().first_chunk::<8>()?;
+        let mut at = self.tree[node].parent();
+        loop {
+            let on_same = self.tree[at].handle().and_then(|h| h.as_bytes().first_chunk::<8>()) == Some(fsid);
+            if on_same && let Ok(mount) = self.open_bound(at) {
+                return open_by_handle(&mount, handle).ok();
+            }
+            if at == super::tree::ROOT {
+                return None;
+            }
+            at = self.tree[at].parent();
+        }
+    }
+
+    pub(super) fn remove_node(&mut self, node: NodeId) {
+        if self.tree[node].marked != 0 {
+            self.retire(node);
+        }
+        self.arrivals.forget_directory(node);
+        self.former.retain(|_, other| *other != node);
+        self.tree.remove(node);
+    }
+
+    /// What an object is, in terms of `type=`.
+    pub(super) fn object_kind(events: Events) -> ObjectKind {
+        if events.contains(Events::ONDIR) { ObjectKind::Directory } else { ObjectKind::File }
+    }
+
+    fn complain(&self, parent: NodeId, name: &[u8], why: &str) {
+        let path = Text(join(&self.tree.path(parent), name));
+        tracing::warn!(%path, "cannot watch this directory: {why}");
+    }
+}
+
+/// A name in a directory; either may be empty.
+pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    match (dir, name) {
+        (b"", name) => name.to_vec(),
+        (dir, b"") => dir.to_vec(),
+        (b"/", name) => [b"/", name].concat(),
+        (dir, name) => [dir, b"/", name].concat(),
+    }
+}

@@ -1,0 +1,426 @@
+//! From a rule's PATH to the node that it is, marking on the way.
+//!
+//! Directories on the way are held by descriptor only while they are looked at;
+//! a descriptor kept on a watched mount would make its unmounting fail.
+
+use super::Watch;
+use super::anchor::Anchor;
+use super::rules::{PathState, Seat, Slot};
+use super::tree::{Content, NodeId, ROOT};
+use crate::kernel::object::{HandleBuffer, Kind, Object};
+use facron_proto::Text;
+use nix::errno::Errno;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// How many symbolic links a path may have, as in path_resolution(7).
+const MAX_LINKS: usize = 40;
+
+/// Why a path is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// The rule is new: what is there already is no event.
+    First,
+    /// Something on the way changed: what is found is news.
+    Change {
+        /// Whether facron's own commands changed it.
+        own: bool,
+    },
+}
+
+/// The walk of one rule along its path.
+struct Walk {
+    slot: Slot,
+    /// Components still to go, the next one last.
+    todo: Vec<Box<[u8]>>,
+    at: NodeId,
+    object: Object,
+    links: usize,
+    trail: Vec<NodeId>,
+}
+
+/// Why a walk ended before its path did.
+enum Stop {
+    Waiting(String),
+    Failed(String),
+}
+
+/// Where a walk ended.
+enum End {
+    Directory(NodeId, Object),
+    Entry { parent: NodeId, node: NodeId, exists: bool },
+}
+
+impl Watch {
+    /// Looks at a rule's path, marks what it needs, and gives up what it needed before.
+    pub(super) fn resolve(&mut self, slot: Slot, occasion: Occasion) {
+        let before = std::mem::take(&mut self.rules[slot].trail);
+        let target = self.rules[slot].target.take();
+        let mut walk = match self.start_walk(slot) {
+            Ok(walk) => walk,
+            Err(errno) => {
+                self.rules[slot].trail = before;
+                return self.rules[slot].state = PathState::Failed(describe(b"/", errno));
+            }
+        };
+        let end = self.walk(&mut walk);
+        let trail = std::mem::take(&mut walk.trail);
+        let gone: Vec<_> = before.into_iter().filter(|node| !trail.contains(node)).collect();
+        self.rules[slot].trail = trail;
+        let seat = self.rules[slot].seat.take();
+        match end {
+            Ok(End::Directory(node, object)) => self.arrive_at_directory(slot, node, object, seat, occasion),
+            Ok(End::Entry { parent, node, exists }) => {
+                self.arrive_at_entry(slot, parent, node, exists, seat, occasion);
+            }
+            Err(Stop::Waiting(why)) => self.rules[slot].state = PathState::Waiting(why),
+            Err(Stop::Failed(why)) => self.rules[slot].state = PathState::Failed(why),
+        }
+        if let Some(target) = target
+            && self.rules[slot].target != Some(target)
+        {
+            self.drop_target(target, slot);
+        }
+        self.give_up(slot, &gone);
+    }
+
+    /// Gives up all that a rule has.
+    pub(super) fn release(&mut self, slot: Slot) {
+        if let Some(target) = self.rules[slot].target.take() {
+            self.drop_target(target, slot);
+        }
+        let trail = std::mem::take(&mut self.rules[slot].trail);
+        self.give_up(slot, &trail);
+    }
+
+    /// Starts at the deepest directory of the path that is known already.
+    fn start_walk(&mut self, slot: Slot) -> Result<Walk, Errno> {
+        let path = self.rules[slot].spec.path.clone();
+        let mut todo: Vec<Box<[u8]>> = components(path.as_os_str().as_bytes()).collect();
+        todo.reverse();
+        let mut trail = vec![ROOT];
+        let mut at = ROOT;
+        while let Some(name) = todo.last() {
+            match self.tree.child(at, name) {
+                Some(node) if self.tree[node].content == Content::Directory => at = node,
+                _ => break,
+            }
+            todo.pop();
+            trail.push(at);
+        }
+        if let Ok(object) = self.open(at) {
+            return Ok(Walk { slot, todo, at, object, links: 0, trail });
+        }
+        todo = components(path.as_os_str().as_bytes()).collect();
+        todo.reverse();
+        let object = Object::open(Path::new("/"))?;
+        Ok(Walk { slot, todo, at: ROOT, object, links: 0, trail: vec![ROOT] })
+    }
+
+    fn walk(&mut self, walk: &mut Walk) -> Result<End, Stop> {
+        self.bind_root(walk);
+        for node in walk.trail.clone() {
+            self.anchor(node).add(walk.slot, 0);
+        }
+        while let Some(name) = walk.todo.pop() {
+            self.mark_way(walk);
+            if *name == *b".." {
+                self.step_up(walk)?;
+                continue;
+            }
+            let node = self.tree.child_or_new(walk.at, &name);
+            self.anchor(node).add(walk.slot, 0);
+            walk.trail.push(node);
+            let found = self.look(walk, &name)?;
+            match found {
+                Some(object) if object.kind() == Kind::Directory => self.step_down(walk, node, object)?,
+                Some(object) if object.kind() == Kind::Link => self.step_along(walk, node, &object)?,
+                Some(_) if !walk.todo.is_empty() => {
+                    self.vacate(node);
+                    let path = Text(self.tree.path(node));
+                    return Err(Stop::Waiting(format!("{path} is not a directory")));
+                }
+                None if !walk.todo.is_empty() => {
+                    self.vacate(node);
+                    let (dir, name) = (Text(self.tree.path(walk.at)), Text(name.into()));
+                    return Err(Stop::Waiting(format!("{dir} has no {name} yet")));
+                }
+                _ => return self.end_at_entry(walk, node, &name),
+            }
+        }
+        let object =
+            self.open(walk.at).map_err(|errno| Stop::Failed(describe(&self.tree.path(walk.at), errno)))?;
+        Ok(End::Directory(walk.at, object))
+    }
+
+    /// The last component is no directory: the directory that it is in gets the
+    /// rule's mark, and only then does what is seen there count.
+    fn end_at_entry(&mut self, walk: &mut Walk, node: NodeId, name: &[u8]) -> Result<End, Stop> {
+        let needs = self.rules[walk.slot].needs;
+        let parent = walk.at;
+        self.want(parent, &walk.object, walk.slot, needs.parent)
+            .map_err(|errno| Stop::Failed(describe(&self.tree.path(parent), errno)))?;
+        let Some(object) = self.look(walk, name)? else {
+            self.vacate(node);
+            return Ok(End::Entry { parent, node, exists: false });
+        };
+        match object.kind() {
+            Kind::Directory => {
+                self.step_down(walk, node, object)?;
+                let object =
+                    self.open(node).map_err(|errno| Stop::Failed(describe(&self.tree.path(node), errno)))?;
+                return Ok(End::Directory(node, object));
+            }
+            Kind::Link => {
+                self.step_along(walk, node, &object)?;
+                return self.walk(walk);
+            }
+            Kind::File | Kind::Other => {}
+        }
+        self.occupy(node, &object, Content::File)
+            .and_then(|()| self.want(node, &object, walk.slot, needs.file))
+            .map_err(|errno| Stop::Failed(describe(&self.tree.path(node), errno)))?;
+        Ok(End::Entry { parent, node, exists: true })
+    }
+
+    fn arrive_at_directory(
+        &mut self,
+        slot: Slot,
+        node: NodeId,
+        object: Object,
+        before: Option<Seat>,
+        occasion: Occasion,
+    ) {
+        let needs = self.rules[slot].needs;
+        if let Err(errno) = self.want(node, &object, slot, needs.directory) {
+            let why = describe(&self.tree.path(node), errno);
+            return self.rules[slot].state = PathState::Failed(why);
+        }
+        self.anchor(node).aim(slot);
+        let seat = self.seat_of(node).map(Seat::Directory);
+        let rule = &mut self.rules[slot];
+        rule.target = Some(node);
+        rule.state = PathState::Active;
+        let is_same = seat == before;
+        rule.seat = seat;
+        match occasion {
+            Occasion::Change { own } if !is_same => self.grow(node, object, &[slot], Some(own)),
+            _ if needs.knows_children && !is_same => self.grow(node, object, &[slot], None),
+            _ => {}
+        }
+    }
+
+    fn arrive_at_entry(
+        &mut self,
+        slot: Slot,
+        parent: NodeId,
+        node: NodeId,
+        exists: bool,
+        before: Option<Seat>,
+        occasion: Occasion,
+    ) {
+        self.anchor(node).aim(slot);
+        let seat = self.seat_of(parent).map(Seat::Entry);
+        let missing = || {
+            let (dir, name) = (Text(self.tree.path(parent)), Text(self.tree[node].name().into()));
+            PathState::Waiting(format!("{dir} has no {name} yet"))
+        };
+        let state = if exists { PathState::Active } else { missing() };
+        let rule = &mut self.rules[slot];
+        rule.target = Some(node);
+        rule.state = state;
+        let is_same = seat == before;
+        rule.seat = seat;
+        if let Occasion::Change { own } = occasion
+            && exists
+            && !is_same
+        {
+            let name: Box<[u8]> = self.tree[node].name().into();
+            self.arrivals.add(parent, &name, super::arrival::Origin::Found, own, &[slot]);
+        }
+    }
+
+    fn seat_of(&self, node: NodeId) -> Option<Box<[u8]>> {
+        self.tree[node].handle().map(|handle| handle.as_bytes().into())
+    }
+
+    fn bind_root(&mut self, walk: &Walk) {
+        if walk.at == ROOT
+            && self.tree[ROOT].content == Content::Unbound
+            && let Ok(handle) = walk.object.handle(&mut HandleBuffer::default())
+        {
+            self.tree.bind(ROOT, handle, Content::Directory);
+        }
+    }
+
+    /// Marks the directory that the walk is in. Where that is not possible (no
+    /// permission, a file system without handles) the way below it still works, but
+    /// a rename of what is in it goes unseen.
+    fn mark_way(&mut self, walk: &Walk) {
+        let mask = self.rules[walk.slot].needs.way;
+        if let Err(errno) = self.want(walk.at, &walk.object, walk.slot, mask) {
+            let path = Text(self.tree.path(walk.at));
+            tracing::debug!(%path, error = errno.desc(), "cannot follow renames in this directory");
+        }
+    }
+
+    fn look(&self, walk: &Walk, name: &[u8]) -> Result<Option<Object>, Stop> {
+        match walk.object.entry(name) {
+            Ok(object) => Ok(Some(object)),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(errno) => {
+                let path = [&self.tree.path(walk.at)[..], b"/", name].concat();
+                Err(Stop::Failed(describe(&path, errno)))
+            }
+        }
+    }
+
+    fn step_down(&mut self, walk: &mut Walk, node: NodeId, object: Object) -> Result<(), Stop> {
+        self.occupy(node, &object, Content::Directory)
+            .map_err(|errno| Stop::Failed(describe(&self.tree.path(node), errno)))?;
+        walk.at = node;
+        walk.object = object;
+        Ok(())
+    }
+
+    fn step_up(&mut self, walk: &mut Walk) -> Result<(), Stop> {
+        walk.at = self.tree[walk.at].parent();
+        walk.object =
+            self.open(walk.at).map_err(|errno| Stop::Failed(describe(&self.tree.path(walk.at), errno)))?;
+        Ok(())
+    }
+
+    /// Goes on where a symbolic link points.
+    fn step_along(&mut self, walk: &mut Walk, node: NodeId, link: &Object) -> Result<(), Stop> {
+        self.vacate(node);
+        let failed = |errno| Stop::Failed(describe(&self.tree.path(node), errno));
+        walk.links += 1;
+        if walk.links > MAX_LINKS {
+            return Err(failed(Errno::ELOOP));
+        }
+        let target = link.target().map_err(failed)?;
+        if target.first() == Some(&b'/') {
+            walk.object = Object::open(Path::new("/")).map_err(failed)?;
+            walk.at = ROOT;
+        }
+        let mut names: Vec<Box<[u8]>> = components(&target).collect();
+        names.reverse();
+        walk.todo.extend(names);
+        Ok(())
+    }
+
+    /// Binds a node to what was found there, if that is something else than before.
+    pub(super) fn occupy(&mut self, node: NodeId, object: &Object, content: Content) -> Result<(), Errno> {
+        let mut room = HandleBuffer::default();
+        let handle = object.handle(&mut room)?;
+        if self.tree[node].handle() == Some(handle) {
+            return Ok(());
+        }
+        self.clear(node);
+        self.tree.bind(node, handle, content);
+        Ok(())
+    }
+
+    /// Marks a node's inode, held by `object`, with what a rule needs of it.
+    fn want(&mut self, node: NodeId, object: &Object, slot: Slot, mask: u64) -> Result<(), Errno> {
+        self.anchor(node).add(slot, mask);
+        self.mark(node, object, mask)
+    }
+
+    /// Adds to a node's mark what it does not have yet.
+    pub(super) fn mark(&mut self, node: NodeId, object: &Object, mask: u64) -> Result<(), Errno> {
+        let marked = self.tree[node].marked;
+        if marked | mask != marked {
+            self.group.add_mark(object, mask)?;
+            self.marks += u64::from(marked == 0);
+            self.tree[node].marked = marked | mask;
+        }
+        Ok(())
+    }
+
+    fn anchor(&mut self, node: NodeId) -> &mut Anchor {
+        self.tree[node].anchor.get_or_insert_default()
+    }
+
+    fn drop_target(&mut self, node: NodeId, slot: Slot) {
+        if let Some(anchor) = &mut self.tree[node].anchor {
+            anchor.targets.retain(|target| *target != slot);
+        }
+        self.ungrow(node, slot);
+    }
+
+    /// Takes a rule out of nodes, and the nodes' marks down to what others need.
+    fn give_up(&mut self, slot: Slot, nodes: &[NodeId]) {
+        for node in nodes.iter().rev() {
+            let Some(anchor) = &mut self.tree[*node].anchor else { continue };
+            anchor.remove(slot);
+            if anchor.is_unused() {
+                self.tree[*node].anchor = None;
+            }
+            self.trim(*node);
+        }
+    }
+
+    /// Takes a node's mark down to what is needed, and the node itself if nothing is.
+    pub(super) fn trim(&mut self, node: NodeId) {
+        let excess = self.excess(node);
+        if excess != 0 {
+            match self.open_bound(node) {
+                Ok(object) => {
+                    if let Err(errno) = self.group.remove_mark(&object, excess) {
+                        tracing::debug!(error = errno.desc(), "cannot take a mark back");
+                    }
+                    self.tree[node].marked &= !excess;
+                    self.marks -= u64::from(self.tree[node].marked == 0);
+                }
+                Err(_) => self.retire(node),
+            }
+        }
+        let is_idle = self.tree[node].anchor.is_none()
+            && self.tree[node].cover == super::cover::CoverId::NONE
+            && !self.tree.has_children(node);
+        if is_idle && node != ROOT && !self.is_known_child(node) {
+            self.remove_node(node);
+        }
+    }
+
+    /// The bits of a node's mark that nothing needs.
+    fn excess(&self, node: NodeId) -> u64 {
+        let place = &self.tree[node];
+        let by_path = place.anchor.as_ref().map_or(0, |anchor| anchor.mask());
+        place.marked & !(by_path | self.covers[place.cover].mask)
+    }
+
+    /// Opens a node by its path.
+    pub(super) fn open(&self, node: NodeId) -> Result<Object, Errno> {
+        Object::open(Path::new(OsStr::from_bytes(&self.tree.path(node))))
+    }
+
+    /// Opens a node by its path if its inode is still there.
+    pub(super) fn open_bound(&self, node: NodeId) -> Result<Object, Errno> {
+        let object = self.open(node)?;
+        let mut room = HandleBuffer::default();
+        let is_it = self.tree[node].handle() == Some(object.handle(&mut room)?);
+        if is_it { Ok(object) } else { Err(Errno::ESTALE) }
+    }
+}
+
+fn components(path: &[u8]) -> impl Iterator<Item = Box<[u8]>> {
+    path.split(|b| *b == b'/').filter(|name| !name.is_empty() && *name != b".").map(Box::from)
+}
+
+/// A sentence about a path that cannot be watched.
+fn describe(path: &[u8], errno: Errno) -> String {
+    let why = match errno {
+        Errno::ENOSPC => "the limit of marks is reached (see /proc/sys/fs/fanotify/max_user_marks)",
+        Errno::EACCES => "permission denied",
+        Errno::ENODEV | Errno::EOPNOTSUPP => {
+            "its file system has no file handles, so fanotify cannot watch it"
+        }
+        Errno::EXDEV => "its file system needs a fanotify group of its own, which is not built yet",
+        Errno::ELOOP => "too many symbolic links",
+        other => other.desc(),
+    };
+    format!("{}: {why}", Text(path.to_vec()))
+}
