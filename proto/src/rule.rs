@@ -17,7 +17,7 @@ impl fmt::Display for RuleId {
 
 /// How a request names a rule: by number or by its `name=`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a rule is a number or a name")]
 pub enum RuleRef {
     /// By number.
     Id(RuleId),

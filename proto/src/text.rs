@@ -74,7 +74,7 @@ impl Serialize for Text {
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged)]
+        #[serde(untagged, expecting = "paths and arguments are strings or {\"base64\": ...}")]
         enum Either {
             Plain(String),
             Encoded(Encoded),

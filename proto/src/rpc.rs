@@ -1,0 +1,394 @@
+//! The envelope of JSON-RPC 2.0: requests, replies, notifications and batches.
+//!
+//! Nothing here reads or writes: [`parse`] takes one line apart for a server,
+//! [`Incoming`] for a client, and the `*_line` functions make lines.
+//! Parameters and results stay raw JSON until the method is known, so that
+//! members nobody asked for cost nothing, however deep they nest.
+
+use crate::{Diagnostic, Method, Notice};
+use serde::de::{self, Deserializer};
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
+use serde_json::Number;
+use serde_json::value::{RawValue, Value};
+use std::borrow::Cow;
+use std::fmt;
+
+/// What ties a reply to its request; chosen by the client.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged, expecting = "id is a string, a number or null")]
+pub enum Id {
+    /// `null`: in a reply, the request had none that could be told.
+    Null,
+    /// A number.
+    Number(Number),
+    /// A string.
+    String(String),
+}
+
+impl From<u64> for Id {
+    fn from(number: u64) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+/// The kind of an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Code(pub i64);
+
+impl Code {
+    /// The line is not JSON.
+    pub const PARSE_ERROR: Self = Self(-32700);
+    /// JSON, but not a request.
+    pub const INVALID_REQUEST: Self = Self(-32600);
+    /// No such method.
+    pub const METHOD_NOT_FOUND: Self = Self(-32601);
+    /// Parameters that the method cannot take.
+    pub const INVALID_PARAMS: Self = Self(-32602);
+    /// A bug of the daemon.
+    pub const INTERNAL_ERROR: Self = Self(-32603);
+    /// It was tried and failed.
+    pub const FAILED: Self = Self(-32000);
+    /// No rule has that number or name.
+    pub const NO_SUCH_RULE: Self = Self(-32001);
+    /// The rule was refused; `data` has the [`Diagnostic`]s.
+    pub const RULE_REFUSED: Self = Self(-32002);
+    /// The caller may not do that.
+    pub const NOT_PERMITTED: Self = Self(-32003);
+    /// Nothing was changed by the reload; `data` has the [`Diagnostic`]s.
+    pub const RELOAD_REFUSED: Self = Self(-32004);
+    /// Too many connections, or subscriptions of one connection.
+    pub const TOO_MANY: Self = Self(-32005);
+}
+
+/// Why a request was not done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Error {
+    /// The kind.
+    pub code: Code,
+    /// One sentence.
+    pub message: String,
+    /// What the kind says.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub data: Option<Value>,
+}
+
+impl Error {
+    /// An error without data.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), data: None }
+    }
+
+    /// An error whose data are these diagnostics.
+    pub fn refused(code: Code, message: impl Into<String>, diagnostics: &[Diagnostic]) -> Self {
+        Self { data: serde_json::to_value(diagnostics).ok(), ..Self::new(code, message) }
+    }
+
+    /// The diagnostics in its data; empty where there are none.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        self.data.as_ref().and_then(|data| Vec::deserialize(data).ok()).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The member `"jsonrpc": "2.0"`.
+struct V2;
+
+impl Serialize for V2 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("2.0")
+    }
+}
+
+impl<'de> Deserialize<'de> for V2 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let version = Cow::<str>::deserialize(deserializer)?;
+        if version == "2.0" { Ok(Self) } else { Err(de::Error::custom("jsonrpc is not \"2.0\"")) }
+    }
+}
+
+/// Tells a member that is `null` from one that is not there.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// One request as a server sees it.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Absent for a notification, which is never answered.
+    pub id: Option<Id>,
+    /// The name of the method.
+    pub method: Cow<'a, str>,
+    /// An object or an array.
+    pub params: Option<&'a RawValue>,
+}
+
+impl<'a> Request<'a> {
+    /// Takes one JSON value for a request.
+    pub fn parse(value: &'a RawValue) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Wire<'a> {
+            #[serde(rename = "jsonrpc")]
+            _version: V2,
+            #[serde(default, deserialize_with = "present")]
+            id: Option<Id>,
+            #[serde(borrow)]
+            method: Cow<'a, str>,
+            #[serde(borrow, default, deserialize_with = "present")]
+            params: Option<&'a RawValue>,
+        }
+        let invalid = |why: String| Error::new(Code::INVALID_REQUEST, format!("invalid request: {why}"));
+        // serde would take an array for the members in their order
+        if !value.get().starts_with('{') {
+            return Err(invalid("not an object".into()));
+        }
+        let Wire { id, method, params, .. } =
+            serde_json::from_str(value.get()).map_err(|error| invalid(sentence(&error)))?;
+        if params.is_some_and(|params| !params.get().starts_with(['{', '['])) {
+            return Err(invalid("params is neither an object nor an array".into()));
+        }
+        Ok(Self { id, method, params })
+    }
+
+    /// The parameters of the method `M`; those that are absent are `{}`.
+    pub fn params<M: Method>(&self) -> Result<M::Params, Error> {
+        let invalid =
+            |why: &str| Error::new(Code::INVALID_PARAMS, format!("invalid params of {}: {why}", M::NAME));
+        let text = self.params.map_or("{}", RawValue::get);
+        if !text.starts_with('{') {
+            return Err(invalid("they are passed by name, in an object, not by position in an array"));
+        }
+        serde_json::from_str(text).map_err(|error| invalid(&sentence(&error)))
+    }
+}
+
+/// What a line asks for.
+#[derive(Clone, Debug)]
+pub enum Line<'a> {
+    /// One request, to be answered by one reply.
+    Single(&'a RawValue),
+    /// Several, to be answered by one array of replies; never empty.
+    Batch(Vec<&'a RawValue>),
+}
+
+/// Takes apart one line that was sent to a server.
+///
+/// What is in it is still to be taken for a [`Request`]. The error is to be
+/// answered with [`Id::Null`].
+pub fn parse(line: &[u8]) -> Result<Line<'_>, Error> {
+    let not_json = |error| Error::new(Code::PARSE_ERROR, format!("parse error: {error}"));
+    let value: &RawValue = serde_json::from_slice(line).map_err(not_json)?;
+    if !value.get().starts_with('[') {
+        return Ok(Line::Single(value));
+    }
+    let batch: Vec<_> = serde_json::from_str(value.get()).map_err(not_json)?;
+    if batch.is_empty() {
+        return Err(Error::new(Code::INVALID_REQUEST, "invalid request: the batch is empty"));
+    }
+    Ok(Line::Batch(batch))
+}
+
+/// A reply as it travels.
+#[derive(Serialize)]
+pub struct Reply<'a> {
+    jsonrpc: V2,
+    id: &'a Id,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a Error>,
+}
+
+impl<'a> Reply<'a> {
+    /// The reply to the request with this id.
+    pub fn new(id: &'a Id, outcome: Result<&'a RawValue, &'a Error>) -> Self {
+        Self { jsonrpc: V2, id, result: outcome.ok(), error: outcome.err() }
+    }
+}
+
+#[derive(Serialize)]
+struct Outgoing<'a, P> {
+    jsonrpc: V2,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a Id>,
+    method: &'a str,
+    params: &'a P,
+}
+
+/// The line, with its newline, that calls the method `M`.
+pub fn request_line<M: Method>(id: &Id, params: &M::Params) -> Result<Vec<u8>, serde_json::Error> {
+    line(&Outgoing { jsonrpc: V2, id: Some(id), method: M::NAME, params })
+}
+
+/// The line, with its newline, that tells the notice `N`.
+pub fn notice_line<N: Notice>(params: &N::Params) -> Result<Vec<u8>, serde_json::Error> {
+    line(&Outgoing { jsonrpc: V2, id: None, method: N::NAME, params })
+}
+
+fn line(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// One line as a client gets it.
+#[derive(Clone, Debug)]
+pub enum Incoming<'a> {
+    /// The reply to one of its requests.
+    Reply {
+        /// Which.
+        id: Id,
+        /// The result, or why there is none.
+        outcome: Result<&'a RawValue, Error>,
+    },
+    /// A notification.
+    Notice {
+        /// Its name.
+        method: Cow<'a, str>,
+        /// Its parameters.
+        params: &'a RawValue,
+    },
+}
+
+impl<'a> Incoming<'a> {
+    /// Takes apart one line that was sent to a client which sends no batches.
+    pub fn parse(line: &'a [u8]) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Wire<'a> {
+            #[serde(rename = "jsonrpc")]
+            _version: V2,
+            #[serde(default, deserialize_with = "present")]
+            id: Option<Id>,
+            #[serde(borrow, default)]
+            method: Option<Cow<'a, str>>,
+            #[serde(borrow, default)]
+            params: Option<&'a RawValue>,
+            #[serde(borrow, default)]
+            result: Option<&'a RawValue>,
+            #[serde(default)]
+            error: Option<Error>,
+        }
+        match serde_json::from_slice(line)? {
+            Wire { id: Some(id), error: Some(error), .. } => Ok(Self::Reply { id, outcome: Err(error) }),
+            Wire { id: Some(id), result: Some(result), .. } => Ok(Self::Reply { id, outcome: Ok(result) }),
+            Wire { id: None, method: Some(method), params: Some(params), .. } => {
+                Ok(Self::Notice { method, params })
+            }
+            _ => Err(de::Error::custom("neither a reply nor a notification")),
+        }
+    }
+}
+
+/// What serde says, without a place: it would be the place in a part of the line.
+fn sentence(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::method;
+
+    fn first(line: &str) -> Result<Request<'_>, Error> {
+        match parse(line.as_bytes())? {
+            Line::Single(value) => Request::parse(value),
+            Line::Batch(_) => panic!("a batch"),
+        }
+    }
+
+    #[test]
+    fn an_id_is_absent_null_a_number_or_a_string() {
+        for (id, expected) in [
+            ("", None),
+            (r#","id":null"#, Some(Id::Null)),
+            (r#","id":7"#, Some(Id::from(7))),
+            (r#","id":"x""#, Some(Id::String("x".into()))),
+        ] {
+            let line = format!(r#"{{"jsonrpc":"2.0","method":"version"{id}}}"#);
+            assert_eq!(first(&line).unwrap().id, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_told_from_what_is_no_json() {
+        for (line, code) in [
+            ("", Code::PARSE_ERROR),
+            ("{", Code::PARSE_ERROR),
+            ("\"\u{1}\"", Code::PARSE_ERROR),
+            (r#"{"jsonrpc":"2.0","method":"foobar, "params": "bar", "baz]"#, Code::PARSE_ERROR),
+            ("[]", Code::INVALID_REQUEST),
+            ("1", Code::INVALID_REQUEST),
+            ("{}", Code::INVALID_REQUEST),
+            (r#"{"jsonrpc":"1.0","method":"version"}"#, Code::INVALID_REQUEST),
+            (r#"{"jsonrpc":"2.0","method":1,"params":{}}"#, Code::INVALID_REQUEST),
+            (r#"{"jsonrpc":"2.0","method":"version","params":"bar"}"#, Code::INVALID_REQUEST),
+            (r#"{"jsonrpc":"2.0","method":"version","params":null}"#, Code::INVALID_REQUEST),
+            (r#"{"jsonrpc":"2.0","method":"version","id":{}}"#, Code::INVALID_REQUEST),
+        ] {
+            assert_eq!(first(line).unwrap_err().code, code, "{line}");
+        }
+        assert_eq!(parse(b"\"\xff\"").unwrap_err().code, Code::PARSE_ERROR);
+    }
+
+    #[test]
+    fn a_batch_may_hold_anything() {
+        let Line::Batch(batch) = parse(b" [1, {\"jsonrpc\":\"2.0\",\"method\":\"version\"}, []] ").unwrap()
+        else {
+            panic!("no batch")
+        };
+        let valid: Vec<bool> = batch.into_iter().map(|value| Request::parse(value).is_ok()).collect();
+        assert_eq!(valid, [false, true, false]);
+    }
+
+    #[test]
+    fn params_come_by_name_and_unknown_ones_are_ignored() {
+        let with = |params: &str| {
+            let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"show"{params}}}"#);
+            first(&line).unwrap().params::<method::Show>().map_err(|error| error.message)
+        };
+        assert_eq!(with(r#","params":{"rule":7,"new":[]}"#).unwrap().rule, "7".into());
+        assert_eq!(with("").unwrap_err(), "invalid params of show: missing field `rule`");
+        assert!(with(r#","params":[7]"#).unwrap_err().contains("by name"));
+        assert_eq!(
+            with(r#","params":{"rule":[]}"#).unwrap_err(),
+            "invalid params of show: a rule is a number or a name"
+        );
+    }
+
+    #[test]
+    fn nesting_without_end_is_no_recursion() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"version","params":{{"x":{deep}}}}}"#);
+        assert!(first(&line).unwrap().params::<method::Version>().is_ok());
+        assert!(
+            matches!(parse(deep.as_bytes()), Ok(Line::Batch(batch)) if Request::parse(batch[0]).is_err())
+        );
+        let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"show","params":{{"rule":{deep}}}}}"#);
+        assert!(first(&line).unwrap().params::<method::Show>().is_err());
+    }
+
+    #[test]
+    fn a_client_tells_replies_from_notices() {
+        let error = Error::new(Code::FAILED, "no");
+        let line = line(&Reply::new(&Id::from(1), Err(&error))).unwrap();
+        assert_eq!(line, b"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32000,\"message\":\"no\"}}\n");
+        assert!(
+            matches!(Incoming::parse(&line).unwrap(), Incoming::Reply { id, outcome: Err(e) } if id == Id::from(1) && e == error)
+        );
+        let params = method::LaggedParams { subscription: method::SubscriptionId(3), missed: 9 };
+        let line = notice_line::<method::Lagged>(&params).unwrap();
+        assert!(
+            matches!(Incoming::parse(&line).unwrap(), Incoming::Notice { method, .. } if method == "lagged")
+        );
+        assert!(Incoming::parse(b"{\"jsonrpc\":\"2.0\",\"id\":1}").is_err());
+    }
+}
