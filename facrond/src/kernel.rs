@@ -3,6 +3,6 @@
 
 #![allow(unsafe_code, reason = "the one place for it")]
 
-pub mod group;
+pub mod fanotify;
 pub mod object;
 pub mod record;

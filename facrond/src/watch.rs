@@ -23,7 +23,7 @@ pub use rules::{PathState, Slot};
 use crate::config::rule::RuleSpec;
 use crate::event::Event;
 use crate::events::Events;
-use crate::kernel::group::{Group, Privilege, READ_SIZE};
+use crate::kernel::fanotify::{Group, Privilege, READ_SIZE};
 use crate::kernel::record::Records;
 use arrival::Arrivals;
 use cover::Covers;
