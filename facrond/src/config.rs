@@ -1,4 +1,72 @@
 //! Text to rules and diagnostics. Pure, but for reading the files.
+//!
+//! ```text
+//! files -> read: logical lines -> lex: words -> parse: RuleSpec
+//!                                               (events, options, command)
+//! ```
+//!
+//! A line with an error is no rule; all others are, and every problem is told:
+//! what to do about it (run the good rules, refuse a reload) is for the caller.
 
+mod check;
+mod command;
+mod diagnostic;
+mod events;
 pub mod filter;
+mod include;
+mod lex;
+mod options;
+mod parse;
+mod program;
+mod read;
 pub mod rule;
+mod shell;
+mod suggest;
+mod words;
+
+pub use check::check;
+pub use diagnostic::{Diagnostic, has_errors};
+pub use words::{Words, parse_words};
+
+use read::{Because, Reader};
+use rule::RuleSpec;
+use std::path::{Path, PathBuf};
+
+/// What some files have in them.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The rules of all lines without errors, in the order of reading.
+    pub rules: Vec<Located>,
+    /// The files that were read, included ones too.
+    pub files: Vec<PathBuf>,
+    /// All problems, in the order of reading.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// A rule and the place that says so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Located {
+    /// The rule.
+    pub spec: RuleSpec,
+    /// The file that has it.
+    pub file: PathBuf,
+    /// The first line of it, from 1.
+    pub line: u32,
+}
+
+/// Reads `conf`, then `*.conf` of `dir` in byte order of their names; neither need be there.
+pub fn load(conf: &Path, dir: &Path) -> Loaded {
+    let mut reader = Reader::default();
+    reader.read(conf, Because::Default);
+    reader.read_dir(dir);
+    reader.finish()
+}
+
+/// Reads these files, each of which must be there.
+pub fn load_files(files: &[PathBuf]) -> Loaded {
+    let mut reader = Reader::default();
+    for file in files {
+        reader.read(file, Because::Named);
+    }
+    reader.finish()
+}

@@ -10,6 +10,9 @@ use std::time::Duration;
 /// SIGKILL follows SIGTERM after this long where the rule has no `kill-after=`.
 pub const KILL_AFTER: Duration = Duration::from_secs(5);
 
+/// `PATH` of a command's environment where the rule's `env=` does not set it.
+pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// When one of `events` happens at `path`, run `command`.
 ///
 /// Equality is that of meaning: two equal specs need no change in a reload.
@@ -17,7 +20,8 @@ pub const KILL_AFTER: Duration = Duration::from_secs(5);
 pub struct RuleSpec {
     /// Absolute and lexically clean: no trailing slash, no `//`, no `.` component.
     pub path: PathBuf,
-    /// EVENTS with their flags, as written; unions taken apart.
+    /// EVENTS with their flags, unions taken apart; `type=dir` adds `ONDIR`, and
+    /// `EVENT_ON_CHILD` with it where the line does not say `FAN_ONDIR` itself.
     pub events: Events,
     /// OPTIONS.
     pub options: Options,
@@ -46,7 +50,8 @@ pub enum Command {
 pub struct Argument {
     /// The parts in order; empty for an empty argument.
     pub parts: Vec<Part>,
-    /// As written, after unquoting, for showing: `\$` stands for a literal dollar before a token character.
+    /// For showing, and read again as the same by [`parse_words`](super::parse_words):
+    /// unquoted, a literal dollar before a token character written `\$`.
     pub text: Vec<u8>,
 }
 

@@ -1,0 +1,213 @@
+//! COMMAND: the program, its arguments and the tokens in them.
+
+use super::diagnostic::{Line, Problems, show};
+use super::lex::Word;
+use super::rule::{Argument, Command, Part, Token};
+use super::shell;
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::iter;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// How a literal dollar is written in the words of a command.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Dollars {
+    /// As in a file, where the lexer has taken the backslashes away.
+    Lexed,
+    /// As in arguments given as they are: `\$` is still in the text.
+    InText,
+}
+
+impl Command {
+    /// The command as words: what [`parse_words`](super::parse_words) makes the same command of.
+    pub fn words(&self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Record => vec![b"-".to_vec()],
+            Self::Exec { program, args } => {
+                let program = Part::Literal(program.as_bytes().to_vec());
+                iter::once(text_of(&[program])).chain(args.iter().map(|arg| arg.text.clone())).collect()
+            }
+        }
+    }
+}
+
+impl Token {
+    /// The token that `$` and this byte are.
+    pub fn of(byte: u8) -> Option<Self> {
+        Some(match byte {
+            b'$' => Self::Path,
+            b'@' => Self::Directory,
+            b'#' => Self::Name,
+            b'*' => Self::Pid,
+            b'<' => Self::OldPath,
+            b'+' => Self::Increment,
+            b'-' => Self::Decrement,
+            b'=' => Self::Counter,
+            b'%' => Self::Events,
+            b'&' => Self::Mask,
+            _ => return None,
+        })
+    }
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Path => "$$",
+            Self::Directory => "$@",
+            Self::Name => "$#",
+            Self::Pid => "$*",
+            Self::OldPath => "$<",
+            Self::Increment => "$+",
+            Self::Decrement => "$-",
+            Self::Counter => "$=",
+            Self::Events => "$%",
+            Self::Mask => "$&",
+        }
+    }
+}
+
+impl Argument {
+    fn new(parts: Vec<Part>) -> Self {
+        Self { text: text_of(&parts), parts }
+    }
+
+    /// An argument in which nothing is replaced and `\$` is no escape: a shell's script.
+    fn verbatim(bytes: &[u8]) -> Self {
+        let parts = if bytes.is_empty() { Vec::new() } else { vec![Part::Literal(bytes.to_vec())] };
+        Self { parts, text: bytes.to_vec() }
+    }
+}
+
+/// The command of a rule, or `None` where the line has errors about it.
+pub(super) fn command(
+    line: &Line<'_>,
+    words: &[Word],
+    dollars: Dollars,
+    problems: &mut Problems,
+) -> Option<Command> {
+    let lexed: Vec<Cow<'_, Word>> = match dollars {
+        Dollars::Lexed => words.iter().map(Cow::Borrowed).collect(),
+        Dollars::InText => words.iter().map(|word| Cow::Owned(word.with_dollars_unescaped())).collect(),
+    };
+    let (program, rest) = lexed.split_first()?;
+    if program.bytes == b"-" {
+        if let (Some(first), Some(last)) = (rest.first(), rest.last()) {
+            let message = "the COMMAND `-` runs nothing and takes no arguments";
+            problems.push(line.error(first.span.start..last.span.end, message));
+        }
+        return Some(Command::Record);
+    }
+    check_program(line, program, problems)?;
+    let script = shell::script(&lexed.iter().map(|word| word.bytes.as_slice()).collect::<Vec<_>>());
+    if let Some(script) = script {
+        shell::warn(line, &lexed[script], &lexed[script + 1..], problems);
+    }
+    let argument = |i: usize| {
+        if script == Some(i) { Argument::verbatim(&words[i].bytes) } else { Argument::new(parts(&lexed[i])) }
+    };
+    Some(Command::Exec {
+        program: OsString::from_vec(program.bytes.clone()),
+        args: (1..words.len()).map(argument).collect(),
+    })
+}
+
+fn check_program(line: &Line<'_>, program: &Word, problems: &mut Problems) -> Option<()> {
+    let bytes = &program.bytes;
+    let (at, message, help) = if let Some((at, token)) = tokens(program).next() {
+        let message =
+            format!("the program cannot come from an event: `{}` stands in its name", token.as_str());
+        (
+            program.place(at..at + 2),
+            message,
+            "tokens are replaced in arguments only; write `\\$` for a dollar",
+        )
+    } else if bytes.is_empty() {
+        let help = "write an absolute path or a name, or `-` to run nothing";
+        (program.span.clone(), "the program has no name".to_owned(), help)
+    } else if bytes.starts_with(b"[") && !program.quoted {
+        let help =
+            "write `PATH EVENTS [OPTIONS] COMMAND`; a program whose name begins with `[` must be quoted";
+        (program.span.clone(), "OPTIONS stand in one group, before COMMAND".to_owned(), help)
+    } else if bytes.starts_with(b"|") || bytes.starts_with(b",") {
+        let help = "write EVENTS as one word, without blanks: `FAN_CLOSE_WRITE|FAN_MOVED_TO`";
+        (program.span.clone(), format!("`{}` is not a program", show(bytes)), help)
+    } else if bytes.contains(&b'/') && !bytes.starts_with(b"/") {
+        let help = "write its absolute path, or its name alone to look it up in PATH";
+        (program.span.clone(), format!("the program `{}` is a relative path", show(bytes)), help)
+    } else {
+        return Some(());
+    };
+    problems.push(line.error(at, message).help(help));
+    None
+}
+
+/// The tokens of a word and where in its bytes they are.
+pub(super) fn tokens(word: &Word) -> impl Iterator<Item = (usize, Token)> {
+    let mut pos = 0;
+    iter::from_fn(move || {
+        loop {
+            let pair = word.bytes.get(pos..pos + 2)?;
+            let at = pos;
+            match Token::of(pair[1]) {
+                Some(token) if pair[0] == b'$' && !is_escaped(word, at) && !is_escaped(word, at + 1) => {
+                    pos += 2;
+                    return Some((at, token));
+                }
+                _ => pos += 1,
+            }
+        }
+    })
+}
+
+fn is_escaped(word: &Word, at: usize) -> bool {
+    word.escaped.binary_search(&at).is_ok()
+}
+
+fn parts(word: &Word) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut done = 0;
+    for (at, token) in tokens(word) {
+        if at > done {
+            parts.push(Part::Literal(word.bytes[done..at].to_vec()));
+        }
+        parts.push(Part::Token(token));
+        done = at + 2;
+    }
+    if done < word.bytes.len() {
+        parts.push(Part::Literal(word.bytes[done..].to_vec()));
+    }
+    parts
+}
+
+/// The text that [`Word::with_dollars_unescaped`] and [`parts`] make the same parts of.
+fn text_of(parts: &[Part]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (i, part) in parts.iter().enumerate() {
+        match part {
+            Part::Token(token) => {
+                double_backslashes(&mut text);
+                text.extend(token.as_str().bytes());
+            }
+            Part::Literal(bytes) => {
+                let after = if i + 1 < parts.len() { Some(b'$') } else { None };
+                let next = bytes.iter().skip(1).copied().map(Some).chain(iter::once(after));
+                for (byte, next) in bytes.iter().zip(next) {
+                    if *byte == b'$' {
+                        double_backslashes(&mut text);
+                        if next.and_then(Token::of).is_some() {
+                            text.push(b'\\');
+                        }
+                    }
+                    text.push(*byte);
+                }
+            }
+        }
+    }
+    text
+}
+
+/// Doubles the backslashes at the end, so that they stand for themselves before a `$`.
+fn double_backslashes(text: &mut Vec<u8>) {
+    let run = text.iter().rev().take_while(|byte| **byte == b'\\').count();
+    text.extend(iter::repeat_n(b'\\', run));
+}

@@ -1,0 +1,298 @@
+//! A logical line to words: blanks, quotes and backslashes.
+//!
+//! | written | means |
+//! |---|---|
+//! | `'...'` | everything between as it stands |
+//! | `"..."` | as it stands, but for a backslash |
+//! | `\` and any byte | that byte, without its meaning for this grammar |
+//! | `\` and a newline | nothing, also inside quotes |
+//!
+//! Quoting groups bytes into words and does no more: tokens are replaced inside
+//! both kinds of quotes. Only a backslash takes a byte's meaning away, so `\$`
+//! is a literal dollar, except between single quotes.
+
+use super::diagnostic::{Line, Problems};
+use std::ops::Range;
+
+/// A word, its quotes and backslashes taken away, that knows where it came from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Word {
+    /// What it means.
+    pub(super) bytes: Vec<u8>,
+    /// Where all of it stands in the line, with its quotes.
+    pub(super) span: Range<usize>,
+    /// Which of its bytes a backslash took the meaning from, in order.
+    pub(super) escaped: Vec<usize>,
+    /// Whether something in it is quoted or escaped.
+    pub(super) quoted: bool,
+    /// Where each byte stands in the line.
+    at: Vec<usize>,
+}
+
+impl Word {
+    /// A word whose bytes stand at these places.
+    pub(super) fn new(bytes: Vec<u8>, at: Vec<usize>, span: Range<usize>) -> Self {
+        Self { bytes, span, escaped: Vec::new(), quoted: false, at }
+    }
+
+    /// Where some of its bytes stand in the line.
+    pub(super) fn place(&self, part: Range<usize>) -> Range<usize> {
+        let start = self.at.get(part.start).copied().unwrap_or(self.span.end);
+        let end = if part.is_empty() { start } else { self.at[part.end - 1] + 1 };
+        start..end
+    }
+
+    fn push(&mut self, byte: u8, at: usize) {
+        self.bytes.push(byte);
+        self.at.push(at);
+    }
+
+    /// The word with `\$` read as a literal dollar, as in arguments that were
+    /// given unquoted already.
+    ///
+    /// Backslashes directly before a `$` are read in pairs, each one literal
+    /// backslash; all others stay. So each sequence of bytes and tokens can be
+    /// written.
+    pub(super) fn with_dollars_unescaped(&self) -> Self {
+        let mut word = Self { span: self.span.clone(), ..Self::default() };
+        let mut backslashes = 0;
+        for (byte, at) in self.bytes.iter().zip(&self.at) {
+            if *byte == b'$' && backslashes > 0 {
+                let kept = word.bytes.len() - (backslashes - backslashes / 2);
+                word.bytes.truncate(kept);
+                word.at.truncate(kept);
+                if backslashes % 2 == 1 {
+                    word.escaped.push(kept);
+                }
+            }
+            backslashes = if *byte == b'\\' { backslashes + 1 } else { 0 };
+            word.push(*byte, *at);
+        }
+        word
+    }
+}
+
+impl Line<'_> {
+    /// Whether the line cannot be read for a NUL byte, which no path or argument can have.
+    pub(super) fn refuses_nul(&self, problems: &mut Problems) -> bool {
+        let Some(nul) = self.text.iter().position(|byte| *byte == 0) else { return false };
+        let message = "the line has a NUL byte in it";
+        problems
+            .push(self.error(nul..nul + 1, message).help("no path or argument can have one; leave it out"));
+        true
+    }
+}
+
+/// What ends a word, beside blanks.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Inside {
+    /// Nothing else.
+    Line,
+    /// The `]` of a bracketed group.
+    Brackets,
+}
+
+/// Takes words off a line, from left to right.
+pub(super) struct Lexer<'a> {
+    line: Line<'a>,
+    text: &'a [u8],
+    pos: usize,
+}
+
+impl<'a> Lexer<'a> {
+    /// A lexer of a part of the line.
+    pub(super) fn new(line: Line<'a>, part: Range<usize>) -> Self {
+        Self { line, text: &line.text[..part.end], pos: part.start }
+    }
+
+    /// Passes blanks; the byte after them, if the line does not end there.
+    pub(super) fn peek(&mut self) -> Option<u8> {
+        loop {
+            match self.text.get(self.pos)? {
+                byte if is_blank(*byte) => self.pos += 1,
+                b'\\' if self.joint() > 0 => self.pos += self.joint(),
+                byte => return Some(*byte),
+            }
+        }
+    }
+
+    /// The next word, if there is one.
+    pub(super) fn word(&mut self, inside: Inside, problems: &mut Problems) -> Option<Word> {
+        self.peek()?;
+        let mut word = Word { span: self.pos..self.pos, ..Word::default() };
+        while let Some(&byte) = self.text.get(self.pos) {
+            match byte {
+                b'\\' => self.backslash(&mut word),
+                b'\'' | b'"' => self.quotes(byte, &mut word, problems),
+                b']' if inside == Inside::Brackets => break,
+                byte if is_blank(byte) => break,
+                byte => {
+                    if byte == b'[' && inside == Inside::Brackets {
+                        let place = self.pos..self.pos + 1;
+                        let message = "a `[` inside OPTIONS must be quoted, as its `]` would end them";
+                        problems.push(self.line.error(place, message).help("write `include=\"[a-z]*\"`"));
+                    }
+                    word.push(byte, self.pos);
+                    self.pos += 1;
+                }
+            }
+        }
+        word.span.end = self.pos;
+        Some(word)
+    }
+
+    /// The words of a bracketed group and its text between the brackets, if there is a group next.
+    pub(super) fn brackets(&mut self, problems: &mut Problems) -> Option<(Vec<Word>, Range<usize>)> {
+        if self.peek() != Some(b'[') {
+            return None;
+        }
+        let open = self.pos;
+        self.pos += 1;
+        let mut words = Vec::new();
+        loop {
+            match self.peek() {
+                None => {
+                    let message = "the `]` that ends OPTIONS is missing";
+                    let help =
+                        "write `[once timeout=30s]`; a program whose name begins with `[` must be quoted";
+                    problems.push(self.line.error(open..open + 1, message).help(help));
+                    return Some((words, open + 1..self.pos));
+                }
+                Some(b']') => break,
+                Some(_) => words.extend(self.word(Inside::Brackets, problems)),
+            }
+        }
+        let close = self.pos;
+        self.pos += 1;
+        if self.text.get(self.pos).is_some_and(|byte| !is_blank(*byte)) && self.joint() == 0 {
+            let message = "a blank is missing behind the `]` that ends OPTIONS";
+            problems.push(self.line.error(self.pos..self.pos + 1, message));
+        }
+        Some((words, open + 1..close))
+    }
+
+    /// Bytes that join two physical lines at the present place: a backslash
+    /// and the line's end, or nothing behind it at all.
+    fn joint(&self) -> usize {
+        match &self.text[self.pos..] {
+            [b'\\'] => 1,
+            [b'\\', b'\n', ..] => 2,
+            [b'\\', b'\r', b'\n', ..] => 3,
+            _ => 0,
+        }
+    }
+
+    fn backslash(&mut self, word: &mut Word) {
+        let joint = self.joint();
+        if joint > 0 {
+            self.pos += joint;
+            return;
+        }
+        word.quoted = true;
+        word.escaped.push(word.bytes.len());
+        word.push(self.text[self.pos + 1], self.pos + 1);
+        self.pos += 2;
+    }
+
+    fn quotes(&mut self, quote: u8, word: &mut Word, problems: &mut Problems) {
+        let open = self.pos;
+        word.quoted = true;
+        self.pos += 1;
+        while let Some(&byte) = self.text.get(self.pos) {
+            match byte {
+                b'\\' if quote == b'"' => self.backslash(word),
+                b'\\' if self.joint() > 0 => self.pos += self.joint(),
+                byte if byte == quote => {
+                    self.pos += 1;
+                    return;
+                }
+                byte => {
+                    word.push(byte, self.pos);
+                    self.pos += 1;
+                }
+            }
+        }
+        let message = format!("the quote {} is not closed on this line", char::from(quote));
+        let help = "close it, or write a backslash before it if it stands for itself";
+        problems.push(self.line.error(open..open + 1, message).help(help));
+    }
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n')
+}
+
+/// Writes a word so that a line means these bytes by it; where each of them stands.
+///
+/// A newline cannot be written so.
+pub(super) fn quote_into(bytes: &[u8], out: &mut Vec<u8>) -> Vec<usize> {
+    let bare = !matches!(bytes.first(), None | Some(b'#' | b'@' | b'['))
+        && !bytes.iter().any(|byte| matches!(byte, 0..=b' ' | 0x7f | b'"' | b'\'' | b'\\'));
+    let mut at = Vec::with_capacity(bytes.len());
+    let mark = |out: &mut Vec<u8>| {
+        if !bare {
+            out.push(b'\'');
+        }
+    };
+    mark(out);
+    for byte in bytes {
+        match byte {
+            b'\'' => {
+                out.extend(b"'\\''");
+                at.push(out.len() - 2);
+            }
+            byte => {
+                at.push(out.len());
+                out.push(*byte);
+            }
+        }
+    }
+    mark(out);
+    at
+}
+
+/// The logical lines of a file, with the number of the first physical line of each.
+///
+/// A line ends in a newline, also with a carriage return before it. An odd
+/// number of backslashes before it joins the next line, except in a comment.
+pub(super) struct Lines<'a> {
+    text: &'a [u8],
+    pos: usize,
+    number: u32,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Self { text, pos: 0, number: 1 }
+    }
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = (u32, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.pos >= self.text.len() {
+            return None;
+        }
+        let (start, number) = (self.pos, self.number);
+        let comment = is_comment(&self.text[start..]);
+        loop {
+            let rest = &self.text[self.pos..];
+            let len = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+            let end = self.pos + len;
+            let line = rest[..len].strip_suffix(b"\r").unwrap_or(&rest[..len]);
+            let logical = start..self.pos + line.len();
+            let backslashes = line.iter().rev().take_while(|byte| **byte == b'\\').count();
+            self.pos = end + 1;
+            self.number = self.number.saturating_add(1);
+            if comment || backslashes % 2 == 0 || self.pos >= self.text.len() {
+                return Some((number, &self.text[logical]));
+            }
+        }
+    }
+}
+
+/// Whether the first byte that is not blank is `#`.
+pub(super) fn is_comment(line: &[u8]) -> bool {
+    line.iter().find(|byte| !matches!(byte, b' ' | b'\t')) == Some(&b'#')
+}

@@ -1,0 +1,282 @@
+//! OPTIONS: the table of those that there are, and how each is read.
+//!
+//! An option is one entry of [`TABLE`]; nothing else lists them.
+
+use super::diagnostic::{Line, Problems, show};
+use super::filter::{Filter, ObjectKind, Patterns, check_pattern};
+use super::lex::Word;
+use super::rule::{Options, Output};
+use super::suggest::nearest;
+use std::ffi::OsString;
+use std::num::NonZeroU32;
+use std::ops::Range;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// More options than this stand in no sensible rule.
+const MOST: usize = 1000;
+
+/// Nothing lasts longer; keeps sums of times in their range.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// One option.
+struct Known {
+    name: &'static str,
+    /// The option as it may be written; without a `=` it takes no value.
+    sample: &'static str,
+    times: Times,
+    /// Takes the value (of a flag: nothing) over, or says what would be right.
+    apply: fn(&mut Draft, &[u8]) -> Result<(), String>,
+}
+
+#[derive(PartialEq)]
+enum Times {
+    Once,
+    Many,
+}
+
+const fn once(
+    name: &'static str,
+    sample: &'static str,
+    apply: fn(&mut Draft, &[u8]) -> Result<(), String>,
+) -> Known {
+    Known { name, sample, times: Times::Once, apply }
+}
+
+const fn many(
+    name: &'static str,
+    sample: &'static str,
+    apply: fn(&mut Draft, &[u8]) -> Result<(), String>,
+) -> Known {
+    Known { name, sample, times: Times::Many, apply }
+}
+
+const TABLE: &[Known] = &[
+    once("name", "name=backup", |draft, value| {
+        draft.options.name = Some(rule_name(value)?);
+        Ok(())
+    }),
+    many("include", "include=*.conf", |draft, value| {
+        draft.patterns.include.push(glob(value)?);
+        Ok(())
+    }),
+    many("exclude", "exclude=*.swp", |draft, value| {
+        draft.patterns.exclude.push(glob(value)?);
+        Ok(())
+    }),
+    once("type", "type=file", |draft, value| {
+        draft.patterns.kind = Some(object_kind(value)?);
+        Ok(())
+    }),
+    once("once", "once", |draft, _| {
+        draft.options.once = true;
+        Ok(())
+    }),
+    once("cwd", "cwd=/var/tmp", |draft, value| {
+        draft.options.cwd = Some(absolute(value).ok_or("it must be an absolute path")?);
+        Ok(())
+    }),
+    many("env", "env=LANG=C", |draft, value| {
+        draft.options.env.push(variable(value)?);
+        Ok(())
+    }),
+    once("output", "output=null", |draft, value| {
+        draft.options.output = output(value)?;
+        Ok(())
+    }),
+    once("timeout", "timeout=30s", |draft, value| {
+        let timeout = duration(value)?;
+        if timeout.is_zero() {
+            return Err("it must be more than nothing; without the option a command may take any time".into());
+        }
+        draft.options.timeout = Some(timeout);
+        Ok(())
+    }),
+    once("kill-after", "kill-after=5s", |draft, value| {
+        draft.options.kill_after = duration(value)?;
+        Ok(())
+    }),
+    once("jobs", "jobs=1", |draft, value| {
+        draft.options.jobs = Some(count(value)?);
+        Ok(())
+    }),
+];
+
+/// What the options of one rule make, piece by piece.
+#[derive(Default)]
+struct Draft {
+    options: Options,
+    patterns: Patterns,
+}
+
+/// The options of a rule, and where the value of its `name=` is.
+pub(super) struct Parsed {
+    pub(super) options: Options,
+    pub(super) name: Option<Range<usize>>,
+}
+
+/// Reads the words of OPTIONS; `None` where they have errors.
+pub(super) fn options(line: &Line<'_>, words: &[Word], problems: &mut Problems) -> Option<Parsed> {
+    let errors = problems.errors();
+    let mut draft = Draft::default();
+    let mut name = None;
+    let mut seen: Vec<&str> = Vec::new();
+    for word in words.iter().take(MOST) {
+        let (key, value) = key_and_value(word);
+        let Some(known) = TABLE.iter().find(|known| known.name.as_bytes() == &word.bytes[key.clone()]) else {
+            let message = format!("unknown option `{}`", show(&word.bytes[key.clone()]));
+            problems.push(line.error(word.place(key.clone()), message).help(help_for(&word.bytes[key])));
+            continue;
+        };
+        if known.times == Times::Once && seen.contains(&known.name) {
+            let message = format!("the option `{}` is given twice", known.name);
+            problems.push(line.error(word.span.clone(), message).help("leave one of them out"));
+            continue;
+        }
+        seen.push(known.name);
+        match set(known, word, value.clone(), &mut draft) {
+            Ok(()) if known.name == "name" => name = value.map(|value| word.place(value)),
+            Ok(()) => {}
+            Err(Wrong { place, message, help }) => problems.push(line.error(place, message).help(help)),
+        }
+    }
+    if words.len() > MOST {
+        let message = format!("a rule has at most {MOST} options");
+        problems.push(line.error(words[MOST].span.clone(), message));
+    }
+    match (Filter::new(draft.patterns), words.first()) {
+        (Ok(filter), _) => draft.options.filter = filter,
+        (Err(error), word) => {
+            let place = word.map_or(0..0, |word| word.span.clone());
+            problems.push(line.error(place, format!("the globs cannot be compiled: {}", error.kind())));
+        }
+    }
+    (problems.errors() == errors).then_some(Parsed { options: draft.options, name })
+}
+
+struct Wrong {
+    place: Range<usize>,
+    message: String,
+    help: String,
+}
+
+fn set(known: &Known, word: &Word, value: Option<Range<usize>>, draft: &mut Draft) -> Result<(), Wrong> {
+    let Known { name, sample, apply, .. } = known;
+    let wrong = |place: Range<usize>, message: String, help: String| Wrong { place, message, help };
+    match (value, sample.contains('=')) {
+        (None, true) => {
+            let message = format!("the option `{name}` needs a value");
+            Err(wrong(word.span.clone(), message, format!("write it like `{sample}`")))
+        }
+        (Some(value), false) => {
+            let message = format!("the option `{name}` takes no value");
+            Err(wrong(word.place(value), message, format!("write `{sample}` alone")))
+        }
+        (None, false) => apply(draft, b"").map_err(|help| wrong(word.span.clone(), String::new(), help)),
+        (Some(value), true) => apply(draft, &word.bytes[value.clone()]).map_err(|help| {
+            let message = format!("bad value `{}` of the option `{name}`", show(&word.bytes[value.clone()]));
+            wrong(word.place(value), message, help)
+        }),
+    }
+}
+
+/// Where in a word's bytes the key is, and behind the first `=` the value.
+fn key_and_value(word: &Word) -> (Range<usize>, Option<Range<usize>>) {
+    let len = word.bytes.len();
+    match word.bytes.iter().position(|byte| *byte == b'=') {
+        Some(equals) => (0..equals, Some(equals + 1..len)),
+        None => (0..len, None),
+    }
+}
+
+fn help_for(key: &[u8]) -> String {
+    let key = String::from_utf8_lossy(key).to_ascii_lowercase();
+    match nearest(&key, TABLE.iter().map(|known| (known.name, known.sample))) {
+        Some(sample) => format!("did you mean `{sample}`?"),
+        None => {
+            let names: Vec<_> = TABLE.iter().map(|known| known.name).collect();
+            format!("the options are {}", names.join(", "))
+        }
+    }
+}
+
+fn rule_name(value: &[u8]) -> Result<String, String> {
+    let is_word_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.@:-".contains(byte);
+    if value.is_empty() || !value.iter().all(is_word_byte) {
+        return Err("a name is made of letters, digits and `_.@:-`".into());
+    }
+    if value.iter().all(u8::is_ascii_digit) {
+        return Err("a name of digits only would be taken for the number of a rule".into());
+    }
+    Ok(String::from_utf8_lossy(value).into_owned())
+}
+
+fn glob(value: &[u8]) -> Result<String, String> {
+    let Ok(pattern) = str::from_utf8(value) else {
+        return Err("a glob must be UTF-8; write `?` for a byte that is not".into());
+    };
+    check_pattern(pattern).map_err(|why| format!("write a glob like `*.conf`: {why}"))?;
+    Ok(pattern.to_owned())
+}
+
+fn object_kind(value: &[u8]) -> Result<ObjectKind, String> {
+    match value {
+        b"file" => Ok(ObjectKind::File),
+        b"dir" => Ok(ObjectKind::Directory),
+        _ => Err("write `type=file` or `type=dir`".into()),
+    }
+}
+
+fn absolute(value: &[u8]) -> Option<PathBuf> {
+    value.starts_with(b"/").then(|| PathBuf::from(OsString::from_vec(value.to_vec())))
+}
+
+fn variable(value: &[u8]) -> Result<(OsString, OsString), String> {
+    match value.iter().position(|byte| *byte == b'=') {
+        None | Some(0) => Err("write a name and a value: `env=LANG=C`".into()),
+        Some(equals) => {
+            let string = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+            Ok((string(&value[..equals]), string(&value[equals + 1..])))
+        }
+    }
+}
+
+fn output(value: &[u8]) -> Result<Output, String> {
+    match value {
+        b"log" => Ok(Output::Log),
+        b"null" => Ok(Output::Null),
+        file => absolute(file)
+            .map(Output::File)
+            .ok_or_else(|| "write `log`, `null` or the absolute path of a file".into()),
+    }
+}
+
+fn count(value: &[u8]) -> Result<NonZeroU32, String> {
+    let digits = str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| "write a whole number from 1 on".into())
+}
+
+/// DUR: a whole number and a unit.
+fn duration(value: &[u8]) -> Result<Duration, String> {
+    let help = "write a whole number and a unit: `250ms`, `30s`, `5m` or `2h`";
+    let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (number, unit) = value.split_at(digits);
+    let milliseconds: u64 = match unit {
+        b"ms" => 1,
+        b"s" => 1000,
+        b"m" => 60 * 1000,
+        b"h" => 60 * 60 * 1000,
+        _ => return Err(help.into()),
+    };
+    if number.is_empty() {
+        return Err(help.into());
+    }
+    str::from_utf8(number)
+        .ok()
+        .and_then(|number| number.parse::<u64>().ok())
+        .and_then(|number| number.checked_mul(milliseconds))
+        .map(Duration::from_millis)
+        .filter(|duration| *duration <= LONGEST)
+        .ok_or_else(|| "it must not be more than a hundred years".into())
+}

@@ -1,0 +1,160 @@
+//! The words of one rule to its [`RuleSpec`].
+
+use super::command::{Dollars, command};
+use super::diagnostic::{Line, Problems, show};
+use super::events::events;
+use super::filter::ObjectKind;
+use super::lex::{Inside, Lexer, Word};
+use super::options::options;
+use super::rule::RuleSpec;
+use crate::events::Events;
+use std::ffi::OsString;
+use std::ops::Range;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// What a rule looks like, for messages.
+const SHAPE: &str = "write `PATH EVENTS [OPTIONS] COMMAND [ARGUMENT...]`, with `-` as COMMAND to run nothing";
+
+/// The words of a rule, each in its role.
+pub(super) struct Pieces {
+    pub(super) path: Word,
+    pub(super) events: Option<Word>,
+    pub(super) options: Vec<Word>,
+    pub(super) options_text: Vec<u8>,
+    pub(super) command: Vec<Word>,
+    pub(super) dollars: Dollars,
+    /// How many errors there were before the first of these words.
+    pub(super) errors: usize,
+}
+
+/// A rule, and where in the line the things are that others check.
+pub(super) struct Parsed {
+    pub(super) spec: RuleSpec,
+    pub(super) program: Range<usize>,
+    pub(super) name: Option<Range<usize>>,
+}
+
+/// The pieces of a line of a file; `None` for a blank one.
+pub(super) fn split(line: Line<'_>, problems: &mut Problems) -> Option<Pieces> {
+    let errors = problems.errors();
+    let mut lexer = Lexer::new(line, 0..line.text.len());
+    let path = lexer.word(Inside::Line, problems)?;
+    let events = lexer.word(Inside::Line, problems);
+    let (options, options_text) = lexer.brackets(problems).unwrap_or_default();
+    let mut command = Vec::new();
+    while let Some(word) = lexer.word(Inside::Line, problems) {
+        command.push(word);
+    }
+    let options_text = without_joints(&line.text[options_text]);
+    Some(Pieces { path, events, options, options_text, command, dollars: Dollars::Lexed, errors })
+}
+
+/// The rule that the pieces are; `None` where they have errors, each of which is then among the problems.
+pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) -> Option<Parsed> {
+    if problems.errors() == pieces.errors {
+        check_presence(line, pieces, problems);
+    }
+    let path = path(line, &pieces.path, problems);
+    let events = pieces.events.as_ref().and_then(|word| events(line, word, problems));
+    let options = options(line, &pieces.options, problems);
+    let command = command(line, &pieces.command, pieces.dollars, problems);
+    if problems.errors() > pieces.errors {
+        return None;
+    }
+    let ((path, mut events), (options, command)) = (path.zip(events)?, options.zip(command)?);
+    if options.options.filter.kind() == Some(ObjectKind::Directory) && !events.contains(Events::ONDIR) {
+        events = events.with(Events::ONDIR).with(Events::EVENT_ON_CHILD);
+    }
+    Some(Parsed {
+        spec: RuleSpec {
+            path,
+            events,
+            options: options.options,
+            options_text: pieces.options_text.clone(),
+            command,
+        },
+        program: pieces.command.first()?.span.clone(),
+        name: options.name,
+    })
+}
+
+fn check_presence(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) {
+    let missing = match (&pieces.events, pieces.command.as_slice()) {
+        (None, _) => "EVENTS and COMMAND are missing",
+        (Some(_), []) => "COMMAND is missing",
+        (Some(_), [..]) => return,
+    };
+    let end = line.text.len();
+    problems.push(line.error(end..end, missing).help(SHAPE));
+}
+
+fn path(line: &Line<'_>, word: &Word, problems: &mut Problems) -> Option<PathBuf> {
+    let bytes = &word.bytes;
+    if !bytes.starts_with(b"/") {
+        let message = format!("PATH must be absolute, and `{}` is not", show(bytes));
+        problems.push(line.error(word.span.clone(), message).help("write it from `/` on"));
+        return None;
+    }
+    if let Some(newline) = bytes.iter().position(|byte| *byte == b'\n') {
+        let message = "PATH has a newline in it, which no rule can have";
+        problems.push(line.error(word.place(newline..newline + 1), message).help("watch its directory"));
+        return None;
+    }
+    if let Some(star) = bytes.iter().position(|byte| *byte == b'*')
+        && !word.quoted
+    {
+        let message = "PATH is literal: this `*` is only a character of its name";
+        let help = "watch the directory with `[include=GLOB]`, or quote PATH if the name has a `*`";
+        problems.push(line.warning(word.place(star..star + 1), message).help(help));
+    }
+    clean(line, word, problems)
+}
+
+/// The path without what changes nothing: a trailing slash, `//` and `.`.
+fn clean(line: &Line<'_>, word: &Word, problems: &mut Problems) -> Option<PathBuf> {
+    let mut clean = Vec::with_capacity(word.bytes.len());
+    let mut at = 0;
+    for component in word.bytes.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => {
+                let message = "PATH has a `..` in it, and where that leads can change";
+                let help = "write the path that is meant without it";
+                problems.push(line.error(word.place(at..at + 2), message).help(help));
+                return None;
+            }
+            component => {
+                clean.push(b'/');
+                clean.extend(component);
+            }
+        }
+        at += component.len() + 1;
+    }
+    if clean.is_empty() {
+        clean.push(b'/');
+    }
+    Some(PathBuf::from(OsString::from_vec(clean)))
+}
+
+/// OPTIONS for showing: on one line, without blanks around them.
+fn without_joints(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let joint = if rest.starts_with(b"\\\n") {
+            2
+        } else if rest.starts_with(b"\\\r\n") {
+            3
+        } else {
+            0
+        };
+        if joint == 0 {
+            out.push(*first);
+            rest = after;
+        } else {
+            rest = &rest[joint..];
+        }
+    }
+    out.trim_ascii().to_vec()
+}

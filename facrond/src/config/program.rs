@@ -1,0 +1,46 @@
+//! Whether a rule's program is there.
+//!
+//! It may come later, so this is only ever a warning.
+
+use super::diagnostic::{show, show_path};
+use super::rule::{Command, RuleSpec, SEARCH_PATH};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// What is wrong with the program at present and what would be right.
+pub(super) fn missing(spec: &RuleSpec) -> Option<(String, String)> {
+    let Command::Exec { program, .. } = &spec.command else { return None };
+    if !program.as_bytes().starts_with(b"/") {
+        let search = search_path(spec);
+        let mut dirs = search.as_bytes().split(|byte| *byte == b':');
+        if dirs.any(|dir| is_executable(&Path::new(OsStr::from_bytes(dir)).join(program))) {
+            return None;
+        }
+        let message = format!("no program `{}` is in PATH", show(program.as_bytes()));
+        return Some((
+            message,
+            format!("PATH is `{}`; install it, or write its path", show(search.as_bytes())),
+        ));
+    }
+    let path = Path::new(program);
+    let why = match fs::metadata(path) {
+        Ok(_) if is_executable(path) => return None,
+        Ok(metadata) if metadata.is_dir() => "is a directory",
+        Ok(_) => "is not executable",
+        Err(_) => "does not exist",
+    };
+    let message = format!("the program `{}` {why}", show_path(path));
+    Some((message, "the rule fails to run it until that changes".to_owned()))
+}
+
+fn search_path(spec: &RuleSpec) -> &OsStr {
+    let path = spec.options.env.iter().rfind(|(name, _)| name == "PATH");
+    path.map_or(OsStr::new(SEARCH_PATH), |(_, value)| value.as_os_str())
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}

@@ -1,0 +1,238 @@
+//! Files to lines: what is read, in which order, and what `@include` adds.
+//!
+//! A file is read once, however often it is named, so that neither a circle nor
+//! a pyramid of includes can grow without bounds.
+
+use super::diagnostic::{Diagnostic, Line, Problems, show, show_path};
+use super::include::{self, Directive};
+use super::lex::{Lines, Word, is_comment};
+use super::{Loaded, Located, parse, program};
+use facron_proto::Severity;
+use nix::errno::Errno;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The longest logical line, in bytes.
+const LINE: usize = 1 << 20;
+/// The largest file, in bytes.
+const FILE: u64 = 16 << 20;
+/// The most that is read of all files, in bytes.
+const TOTAL: u64 = 64 << 20;
+/// How deep files may include one another.
+const DEPTH: usize = 16;
+
+/// One reading of a configuration.
+#[derive(Default)]
+pub(super) struct Reader {
+    rules: Vec<Located>,
+    files: Vec<PathBuf>,
+    problems: Problems,
+    /// Who has which name.
+    names: HashMap<String, (PathBuf, u32)>,
+    /// The file that is being read, behind those that include it.
+    chain: Vec<(FileId, PathBuf)>,
+    seen: HashSet<FileId>,
+    total: u64,
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+/// What makes the reader read a file.
+#[derive(Clone, Copy)]
+pub(super) enum Because<'a> {
+    /// It is named by the caller and must be there.
+    Named,
+    /// It is a default that need not be there.
+    Default,
+    /// It stands in the directory.
+    Listed,
+    /// An `@include` says so.
+    Included(&'a Line<'a>, &'a Range<usize>),
+}
+
+impl Reader {
+    /// What was read.
+    pub(super) fn finish(self) -> Loaded {
+        Loaded { rules: self.rules, files: self.files, diagnostics: self.problems.into_diagnostics() }
+    }
+
+    /// Reads `*.conf` of a directory in byte order of the names; hidden files are none of it.
+    pub(super) fn read_dir(&mut self, dir: &Path) {
+        let names = fs::read_dir(dir).and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
+        });
+        let mut names = match names {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                return self.complain(Because::Named, dir, format!("cannot be read: {}", describe(&error)));
+            }
+        };
+        names.retain(|name| is_configuration(name));
+        names.sort();
+        for name in names {
+            self.read(&dir.join(name), Because::Listed);
+        }
+    }
+
+    /// Reads a file and what it includes.
+    pub(super) fn read(&mut self, path: &Path, because: Because<'_>) {
+        let (id, text) = match self.contents(path, because) {
+            Ok(Some(read)) => read,
+            Ok(None) => return,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && matches!(because, Because::Default) => {
+                return;
+            }
+            Err(error) => {
+                return self.complain(because, path, format!("cannot be read: {}", describe(&error)));
+            }
+        };
+        self.files.push(path.to_owned());
+        self.chain.push((id, path.to_owned()));
+        for (number, text) in Lines::new(&text) {
+            self.line(path, &Line { file: Some(path), number, text });
+        }
+        self.chain.pop();
+    }
+
+    /// What is in a file, unless it is not to be read.
+    fn contents(&mut self, path: &Path, because: Because<'_>) -> io::Result<Option<(FileId, Vec<u8>)>> {
+        let metadata = fs::metadata(path)?;
+        if let Some(why) = unsuitable(&metadata, because) {
+            self.complain(because, path, why.to_owned());
+            return Ok(None);
+        }
+        let id = (metadata.dev(), metadata.ino());
+        if !self.is_new(id, path, because) {
+            return Ok(None);
+        }
+        let mut text = Vec::new();
+        File::open(path)?.take(FILE + 1).read_to_end(&mut text)?;
+        self.total += text.len() as u64;
+        if text.len() as u64 > FILE || self.total > TOTAL {
+            let why = if self.total > TOTAL {
+                "is more than 64 MiB with all others"
+            } else {
+                "is more than 16 MiB"
+            };
+            self.complain(because, path, why.to_owned());
+            return Ok(None);
+        }
+        Ok(Some((id, text)))
+    }
+
+    /// Whether a file was not read yet and may be.
+    fn is_new(&mut self, id: FileId, path: &Path, because: Because<'_>) -> bool {
+        if let Some(first) = self.chain.iter().position(|(open, _)| *open == id) {
+            let chain = self.chain[first..].iter().map(|(_, file)| file.as_path()).chain([path]);
+            let chain: Vec<_> = chain.map(|file| format!("`{}`", show_path(file))).collect();
+            self.complain(because, path, format!("includes itself: {}", chain.join(" includes ")));
+            return false;
+        }
+        if self.chain.len() >= DEPTH {
+            self.complain(because, path, format!("is included more than {DEPTH} files deep"));
+            return false;
+        }
+        if !self.seen.insert(id) {
+            let message = format!("`{}` was read before and is not read again", show_path(path));
+            self.problems.push(because.diagnostic(Severity::Warning, path, message));
+            return false;
+        }
+        true
+    }
+
+    fn complain(&mut self, because: Because<'_>, path: &Path, why: String) {
+        let message = format!("`{}` {why}", show_path(path));
+        self.problems.push(because.diagnostic(Severity::Error, path, message));
+    }
+
+    fn line(&mut self, path: &Path, line: &Line<'_>) {
+        if is_comment(line.text) {
+            return;
+        }
+        if line.text.len() > LINE {
+            self.problems.push(line.error(0..0, "the line is longer than 1 MiB"));
+            return;
+        }
+        if line.refuses_nul(&mut self.problems) {
+            return;
+        }
+        match include::operand(line, &mut self.problems) {
+            Directive::None => self.rule(path, line),
+            Directive::Include(file) => self.include(path, line, &file),
+            Directive::Wrong => {}
+        }
+    }
+
+    fn rule(&mut self, path: &Path, line: &Line<'_>) {
+        let Some(pieces) = parse::split(*line, &mut self.problems) else { return };
+        let Some(parsed) = parse::rule(line, &pieces, &mut self.problems) else { return };
+        if let Some((message, help)) = program::missing(&parsed.spec) {
+            self.problems.push(line.warning(parsed.program, message).help(help));
+        }
+        if let (Some(name), Some(place)) = (&parsed.spec.options.name, parsed.name) {
+            if let Some((file, number)) = self.names.get(name) {
+                let help = format!("the rule at {}:{number} has it", show_path(file));
+                self.problems.push(line.error(place, format!("the name `{name}` is taken")).help(help));
+                return;
+            }
+            self.names.insert(name.clone(), (path.to_owned(), line.number));
+        }
+        self.rules.push(Located { spec: parsed.spec, file: path.to_owned(), line: line.number });
+    }
+
+    fn include(&mut self, from: &Path, line: &Line<'_>, file: &Word) {
+        let because = Because::Included(line, &file.span);
+        let dir = from.parent().unwrap_or(Path::new(""));
+        if !include::is_glob(&file.bytes) {
+            return self.read(&dir.join(OsStr::from_bytes(&file.bytes)), because);
+        }
+        match include::expand(dir, &file.bytes) {
+            Ok(files) => files.iter().for_each(|file| self.read(file, because)),
+            Err(why) => {
+                let message = format!("`{}` {why}", show(&file.bytes));
+                self.problems.push(line.error(file.span.clone(), message));
+            }
+        }
+    }
+}
+
+impl Because<'_> {
+    fn diagnostic(self, severity: Severity, path: &Path, message: String) -> Diagnostic {
+        match self {
+            Self::Included(line, place) if severity == Severity::Error => line.error(place.clone(), message),
+            Self::Included(line, place) => line.warning(place.clone(), message),
+            _ => Diagnostic::of_file(severity, path, message),
+        }
+    }
+}
+
+/// Why a file of this sort is not read: opening a pipe that nobody asked for by its name would block.
+fn unsuitable(metadata: &Metadata, because: Because<'_>) -> Option<&'static str> {
+    let is_asked_for = matches!(because, Because::Named | Because::Default);
+    if metadata.is_dir() {
+        Some("is a directory")
+    } else if !metadata.is_file() && !is_asked_for {
+        Some("is not a regular file")
+    } else {
+        None
+    }
+}
+
+fn is_configuration(name: &OsStr) -> bool {
+    name.as_bytes().ends_with(b".conf") && !name.as_bytes().starts_with(b".")
+}
+
+/// The system's text of an error, without its number.
+fn describe(error: &io::Error) -> String {
+    error
+        .raw_os_error()
+        .map_or_else(|| error.to_string(), |errno| Errno::from_raw(errno).desc().to_lowercase())
+}
