@@ -1,8 +1,9 @@
 //! Every unsafe line and raw system call: fanotify groups, their records, file
-//! handles, leases. It knows nothing of rules.
+//! handles, leases, children, peers. It knows nothing of rules.
 
 #![allow(unsafe_code, reason = "the one place for it")]
 
 pub mod fanotify;
 pub mod object;
+pub mod peer;
 pub mod record;

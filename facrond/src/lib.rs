@@ -5,6 +5,7 @@
 //! ```
 
 pub mod config;
+pub mod control;
 pub mod event;
 pub mod events;
 pub mod kernel;

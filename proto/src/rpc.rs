@@ -5,6 +5,7 @@
 //! Parameters and results stay raw JSON until the method is known, so that
 //! members nobody asked for cost nothing, however deep they nest.
 
+use crate::method::{NewRecord, SubscriptionId};
 use crate::{Diagnostic, Method, Notice};
 use serde::de::{self, Deserializer};
 use serde::ser::Serializer;
@@ -231,6 +232,21 @@ pub fn request_line<M: Method>(id: &Id, params: &M::Params) -> Result<Vec<u8>, s
 /// The line, with its newline, that tells the notice `N`.
 pub fn notice_line<N: Notice>(params: &N::Params) -> Result<Vec<u8>, serde_json::Error> {
     line(&Outgoing { jsonrpc: V2, id: None, method: N::NAME, params })
+}
+
+/// The line, with its newline, of a `record` notification whose record is JSON already.
+pub fn record_line(subscription: SubscriptionId, record: &RawValue) -> Result<Vec<u8>, serde_json::Error> {
+    #[derive(Serialize)]
+    struct Params<'a> {
+        subscription: SubscriptionId,
+        record: &'a RawValue,
+    }
+    line(&Outgoing {
+        jsonrpc: V2,
+        id: None,
+        method: NewRecord::NAME,
+        params: &Params { subscription, record },
+    })
 }
 
 fn line(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {

@@ -1,0 +1,25 @@
+//! The control socket: who may ask for what, and how a question reaches the engine.
+//!
+//! [`Socket::bind`] takes the socket for this daemon, [`Socket::serve`] answers
+//! on it, one task a connection, the requests of a connection in order. What
+//! answers a method is a [`Serve`] of the engine; this module knows nothing of
+//! rules. It is reached through an [`EngineHandle`], a bounded queue of calls,
+//! each with the way back for its reply.
+//!
+//! Nothing a client does costs more than its own connection: its lines are
+//! bounded, it is not read from while it does not read, and records that it
+//! does not fetch in time are counted in place of kept (see [`Follower`]).
+
+mod access;
+mod connection;
+mod dispatch;
+mod engine;
+mod follow;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+pub use access::{Access, Caller};
+pub use engine::{Api, Call, Calls, EngineHandle, Serve, channel};
+pub use follow::{Follower, MAX_QUEUED, MAX_SUBSCRIPTIONS, encode};
+pub use socket::{BindError, MAX_CONNECTIONS, Socket};

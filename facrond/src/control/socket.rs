@@ -1,0 +1,283 @@
+//! The socket itself: one daemon has it, and whoever connects gets a task.
+//!
+//! Which daemon has it is decided by a lock on `SOCKET.lock`, which the kernel
+//! drops with the process, so a socket that is there once the lock is held is
+//! stale. The lock's file holds the owner's pid, for the one that comes second.
+
+use super::{Access, Api, Caller, EngineHandle, connection};
+use crate::kernel::peer::Peer;
+use facron_proto::Text;
+use facron_proto::rpc::{Code, Error, Id, Reply};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{Gid, Group, geteuid};
+use std::convert::Infallible;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+/// Connections at the same time.
+pub const MAX_CONNECTIONS: usize = 256;
+
+/// The group whose members may read.
+const GROUP: &str = "facron";
+
+/// After `accept` failed, usually for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the socket cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another daemon has it.
+    #[error("{} is in use by the facrond with pid {pid}; stop that one, or choose another socket with -s", show(.path))]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+        /// The other one's process, `?` if it has not said so yet.
+        pid: String,
+    },
+    /// Something else is in its place.
+    #[error("{} exists and is not a socket; remove it, or choose another path with -s", show(.0))]
+    NotASocket(PathBuf),
+    /// A system call failed.
+    #[error("cannot {what} {}", show(.path))]
+    Io {
+        /// What was to be done.
+        what: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+fn show(path: &Path) -> Text {
+    Text::from(path.as_os_str().as_bytes())
+}
+
+/// Puts the operation and the path to an error.
+fn during<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> BindError + 'a {
+    move |source| BindError::Io { what, path: path.to_owned(), source }
+}
+
+/// The control socket; removed when dropped.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    readers: Option<Gid>,
+    // dropped after the socket is gone
+    _path: RemovedAtEnd,
+    _lock: Lock,
+}
+
+impl Socket {
+    /// Takes the socket at this path; to be called within a tokio runtime, and
+    /// after the process has become what will serve.
+    pub fn bind(path: &Path) -> Result<Self, BindError> {
+        if let Some(parent) = path.parent() {
+            make_directory(parent)?;
+        }
+        let lock = Lock::take(path)?;
+        remove_stale(path)?;
+        let listener = UnixListener::bind(path).map_err(during("listen on", path))?;
+        let guard = RemovedAtEnd(path.to_owned());
+        let readers = Group::from_name(GROUP).unwrap_or_default().map(|group| group.gid);
+        if let Some(group) = readers.filter(|_| geteuid().is_root()) {
+            chown(path, None, Some(group.as_raw())).map_err(during("give to the group facron", path))?;
+        }
+        fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(during("set the mode of", path))?;
+        Ok(Self { listener, readers, _path: guard, _lock: lock })
+    }
+
+    /// Answers clients until dropped, and their connections with it.
+    pub async fn serve<E: Api>(&self, engine: EngineHandle<E>) -> Infallible {
+        let mut connections = JoinSet::new();
+        loop {
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            while connections.try_join_next().is_some() {}
+            let peer = match Peer::of(&stream) {
+                Ok(peer) => peer,
+                Err(error) => {
+                    warn!(%error, "cannot tell who connected");
+                    continue;
+                }
+            };
+            if connections.len() >= MAX_CONNECTIONS {
+                warn!(peer.pid, peer.uid, "connection refused: {MAX_CONNECTIONS} are open");
+                refuse(stream);
+                continue;
+            }
+            let caller = Caller::new(peer.pid, peer.uid, Access::of(&peer, self.readers));
+            let connection = connection::serve(stream, engine.clone(), caller);
+            connections.spawn(async move {
+                if let Err(error) = connection.await {
+                    debug!(peer.pid, peer.uid, %error, "connection lost");
+                }
+            });
+        }
+    }
+}
+
+/// Says that there is no room, if that can be done without waiting.
+fn refuse(stream: UnixStream) {
+    let error = Error::new(Code::TOO_MANY, format!("{MAX_CONNECTIONS} connections are open already"));
+    if let (Ok(mut stream), Ok(mut line)) =
+        (stream.into_std(), serde_json::to_vec(&Reply::new(&Id::Null, Err(&error))))
+    {
+        line.push(b'\n');
+        // a client that does not even take this has closed already
+        let _ = stream.write_all(&line);
+    }
+}
+
+/// Makes what is missing of a directory, open to all for reading.
+fn make_directory(path: &Path) -> Result<(), BindError> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_directory(parent)?;
+    }
+    fs::create_dir(path).map_err(during("make the directory", path))?;
+    // whatever the umask
+    fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(during("set the mode of", path))
+}
+
+/// Removes the socket that a dead daemon left; only for who has the lock.
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {
+            fs::remove_file(path).map_err(during("remove the stale socket", path))
+        }
+        Ok(_) => Err(BindError::NotASocket(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(during("look at", path)(error)),
+    }
+}
+
+#[derive(Debug)]
+struct RemovedAtEnd(PathBuf);
+
+impl Drop for RemovedAtEnd {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            debug!(path = %show(&self.0), %error, "cannot remove");
+        }
+    }
+}
+
+/// What makes this daemon the only one on its socket.
+#[derive(Debug)]
+struct Lock {
+    // removed while still locked, so that nobody locks a file about to go
+    _path: RemovedAtEnd,
+    _file: Flock<File>,
+}
+
+impl Lock {
+    fn take(socket: &Path) -> Result<Self, BindError> {
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o644)
+                .open(&path)
+                .map_err(during("open", &path))?;
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                // its last owner removed it in between
+                Ok(lock) if !is_at(&lock, &path) => {}
+                Ok(lock) => {
+                    let guard = RemovedAtEnd(path.clone());
+                    write_pid(&lock).map_err(during("write to", &path))?;
+                    return Ok(Self { _path: guard, _file: lock });
+                }
+                Err((file, Errno::EWOULDBLOCK)) => {
+                    return Err(BindError::InUse { path: socket.to_owned(), pid: read_pid(file) });
+                }
+                Err((_, errno)) => return Err(during("lock", &path)(errno.into())),
+            }
+        }
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+fn write_pid(mut file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn read_pid(file: File) -> String {
+    let mut text = String::new();
+    let _ = file.take(16).read_to_string(&mut text);
+    text.trim().parse().map_or_else(|_| "?".to_owned(), |pid: u32| pid.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net as blocking;
+
+    fn bind(path: &Path) -> Result<Socket, BindError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async { Socket::bind(path) })
+    }
+
+    #[test]
+    fn made_with_its_directory_and_gone_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/facron/control.sock");
+        let socket = bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o755);
+        drop(socket);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_second_is_told_who_has_it_and_takes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let first = bind(&path).unwrap();
+        let message = bind(&path).unwrap_err().to_string();
+        assert!(message.contains(&format!("the facrond with pid {};", std::process::id())), "{message}");
+        assert!(path.exists());
+        drop(first);
+        bind(&path).unwrap();
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        drop(blocking::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        bind(&path).unwrap();
+        fs::write(&path, "precious").unwrap();
+        assert!(matches!(bind(&path), Err(BindError::NotASocket(_))));
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+}
