@@ -1,0 +1,363 @@
+//! The one task that owns all state. Others reach it by calls that carry their way
+//! back; a reply is sent after the effect is real, never before.
+//!
+//! ```text
+//! watch::drain -> Hit -> on_hit -> queue -> start_jobs -> child -> on_finished -> history, followers
+//! ```
+
+mod fire;
+mod history;
+mod ownership;
+mod reload;
+mod report;
+mod requests;
+mod store;
+mod table;
+
+pub use store::Store;
+
+use crate::config::rule::RuleSpec;
+use crate::config::{self, Diagnostic, Loaded};
+use crate::control::{Calls, Follower, encode};
+use crate::job::output::LogTo;
+use crate::job::queue::{Limits, Queue};
+use crate::job::run::Runner;
+use crate::watch::{self, Watch};
+use facron_proto::{Jobs, Record, RuleId, Source};
+use fire::{Culprits, Finished};
+use history::History;
+use nix::unistd::Pid;
+use ownership::OwnProcesses;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use table::{Origin, Table};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// What running commands get between the order to stop and the end of the daemon.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// What the engine is made with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// `--conf`
+    pub conf: PathBuf,
+    /// `--conf-dir`
+    pub conf_dir: PathBuf,
+    /// Where rules outlive the daemon; `watch` has no such place.
+    pub store: Option<Store>,
+    /// `--history`
+    pub history: usize,
+    /// `--max-jobs` and `--max-pending`
+    pub limits: Limits,
+    /// What becomes of the commands' output.
+    pub log_to: LogTo,
+}
+
+/// What ends the daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel's side.
+    #[error(transparent)]
+    Watch(#[from] watch::Error),
+    /// The rest of it.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was to be done.
+        what: &'static str,
+        /// Why it could not.
+        source: io::Error,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    matched: u64,
+    ignored_own: u64,
+    jobs: Jobs,
+}
+
+/// All state of the daemon.
+#[derive(Debug)]
+pub struct Engine {
+    setup: Setup,
+    watch: Watch,
+    rules: Table,
+    queue: Queue,
+    runner: Runner,
+    history: History,
+    followers: Vec<Subscription>,
+    counts: Counts,
+    next_seq: u64,
+    started: Instant,
+    is_stopping: bool,
+    /// What went wrong at the start and is still so.
+    start_problems: Vec<String>,
+    finished: mpsc::UnboundedSender<Finished>,
+    ended: mpsc::UnboundedReceiver<Finished>,
+    hits: Vec<watch::Hit>,
+    pid: i32,
+}
+
+/// One `tail` that goes on.
+#[derive(Debug)]
+struct Subscription {
+    follower: Follower,
+    rule: Option<RuleId>,
+    failed: bool,
+}
+
+/// The signals that the daemon answers.
+struct Signals {
+    child: Signal,
+    reload: [Signal; 2],
+    stop: [Signal; 2],
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            child: signal(SignalKind::child())?,
+            reload: [signal(SignalKind::user_defined1())?, signal(SignalKind::hangup())?],
+            stop: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
+        })
+    }
+}
+
+impl Engine {
+    /// An engine without rules.
+    pub fn new(setup: Setup) -> Result<Self, Error> {
+        let io = |what| move |source| Error::Io { what, source };
+        // Orphans of commands become ours: they are reaped, and known as our own.
+        nix::sys::prctl::set_child_subreaper(true).map_err(io::Error::from).map_err(io("become a subreaper"))?;
+        let (finished, ended) = mpsc::unbounded_channel();
+        Ok(Self {
+            watch: Watch::new()?,
+            rules: Table::default(),
+            queue: Queue::new(setup.limits),
+            runner: Runner::new(setup.log_to).map_err(io("prepare to run commands"))?,
+            history: History::new(setup.history),
+            followers: Vec::new(),
+            counts: Counts::default(),
+            next_seq: 1,
+            started: Instant::now(),
+            is_stopping: false,
+            start_problems: Vec::new(),
+            finished,
+            ended,
+            hits: Vec::new(),
+            pid: Pid::this().as_raw(),
+            setup,
+        })
+    }
+
+    /// The group's privilege, the rules and how many of them are watched.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Reads all layers of rules. Lines with errors are left out and returned: the
+    /// good ones run.
+    pub fn load(&mut self) -> Vec<Diagnostic> {
+        if let Some(store) = &self.setup.store {
+            for problem in store.load(&mut self.rules) {
+                tracing::warn!("{problem}");
+                self.start_problems.push(problem);
+            }
+        }
+        let saved: Vec<_> = self.rules.iter().map(|entry| (entry.id, Rc::clone(&entry.spec))).collect();
+        for (id, spec) in saved {
+            self.attach(id, spec);
+        }
+        let Loaded { rules, diagnostics, .. } = config::load(&self.setup.conf, &self.setup.conf_dir);
+        for located in rules {
+            self.insert(located);
+        }
+        self.save_ids();
+        if config::has_errors(&diagnostics) {
+            self.start_problems.push("the configuration has errors; `facrond check` shows them".to_owned());
+        }
+        diagnostics
+    }
+
+    /// Adds a rule that lives as long as the engine.
+    pub fn add_rule(&mut self, spec: RuleSpec) -> RuleId {
+        let spec = Rc::new(spec);
+        let id = self.rules.insert(Rc::clone(&spec), Origin::Runtime);
+        self.attach(id, spec);
+        id
+    }
+
+    /// The number of rules.
+    pub fn rule_count(&self) -> usize {
+        self.rules.iter().count()
+    }
+
+    /// Runs until SIGTERM or SIGINT. To be called within a `LocalSet`.
+    pub async fn run(mut self, mut calls: Calls<Self>) -> Result<(), Error> {
+        let io = |what| move |source| Error::Io { what, source };
+        let mut signals = Signals::new().map_err(io("catch signals"))?;
+        let group = self.watch.group().as_fd().try_clone_to_owned().map_err(io("watch the group"))?;
+        let group = AsyncFd::with_interest(group, Interest::READABLE).map_err(io("watch the group"))?;
+        loop {
+            let [reload, reload_too] = &mut signals.reload;
+            let [stop, stop_too] = &mut signals.stop;
+            tokio::select! {
+                ready = group.readable() => {
+                    let mut ready = ready.map_err(io("watch the group"))?;
+                    if self.drain()? == watch::Queue::Drained {
+                        ready.clear_ready();
+                    }
+                }
+                Some(()) = signals.child.recv() => self.on_children()?,
+                Some(finished) = self.ended.recv() => {
+                    self.on_finished(&finished);
+                    self.start_jobs();
+                }
+                Some(call) = calls.recv() => {
+                    call(&mut self);
+                    self.start_jobs();
+                }
+                Some(()) = reload.recv() => self.reload_by_signal(),
+                Some(()) = reload_too.recv() => self.reload_by_signal(),
+                Some(()) = stop.recv() => break,
+                Some(()) = stop_too.recv() => break,
+            }
+        }
+        self.stop(&mut signals).await
+    }
+
+    /// Reads the kernel's queue, and starts what that leads to.
+    fn drain(&mut self) -> Result<watch::Queue, Error> {
+        let mut hits = std::mem::take(&mut self.hits);
+        let mut own = OwnProcesses::new(self.pid, self.runner.children());
+        let queue = self.watch.drain(&mut own, &mut hits)?;
+        let mut culprits = Culprits::default();
+        for hit in hits.drain(..) {
+            self.on_hit(hit, &mut culprits);
+        }
+        self.hits = hits;
+        self.start_jobs();
+        Ok(queue)
+    }
+
+    /// Reaps children, but reads first what they caused: until then their pids are
+    /// not used again.
+    fn on_children(&mut self) -> Result<(), Error> {
+        while self.drain()? == watch::Queue::More {}
+        self.runner.reap();
+        Ok(())
+    }
+
+    fn reload_by_signal(&mut self) {
+        sd_notify_quietly(&[sd_notify::NotifyState::Reloading, monotonic_now()]);
+        match self.reload() {
+            Ok(reply) => tracing::info!(
+                added = reply.added,
+                removed = reply.removed,
+                changed = reply.changed,
+                kept = reply.kept,
+                "configuration reloaded"
+            ),
+            Err(diagnostics) => {
+                log_diagnostics(&diagnostics);
+                tracing::error!("the configuration has errors: nothing was changed");
+            }
+        }
+        sd_notify_quietly(&[sd_notify::NotifyState::Ready]);
+    }
+
+    fn reload(&mut self) -> Result<facron_proto::method::ReloadReply, Vec<Diagnostic>> {
+        self.apply(config::load(&self.setup.conf, &self.setup.conf_dir))
+    }
+
+    /// Starts nothing more, and waits for what runs.
+    async fn stop(&mut self, signals: &mut Signals) -> Result<(), Error> {
+        self.is_stopping = true;
+        sd_notify_quietly(&[sd_notify::NotifyState::Stopping]);
+        let pending = self.queue.pending();
+        if pending > 0 {
+            tracing::warn!(pending, "stopping: these events did not get their command");
+        }
+        self.runner.stop(STOP_GRACE);
+        while self.queue.running() > 0 {
+            tokio::select! {
+                Some(()) = signals.child.recv() => self.runner.reap(),
+                Some(finished) = self.ended.recv() => self.on_finished(&finished),
+            }
+        }
+        Ok(())
+    }
+
+    fn has_followers(&self) -> bool {
+        !self.followers.is_empty()
+    }
+
+    /// Tells followers what became of a record.
+    fn publish(&mut self, record: &Record) {
+        if self.followers.is_empty() {
+            return;
+        }
+        self.followers.retain(|subscription| !subscription.follower.is_closed());
+        let Ok(line) = encode(record).inspect_err(|error| tracing::error!(%error, "cannot encode a record")) else {
+            return;
+        };
+        let is_failure = record.outcome.is_failure();
+        for subscription in &self.followers {
+            let wants = subscription.rule.is_none_or(|rule| rule == record.rule);
+            if wants && (is_failure || !subscription.failed) {
+                subscription.follower.send(&line);
+            }
+        }
+    }
+
+    /// Saves the rules that were added at runtime.
+    fn save(&self) {
+        for source in [Source::Runtime, Source::Persisted] {
+            self.save_layer(source).unwrap_or_else(|error| tracing::error!("{error}"));
+        }
+    }
+
+    fn save_layer(&self, source: Source) -> Result<(), store::StoreError> {
+        self.setup.store.as_ref().map_or(Ok(()), |store| store.save(&self.rules, source))
+    }
+
+    /// Numbers that were given out are not given out again, whatever happens.
+    fn save_ids(&self) {
+        self.save_layer(Source::Persisted).unwrap_or_else(|error| {
+            tracing::warn!("{error}; rules may get numbers that others had before the next start");
+        });
+    }
+}
+
+fn monotonic_now() -> sd_notify::NotifyState<'static> {
+    sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Status(""))
+}
+
+/// Tells systemd; elsewhere there is nobody to tell.
+pub fn sd_notify_quietly(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "cannot notify the service manager");
+    }
+}
+
+/// Diagnostics into the log, a line each.
+pub fn log_diagnostics(diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        let place = diagnostic.file.as_deref().map(|file| {
+            let file = facron_proto::Text::from(std::os::unix::ffi::OsStrExt::as_bytes(file.as_os_str()));
+            format!("{file}:{}:{}: ", diagnostic.line, diagnostic.column)
+        });
+        let (place, message) = (place.unwrap_or_default(), &diagnostic.message);
+        let help = diagnostic.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+        match diagnostic.severity {
+            facron_proto::Severity::Error => tracing::error!("{place}{message}{help}"),
+            facron_proto::Severity::Warning => tracing::warn!("{place}{message}{help}"),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The engine's state as clients see it.
+
+use super::Engine;
+use super::table::{Entry, Origin, Switch};
+use crate::config::rule::Command;
+use crate::kernel::fanotify::Privilege;
+use crate::watch::PathState;
+use facron_proto::{Queue, Rule, State, Status, Text};
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::time::SystemTime;
+
+impl Engine {
+    /// A rule as it is now.
+    pub(super) fn rule(&self, entry: &Entry) -> Rule {
+        let (state, reason) = self.state_of(entry);
+        let spec = &entry.spec;
+        let (file, line) = match &entry.origin {
+            Origin::File { file, line } => (Some(Text::from(file.as_os_str().as_bytes())), Some(*line)),
+            Origin::Runtime | Origin::Persisted => (None, None),
+        };
+        Rule {
+            id: entry.id,
+            name: spec.options.name.clone(),
+            source: entry.origin.source(),
+            file,
+            line,
+            state,
+            reason,
+            path: Text::from(spec.path.as_os_str().as_bytes()),
+            events: spec.events.names().map(str::to_owned).collect(),
+            options: Text(spec.options_text.clone()),
+            command: words(&spec.command),
+            added: timestamp(entry.added),
+            fired: entry.fired,
+            failed: entry.failed,
+            last: entry.last.map(timestamp),
+        }
+    }
+
+    fn state_of(&self, entry: &Entry) -> (State, Option<String>) {
+        match (entry.switch, self.watch.state(entry.id)) {
+            (Switch::Paused, _) => (State::Paused, None),
+            (Switch::Done, _) => (State::Done, Some("it was to fire once, and has".to_owned())),
+            (Switch::On, Some(PathState::Active)) => (State::Active, None),
+            (Switch::On, Some(PathState::Waiting(why))) => (State::Waiting, Some(why.clone())),
+            (Switch::On, Some(PathState::Failed(why))) => (State::Failed, Some(why.clone())),
+            (Switch::On, None) => (State::Failed, Some("it is not watched".to_owned())),
+        }
+    }
+
+    /// The daemon's own state.
+    pub(super) fn status(&self) -> Status {
+        let watched = self.watch.counters();
+        let mut rules = BTreeMap::new();
+        for entry in self.rules.iter() {
+            let name = state_name(self.state_of(entry).0);
+            *rules.entry(name.to_owned()).or_default() += 1;
+        }
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            health: self.health(&rules),
+            rules,
+            marks: BTreeMap::from([("inode".to_owned(), self.watch.marks())]),
+            queue: Queue {
+                pending: count(self.queue.pending()),
+                running: count(self.queue.running()),
+                limit: count(self.queue.limits().pending),
+            },
+            events: facron_proto::Events {
+                read: watched.read,
+                matched: self.counts.matched,
+                ignored_own: self.counts.ignored_own,
+                overflows: watched.overflows,
+            },
+            jobs: self.counts.jobs.clone(),
+        }
+    }
+
+    /// One line: `ok`, or the worst that is wrong.
+    fn health(&self, rules: &BTreeMap<String, u64>) -> String {
+        let failed = rules.get("failed").copied().unwrap_or_default();
+        let overflows = self.watch.counters().overflows;
+        let dropped = self.counts.jobs.dropped;
+        if dropped > 0 {
+            format!("{dropped} events were dropped, because too many were waiting")
+        } else if overflows > 0 {
+            format!("the kernel's event queue overflowed {overflows} times; events were lost")
+        } else if failed > 0 {
+            format!("{failed} rules cannot be watched; `facronctl list` shows them")
+        } else if !self.start_problems.is_empty() {
+            self.start_problems.join("; ")
+        } else if self.watch.privilege() == Privilege::User {
+            "ok, as an ordinary user: no pids, limited marks and queue".to_owned()
+        } else {
+            "ok".to_owned()
+        }
+    }
+}
+
+/// COMMAND and its arguments, tokens not replaced.
+pub fn words(command: &Command) -> Vec<Text> {
+    command.words().into_iter().map(Text).collect()
+}
+
+/// RFC 3339, UTC, nanoseconds.
+pub fn timestamp(time: SystemTime) -> String {
+    humantime::format_rfc3339_nanos(time).to_string()
+}
+
+fn state_name(state: State) -> &'static str {
+    match state {
+        State::Active => "active",
+        State::Waiting => "waiting",
+        State::Paused => "paused",
+        State::Failed => "failed",
+        State::Done => "done",
+    }
+}
