@@ -7,6 +7,7 @@
 pub mod config;
 pub mod event;
 pub mod events;
+pub mod job;
 pub mod kernel;
 
 use std::process::ExitCode;
