@@ -23,7 +23,7 @@ use crate::job::output::LogTo;
 use crate::job::queue::{Limits, Queue};
 use crate::job::run::Runner;
 use crate::watch::{self, Watch};
-use facron_proto::{Jobs, Record, RuleId, Source};
+use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
 use fire::{Culprits, Finished};
 use history::History;
 use nix::unistd::Pid;
@@ -203,7 +203,7 @@ impl Engine {
         let io = |what| move |source| Error::Io { what, source };
         let mut signals = Signals::new().map_err(io("catch signals"))?;
         let group = self.watch.group().as_fd().try_clone_to_owned().map_err(io("watch the group"))?;
-        let group = AsyncFd::with_interest(group, Interest::READABLE).map_err(io("watch the group"))?;
+        let group = AsyncFd::register_with_interest(group, Interest::READABLE).map_err(io("watch the group"))?;
         loop {
             let [reload, reload_too] = &mut signals.reload;
             let [stop, stop_too] = &mut signals.stop;
@@ -300,6 +300,9 @@ impl Engine {
 
     /// Tells followers what became of a record.
     fn publish(&mut self, record: &Record) {
+        if self.setup.log_to == LogTo::Stdout && record.outcome.state == OutcomeState::Recorded {
+            println!("{} {}", record.events.join("|"), record.path);
+        }
         if self.followers.is_empty() {
             return;
         }

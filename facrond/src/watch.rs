@@ -18,6 +18,7 @@ mod resolve;
 mod rules;
 mod tree;
 
+pub use matching::foresee;
 pub use rules::{PathState, Slot};
 
 use crate::config::rule::RuleSpec;

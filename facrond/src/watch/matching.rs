@@ -4,8 +4,10 @@
 //! or about something below it. What is not about either never gets here.
 
 use super::needs::is_on_child;
+use crate::config::filter::ObjectKind;
 use crate::config::rule::RuleSpec;
 use crate::events::Events;
+use std::os::unix::ffi::OsStrExt;
 
 /// Where an event happened, as seen from a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,29 @@ pub fn may_have_arrived(spec: &RuleSpec, events: Events) -> bool {
     spec.events.contains(Events::ARRIVED)
         && events.contains(Events::CREATE)
         && !events.intersects(ARRIVES.with(Events::ONDIR))
+}
+
+/// The events of `spec` that an imagined event at `path` would match, by the text
+/// of the paths alone.
+pub fn foresee(spec: &RuleSpec, path: &[u8], events: Events) -> Events {
+    let top = spec.path.as_os_str().as_bytes();
+    let kind = if events.contains(Events::ONDIR) { ObjectKind::Directory } else { ObjectKind::File };
+    let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    if path == top {
+        let is_accepted = spec.options.filter.accepts(b"", name, kind);
+        return if is_accepted { matched(spec, Position::Path, events) } else { Events::NONE };
+    }
+    let below = if top == b"/" { path.strip_prefix(b"/") } else { path.strip_prefix(top).and_then(|rest| rest.strip_prefix(b"/")) };
+    match below {
+        Some(relative)
+            if !relative.is_empty()
+                && (spec.options.recursive || !relative.contains(&b'/'))
+                && spec.options.filter.accepts(relative, name, kind) =>
+        {
+            matched(spec, Position::Below, events)
+        }
+        _ => Events::NONE,
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,108 @@
+//! The life of the daemon: start, serve, end.
+
+use crate::cli::Daemon;
+use crate::control::{BindError, Socket, channel};
+use crate::engine::{self, Engine, Setup, Store, log_diagnostics, sd_notify_quietly};
+use crate::job::output::LogTo;
+use crate::job::queue::Limits;
+use crate::kernel::detach::{Ready, Side, detach};
+use crate::kernel::fanotify::Privilege;
+use crate::{config, exit, log, watch};
+use nix::errno::Errno;
+use sd_notify::NotifyState;
+use std::io;
+use std::process::ExitCode;
+use tokio::task::LocalSet;
+
+/// What ends a daemon before its time.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    #[error(transparent)]
+    Socket(#[from] BindError),
+    #[error("the configuration has errors and not one usable rule")]
+    Configuration,
+    #[error("cannot {0}: {1}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+impl Error {
+    fn exit(&self) -> ExitCode {
+        let code = match self {
+            Self::Configuration => exit::CONFIGURATION,
+            Self::Engine(engine::Error::Watch(watch::Error::Open(Errno::EPERM))) => exit::NOT_PERMITTED,
+            Self::Socket(error) if error.is_not_permitted() => exit::NOT_PERMITTED,
+            _ => exit::FAILED,
+        };
+        code.into()
+    }
+}
+
+/// `facrond`
+pub fn run(options: Daemon) -> ExitCode {
+    let ready = if options.daemon {
+        match detach() {
+            Ok(Side::Daemon(ready)) => Some(ready),
+            Ok(Side::Parent(code)) => return code,
+            Err(errno) => {
+                eprintln!("facrond: cannot detach: {}", errno.desc());
+                return exit::FAILED.into();
+            }
+        }
+    } else {
+        None
+    };
+    log::start(&options.log, false);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime
+        .map_err(|error| Error::Io("start", error))
+        .and_then(|runtime| LocalSet::new().block_on(&runtime, serve(options, ready)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            error.exit()
+        }
+    }
+}
+
+async fn serve(options: Daemon, ready: Option<Ready>) -> Result<(), Error> {
+    let socket = Socket::bind(&options.socket)?;
+    let mut engine = Engine::new(Setup {
+        conf: options.conf,
+        conf_dir: options.conf_dir,
+        store: Some(Store::new(options.state_dir, options.runtime_dir)),
+        history: options.history,
+        limits: Limits { pending: options.limits.max_pending, running: options.limits.max_jobs },
+        log_to: LogTo::Log,
+    })?;
+    let diagnostics = engine.load();
+    log_diagnostics(&diagnostics);
+    let rules = engine.rule_count();
+    if config::has_errors(&diagnostics) {
+        if rules == 0 {
+            return Err(Error::Configuration);
+        }
+        tracing::error!("the lines with errors are left out; `facrond check` shows them");
+    }
+    if engine.watch().privilege() == Privilege::User {
+        tracing::warn!(
+            "running as an ordinary user: no pids of other processes, and limited marks and queue \
+             (/proc/sys/fs/fanotify)"
+        );
+    }
+    let socket_path = facron_proto::Text::from(std::os::unix::ffi::OsStrExt::as_bytes(options.socket.as_os_str()));
+    tracing::info!(rules, socket = %socket_path, "facrond {} is ready", env!("CARGO_PKG_VERSION"));
+    sd_notify_quietly(&[NotifyState::Ready]);
+    if let Some(ready) = ready {
+        ready.tell().map_err(|error| Error::Io("detach", error))?;
+    }
+    let (handle, calls) = channel();
+    tokio::select! {
+        result = engine.run(calls) => result?,
+        never = socket.serve(handle) => match never {},
+    }
+    tracing::info!("facrond ends");
+    Ok(())
+}

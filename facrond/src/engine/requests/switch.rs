@@ -1,0 +1,67 @@
+//! `remove`, `pause` and `resume`: of all the rules named, or of none.
+
+use crate::control::{Caller, Serve};
+use crate::engine::Engine;
+use crate::engine::table::{Entry, Origin, Switch};
+use facron_proto::method::{Pause, Remove, Resume, Rules};
+use facron_proto::rpc::{Code, Error};
+use facron_proto::{RuleId, RuleRef, Text};
+use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
+
+impl Serve<Remove> for Engine {
+    fn serve(&mut self, params: Rules<RuleRef>, _: &Caller) -> Result<Rules<RuleId>, Error> {
+        let entries = self.find_all(&params.rules)?;
+        for entry in &entries {
+            if let Origin::File { file, line } = &entry.origin {
+                let file = Text::from(file.as_os_str().as_bytes());
+                let id = entry.id;
+                let message = format!(
+                    "rule {id} stands in {file}, line {line}: remove it there and reload, or `facronctl pause {id}`"
+                );
+                return Err(Error::new(Code::FAILED, message));
+            }
+        }
+        for entry in &entries {
+            self.take_out(entry.id, "its rule was removed");
+        }
+        self.save();
+        Ok(ids(&entries))
+    }
+}
+
+impl Serve<Pause> for Engine {
+    fn serve(&mut self, params: Rules<RuleRef>, _: &Caller) -> Result<Rules<RuleId>, Error> {
+        let entries = self.find_all(&params.rules)?;
+        for entry in entries.iter().filter(|entry| entry.is_on()) {
+            self.watch.detach(entry.id);
+            self.turn(entry.id, Switch::Paused);
+        }
+        self.save();
+        Ok(ids(&entries))
+    }
+}
+
+impl Serve<Resume> for Engine {
+    fn serve(&mut self, params: Rules<RuleRef>, _: &Caller) -> Result<Rules<RuleId>, Error> {
+        let entries = self.find_all(&params.rules)?;
+        for entry in entries.iter().filter(|entry| entry.switch == Switch::Paused) {
+            self.turn(entry.id, Switch::On);
+            self.attach(entry.id, Rc::clone(&entry.spec));
+        }
+        self.save();
+        Ok(ids(&entries))
+    }
+}
+
+impl Engine {
+    fn turn(&mut self, id: RuleId, switch: Switch) {
+        if let Some(entry) = self.rules.get_mut(id) {
+            entry.switch = switch;
+        }
+    }
+}
+
+fn ids(entries: &[Entry]) -> Rules<RuleId> {
+    Rules { rules: entries.iter().map(|entry| entry.id).collect() }
+}

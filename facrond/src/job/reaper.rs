@@ -1,0 +1,59 @@
+//! The children that run, and the word that they have ended.
+//!
+//! Reaping frees a pid for others. So the engine says when: on SIGCHLD, after it
+//! has drained the kernel's queue, so that no event of a child is left in it
+//! that could then be taken for one of a stranger.
+
+use crate::kernel::wait::{Exit, any_left, reap_any};
+use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
+
+/// Our direct children that are not reaped yet.
+#[derive(Debug, Default)]
+pub struct Children {
+    running: FxHashMap<i32, oneshot::Sender<Exit>>,
+    /// Whether some were left after the last reaping, our own or inherited ones.
+    left: bool,
+}
+
+impl Children {
+    /// Notes a child that was just started; the receiver is told how it ended.
+    pub fn insert(&mut self, pid: i32) -> oneshot::Receiver<Exit> {
+        let (sender, receiver) = oneshot::channel();
+        self.running.insert(pid, sender);
+        receiver
+    }
+
+    /// Whether this is the pid of a child of ours, running or not reaped yet.
+    pub fn contains(&self, pid: i32) -> bool {
+        self.running.contains_key(&pid)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Whether there may be a child: one that runs, or an orphan of one that came
+    /// to us. Without any, no process descends from us.
+    pub fn may_exist(&self) -> bool {
+        self.left || !self.running.is_empty()
+    }
+
+    /// Reaps all that have ended, also those that we did not start ourselves but
+    /// inherited. Must be called on the thread that starts the children.
+    pub fn reap(&mut self) {
+        while let Some((pid, exit)) = reap_any() {
+            if let Some(sender) = self.running.remove(&pid) {
+                // Nobody waits for it any more where the job was given up.
+                let _ = sender.send(exit);
+            }
+        }
+        self.left = any_left();
+    }
+}
