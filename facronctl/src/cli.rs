@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Status,
     /// Tell which rules an event would fire and what they would run; runs nothing
     Explain(Explain),
+    /// Check configuration files, without a daemon
+    Check(Check),
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +103,13 @@ pub(crate) struct Explain {
     pub(crate) path: PathBuf,
     /// What would happen
     pub(crate) events: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// What to check [default: what the daemon would read]
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 mod add;
+mod check;
 mod explain;
 mod list;
 mod pause;
@@ -18,12 +19,14 @@ use crate::error::Error;
 use crate::terminal::Terminal;
 use facron_proto::method::{Method, Rules};
 use facron_proto::{RuleRef, Text};
+use facrond::paths::Paths;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
+use std::process::ExitCode;
 
 /// Does what the command line says.
-pub(crate) fn run(cli: &Cli, terminal: &mut Terminal<'_>) -> Result<(), Error> {
-    let socket = cli.socket.clone().unwrap_or_else(facrond::control::default_path);
+pub(crate) fn run(cli: &Cli, terminal: &mut Terminal<'_>) -> Result<ExitCode, Error> {
+    let socket = cli.socket.clone().unwrap_or_else(|| Paths::default().socket);
     let client = || Client::connect(&socket);
     match &cli.command {
         Command::Add(args) => add::run(args, &mut client()?, terminal),
@@ -36,7 +39,9 @@ pub(crate) fn run(cli: &Cli, terminal: &mut Terminal<'_>) -> Result<(), Error> {
         Command::Tail(args) => tail::run(args, &mut client()?, terminal),
         Command::Status => status::run(&mut client()?, terminal),
         Command::Explain(args) => explain::run(args, &mut client()?, terminal),
-    }
+        Command::Check(args) => return check::run(args, terminal),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Calls a method and shows its result: as JSON, or as `show` writes it.

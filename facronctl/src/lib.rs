@@ -4,7 +4,7 @@
 //! arguments -> params -> call -> table or JSON
 //! ```
 //!
-//! A command is a function of its arguments and a [`Terminal`]; the client is
+//! A command is a function of its arguments and a `Terminal`; the client is
 //! blocking, since there is nothing else to do while the daemon works.
 
 mod cli;
@@ -28,7 +28,7 @@ pub fn main() -> ExitCode {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
     let mut terminal = Terminal::of_process(&mut out, &mut err, cli.json, cli.color);
     match commands::run(&cli, &mut terminal) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             error.report(&mut terminal);
             error.exit_code()

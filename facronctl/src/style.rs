@@ -61,6 +61,10 @@ impl Style {
         Self { colored }
     }
 
+    pub(crate) fn is_colored(self) -> bool {
+        self.colored
+    }
+
     /// The colour of a cell in a table.
     pub(crate) fn color(self, tone: Tone) -> Color {
         if self.colored { Color::new(format!("\x1b[{}m", tone.sgr()), "\x1b[0m") } else { Color::empty() }

@@ -100,6 +100,15 @@ mod tests {
     }
 
     #[test]
+    fn colours_take_no_room() {
+        let painted =
+            rows().into_iter().map(|row| Row { painted: (1, Color::new("\x1b[32m", "\x1b[0m")), ..row });
+        let table = draw(&COLUMNS, painted.collect(), Some(25));
+        assert!(table.contains("1   \x1b[32m/a\x1b[0m               now\n"), "{table:?}");
+        assert!(table.contains("22  \x1b[32m/a/long/path/ü…\x1b[0m\n"), "{table:?}");
+    }
+
+    #[test]
     fn no_rows_are_a_heading() {
         assert_eq!(draw(&COLUMNS, Vec::new(), Some(80)), "ID  PATH  LAST\n");
     }

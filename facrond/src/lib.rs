@@ -9,6 +9,7 @@ pub mod control;
 pub mod event;
 pub mod events;
 pub mod kernel;
+pub mod paths;
 pub mod watch;
 
 use std::process::ExitCode;

@@ -1,5 +1,7 @@
 //! Each command against a daemon that says what it was told to say.
 
+#![expect(clippy::needless_pass_by_value, reason = "json!(...) reads best as an argument")]
+
 use super::run;
 use crate::cli::Cli;
 use crate::style::{Style, When};
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::ExitCode;
 use std::thread;
 
 /// What the client asked, and what it wrote.
@@ -66,7 +69,8 @@ fn client(socket: &Path, words: &[&str]) -> (String, String, bool) {
     if let Err(error) = &outcome {
         error.report(&mut terminal);
     }
-    (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap(), outcome.is_err())
+    let failed = !outcome.is_ok_and(|status| status == ExitCode::SUCCESS);
+    (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap(), failed)
 }
 
 fn rule() -> Value {
@@ -227,4 +231,20 @@ fn without_a_daemon_the_socket_and_the_way_out_are_named() {
         err,
         "facronctl: cannot reach the daemon at /nonexistent/s: no such file (is facrond running? facrond starts it)\n"
     );
+}
+
+#[test]
+fn check_needs_no_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rules.conf");
+    let nowhere = Path::new("/nonexistent/s");
+    std::fs::write(&file, "/a OPEN -\n/b FAN_OPNE -\n").unwrap();
+    let words = ["check", file.to_str().unwrap()];
+    let (out, err, failed) = client(nowhere, &words);
+    assert!(failed && err.is_empty() && out.contains("FAN_OPNE"), "{out}{err}");
+    let (out, _, failed) = client(nowhere, &["--json", words[0], words[1]]);
+    let diagnostics: Value = serde_json::from_str(&out).unwrap();
+    assert!(failed && diagnostics[0]["line"] == 2, "{out}");
+    std::fs::write(&file, "/a OPEN -\n").unwrap();
+    assert!(!client(nowhere, &words).2);
 }

@@ -31,17 +31,6 @@ const GROUP: &str = "facron";
 /// After `accept` failed, usually for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The socket where none is given: the system's for root, else the user's own.
-pub fn default_path() -> PathBuf {
-    let runtime = if geteuid().is_root() {
-        PathBuf::from("/run")
-    } else {
-        std::env::var_os("XDG_RUNTIME_DIR")
-            .map_or_else(|| PathBuf::from(format!("/run/user/{}", geteuid())), PathBuf::from)
-    };
-    runtime.join("facron/control.sock")
-}
-
 /// Why the socket cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
