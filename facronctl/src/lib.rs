@@ -1,8 +1,37 @@
 //! facronctl: talks to facrond.
+//!
+//! ```text
+//! arguments -> params -> call -> table or JSON
+//! ```
+//!
+//! A command is a function of its arguments and a `Terminal`; the client is
+//! blocking, since there is nothing else to do while the daemon works.
 
+mod cli;
+mod client;
+mod commands;
+mod error;
+mod format;
+mod style;
+mod table;
+mod terminal;
+
+use clap::Parser;
+use cli::Cli;
+use std::io;
 use std::process::ExitCode;
+use terminal::Terminal;
 
 /// Runs the client with the process's own arguments.
 pub fn main() -> ExitCode {
-    ExitCode::FAILURE
+    let cli = Cli::parse();
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+    let mut terminal = Terminal::of_process(&mut out, &mut err, cli.json, cli.color);
+    match commands::run(&cli, &mut terminal) {
+        Ok(status) => status,
+        Err(error) => {
+            error.report(&mut terminal);
+            error.exit_code()
+        }
+    }
 }

@@ -1,8 +1,7 @@
 //! The command line.
 
-use crate::control;
+use crate::paths::Paths;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use nix::unistd::geteuid;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -29,19 +28,19 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Daemon {
     /// The configuration file
-    #[arg(short, long, value_name = "FILE", default_value_os_t = default_conf())]
+    #[arg(short, long, value_name = "FILE", default_value_os_t = Paths::default().conf)]
     pub conf: PathBuf,
     /// Folder of further configuration files, *.conf in byte order of their names
-    #[arg(short = 'C', long, value_name = "DIR", default_value_os_t = default_conf_dir())]
+    #[arg(short = 'C', long, value_name = "DIR", default_value_os_t = Paths::default().conf_dir)]
     pub conf_dir: PathBuf,
     /// The control socket
-    #[arg(short, long, value_name = "SOCKET", env = "FACRON_SOCKET", default_value_os_t = control::default_path())]
+    #[arg(short, long, value_name = "SOCKET", env = "FACRON_SOCKET", default_value_os_t = Paths::default().socket)]
     pub socket: PathBuf,
     /// Where persisted rules are kept
-    #[arg(long, value_name = "DIR", default_value_os_t = default_state_dir())]
+    #[arg(long, value_name = "DIR", default_value_os_t = Paths::default().state_dir)]
     pub state_dir: PathBuf,
     /// Where rules added at runtime are kept until the next boot
-    #[arg(long, value_name = "DIR", default_value_os_t = default_runtime_dir())]
+    #[arg(long, value_name = "DIR", default_value_os_t = Paths::default().runtime_dir)]
     pub runtime_dir: PathBuf,
     /// Events kept for `facronctl tail`
     #[arg(long, value_name = "N", default_value_t = 1024)]
@@ -111,33 +110,11 @@ pub struct Check {
     /// Files to check in place of the configuration
     pub files: Vec<PathBuf>,
     /// The configuration file
-    #[arg(short, long, value_name = "FILE", default_value_os_t = default_conf())]
+    #[arg(short, long, value_name = "FILE", default_value_os_t = Paths::default().conf)]
     pub conf: PathBuf,
     /// Folder of further configuration files
-    #[arg(short = 'C', long, value_name = "DIR", default_value_os_t = default_conf_dir())]
+    #[arg(short = 'C', long, value_name = "DIR", default_value_os_t = Paths::default().conf_dir)]
     pub conf_dir: PathBuf,
-}
-
-fn default_conf() -> PathBuf {
-    if geteuid().is_root() { "/etc/facron.conf".into() } else { user_dir("XDG_CONFIG_HOME", ".config").join("facron.conf") }
-}
-
-fn default_conf_dir() -> PathBuf {
-    if geteuid().is_root() { "/etc/facron.d".into() } else { user_dir("XDG_CONFIG_HOME", ".config").join("conf.d") }
-}
-
-fn default_state_dir() -> PathBuf {
-    if geteuid().is_root() { "/var/lib/facron".into() } else { user_dir("XDG_STATE_HOME", ".local/state") }
-}
-
-fn default_runtime_dir() -> PathBuf {
-    control::default_path().parent().map_or_else(PathBuf::new, PathBuf::from)
-}
-
-/// The folder `facron` of an ordinary user's base directory.
-fn user_dir(variable: &str, below_home: &str) -> PathBuf {
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(below_home);
-    std::env::var_os(variable).map_or_else(home, PathBuf::from).join("facron")
 }
 
 #[cfg(test)]

@@ -22,4 +22,4 @@ mod tests;
 pub use access::{Access, Caller};
 pub use engine::{Api, Call, Calls, EngineHandle, Serve, channel};
 pub use follow::{Follower, MAX_QUEUED, MAX_SUBSCRIPTIONS, encode};
-pub use socket::{BindError, MAX_CONNECTIONS, Socket, default_path};
+pub use socket::{BindError, MAX_CONNECTIONS, Socket};

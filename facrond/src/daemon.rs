@@ -10,6 +10,7 @@ use crate::kernel::fanotify::Privilege;
 use crate::{config, exit, log, watch};
 use nix::errno::Errno;
 use sd_notify::NotifyState;
+use std::error::Error as _;
 use std::io;
 use std::process::ExitCode;
 use tokio::task::LocalSet;
@@ -32,7 +33,9 @@ impl Error {
         let code = match self {
             Self::Configuration => exit::CONFIGURATION,
             Self::Engine(engine::Error::Watch(watch::Error::Open(Errno::EPERM))) => exit::NOT_PERMITTED,
-            Self::Socket(error) if error.is_not_permitted() => exit::NOT_PERMITTED,
+            Self::Socket(BindError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+                exit::NOT_PERMITTED
+            }
             _ => exit::FAILED,
         };
         code.into()
@@ -61,7 +64,8 @@ pub fn run(options: Daemon) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            tracing::error!("{error}{cause}");
             error.exit()
         }
     }

@@ -34,8 +34,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use table::{Origin, Table};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use crate::kernel::readiness;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -203,7 +202,7 @@ impl Engine {
         let io = |what| move |source| Error::Io { what, source };
         let mut signals = Signals::new().map_err(io("catch signals"))?;
         let group = self.watch.group().as_fd().try_clone_to_owned().map_err(io("watch the group"))?;
-        let group = AsyncFd::register_with_interest(group, Interest::READABLE).map_err(io("watch the group"))?;
+        let group = readiness(group).map_err(io("watch the group"))?;
         loop {
             let [reload, reload_too] = &mut signals.reload;
             let [stop, stop_too] = &mut signals.stop;

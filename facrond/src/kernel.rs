@@ -12,3 +12,14 @@ pub mod process;
 pub mod record;
 pub mod spawn;
 pub mod wait;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Waits for a descriptor's becoming readable, within a tokio runtime.
+pub fn readiness(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` stays the same open descriptor until it is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}

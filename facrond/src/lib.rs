@@ -17,6 +17,7 @@ pub mod events;
 pub mod job;
 pub mod kernel;
 pub mod log;
+pub mod paths;
 pub mod watch;
 mod watch_command;
 

@@ -74,7 +74,7 @@
 //! ```
 //!
 //! No record is missing between those in the reply and the first notification. A
-//! record is sent again, with the same `seq`, when its `outcome` changes. A client
+//! record may be sent again, with the same `seq`, when its `outcome` has changed. A client
 //! that does not read fast enough misses records and is told how many by `lagged`,
 //! at the place where they are missing. After the reply of `unsubscribe`, nothing
 //! more comes. A connection may have 16 subscriptions.

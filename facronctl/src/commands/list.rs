@@ -1,0 +1,77 @@
+//! `facronctl list`
+
+use super::call;
+use crate::client::Client;
+use crate::error::Error;
+use crate::format::{Precision, command_line, local_time};
+use crate::style::Tone;
+use crate::table::{self, Column, Row};
+use crate::terminal::Terminal;
+use facron_proto::method::{Empty, List};
+use facron_proto::{Rule, Source, State, Text};
+use jiff::tz::TimeZone;
+
+/// Where the state stands, which is painted.
+const STATE: usize = 3;
+
+const COLUMNS: [Column; 10] = [
+    Column { heading: "ID", elastic: false },
+    Column { heading: "NAME", elastic: true },
+    Column { heading: "SOURCE", elastic: false },
+    Column { heading: "STATE", elastic: false },
+    Column { heading: "PATH", elastic: true },
+    Column { heading: "EVENTS", elastic: true },
+    Column { heading: "COMMAND", elastic: true },
+    Column { heading: "FIRED", elastic: false },
+    Column { heading: "FAILED", elastic: false },
+    Column { heading: "LAST", elastic: false },
+];
+
+pub(super) fn run(client: &mut Client, terminal: &mut Terminal<'_>) -> Result<(), Error> {
+    call::<List>(client, &Empty {}, terminal, |rules, terminal| {
+        let rows = rules
+            .iter()
+            .map(|rule| Row {
+                cells: cells(rule, &terminal.time_zone),
+                painted: (STATE, terminal.style.color(Tone::of_state(rule.state))),
+            })
+            .collect();
+        terminal.out.write_all(table::draw(&COLUMNS, rows, terminal.width).as_bytes())?;
+        Ok(())
+    })
+}
+
+fn cells(rule: &Rule, zone: &TimeZone) -> Vec<String> {
+    vec![
+        rule.id.to_string(),
+        rule.name.as_deref().map_or_else(|| "-".to_owned(), |name| Text::from(name).to_string()),
+        source_name(rule.source).to_owned(),
+        state_name(rule.state).to_owned(),
+        rule.path.to_string(),
+        rule.events.join("|"),
+        command_line(&rule.command),
+        rule.fired.to_string(),
+        rule.failed.to_string(),
+        rule.last
+            .as_deref()
+            .map_or_else(|| "-".to_owned(), |last| local_time(last, zone, Precision::Seconds)),
+    ]
+}
+
+pub(super) fn source_name(source: Source) -> &'static str {
+    match source {
+        Source::File => "file",
+        Source::Runtime => "runtime",
+        Source::Persisted => "persisted",
+    }
+}
+
+pub(super) fn state_name(state: State) -> &'static str {
+    match state {
+        State::Active => "active",
+        State::Waiting => "waiting",
+        State::Paused => "paused",
+        State::Failed => "failed",
+        State::Done => "done",
+    }
+}

@@ -1,0 +1,54 @@
+//! `facronctl status`
+
+use super::call;
+use crate::client::Client;
+use crate::error::Error;
+use crate::format::uptime;
+use crate::style::Tone;
+use crate::terminal::Terminal;
+use facron_proto::method::{Empty, GetStatus};
+use facron_proto::{Status, Text};
+use std::collections::BTreeMap;
+
+pub(super) fn run(client: &mut Client, terminal: &mut Terminal<'_>) -> Result<(), Error> {
+    call::<GetStatus>(client, &Empty {}, terminal, |status, terminal| {
+        let tone = if status.health == "ok" { Tone::Good } else { Tone::Bad };
+        let health = terminal.style.paint(tone, &Text::from(status.health.as_str()).to_string());
+        writeln!(terminal.out, "health   {health}")?;
+        for (key, value) in lines(&status) {
+            writeln!(terminal.out, "{key:<8} {value}")?;
+        }
+        Ok(())
+    })
+}
+
+fn lines(status: &Status) -> [(&'static str, String); 6] {
+    let Status { version, pid, uptime_ms, rules, marks, queue, events, jobs, .. } = status;
+    let version = Text::from(version.as_str());
+    [
+        ("facrond", format!("{version}, pid {pid}, up {}", uptime(*uptime_ms))),
+        ("rules", counts(rules)),
+        ("marks", counts(marks)),
+        ("queue", format!("{} pending (at most {}), {} running", queue.pending, queue.limit, queue.running)),
+        (
+            "events",
+            format!(
+                "{} read, {} matched, {} of facron's own ignored, {} overflows",
+                events.read, events.matched, events.ignored_own, events.overflows
+            ),
+        ),
+        (
+            "jobs",
+            format!(
+                "{} run, {} failed, {} timed out, {} merged, {} skipped, {} dropped",
+                jobs.run, jobs.failed, jobs.timeout, jobs.merged, jobs.skipped, jobs.dropped
+            ),
+        ),
+    ]
+}
+
+fn counts(counts: &BTreeMap<String, u64>) -> String {
+    let counts: Vec<String> =
+        counts.iter().map(|(key, count)| format!("{count} {}", Text::from(key.as_str()))).collect();
+    if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+}

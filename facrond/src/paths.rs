@@ -1,0 +1,80 @@
+//! Where things are when the command line does not say: the system's places for
+//! root, else the user's own after the XDG Base Directory Specification.
+
+use nix::unistd::geteuid;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The default of each path option of `facrond`; `facronctl` uses them too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// `--conf`
+    pub conf: PathBuf,
+    /// `--conf-dir`
+    pub conf_dir: PathBuf,
+    /// `--socket`
+    pub socket: PathBuf,
+    /// `--state-dir`
+    pub state_dir: PathBuf,
+    /// `--runtime-dir`
+    pub runtime_dir: PathBuf,
+}
+
+impl Default for Paths {
+    /// Those of this process's effective user.
+    fn default() -> Self {
+        let user = geteuid();
+        if user.is_root() { Self::system() } else { Self::user(user.as_raw(), |name| std::env::var_os(name)) }
+    }
+}
+
+impl Paths {
+    fn system() -> Self {
+        Self {
+            conf: "/etc/facron.conf".into(),
+            conf_dir: "/etc/facron.d".into(),
+            socket: "/run/facron/control.sock".into(),
+            state_dir: "/var/lib/facron".into(),
+            runtime_dir: "/run/facron".into(),
+        }
+    }
+
+    fn user(uid: u32, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        // the specification says to ignore relative ones
+        let directory = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = directory("HOME").unwrap_or_else(|| "/".into());
+        let under = |name, default| directory(name).unwrap_or_else(|| home.join(default)).join("facron");
+        let config = under("XDG_CONFIG_HOME", ".config");
+        let runtime_dir = directory("XDG_RUNTIME_DIR")
+            .unwrap_or_else(|| PathBuf::from(format!("/run/user/{uid}")))
+            .join("facron");
+        Self {
+            conf: config.join("facron.conf"),
+            conf_dir: config.join("conf.d"),
+            socket: runtime_dir.join("control.sock"),
+            state_dir: under("XDG_STATE_HOME", ".local/state"),
+            runtime_dir,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_has_them_below_home_unless_the_environment_says_else() {
+        let bare = Paths::user(7, |name| (name == "HOME").then(|| "/home/u".into()));
+        assert_eq!(bare.conf, PathBuf::from("/home/u/.config/facron/facron.conf"));
+        assert_eq!(bare.conf_dir, PathBuf::from("/home/u/.config/facron/conf.d"));
+        assert_eq!(bare.state_dir, PathBuf::from("/home/u/.local/state/facron"));
+        assert_eq!(bare.socket, PathBuf::from("/run/user/7/facron/control.sock"));
+        let set = Paths::user(7, |name| match name {
+            "XDG_RUNTIME_DIR" => Some("/run/x".into()),
+            "XDG_CONFIG_HOME" => Some("relative".into()),
+            _ => None,
+        });
+        assert_eq!(set.socket, PathBuf::from("/run/x/facron/control.sock"));
+        assert_eq!(set.conf, PathBuf::from("/.config/facron/facron.conf"));
+    }
+}
