@@ -22,6 +22,8 @@ mod read;
 pub mod rule;
 mod shell;
 mod suggest;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use check::check;

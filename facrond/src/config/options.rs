@@ -192,13 +192,14 @@ fn key_and_value(word: &Word) -> (Range<usize>, Option<Range<usize>>) {
 
 fn help_for(key: &[u8]) -> String {
     let key = String::from_utf8_lossy(key).to_ascii_lowercase();
-    match nearest(&key, TABLE.iter().map(|known| (known.name, known.sample))) {
-        Some(sample) => format!("did you mean `{sample}`?"),
-        None => {
+    let near = nearest(&key, TABLE.iter().map(|known| (known.name, known.sample)));
+    near.map_or_else(
+        || {
             let names: Vec<_> = TABLE.iter().map(|known| known.name).collect();
             format!("the options are {}", names.join(", "))
-        }
-    }
+        },
+        |sample| format!("did you mean `{sample}`?"),
+    )
 }
 
 fn rule_name(value: &[u8]) -> Result<String, String> {

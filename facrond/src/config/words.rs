@@ -54,7 +54,9 @@ pub fn parse_words(words: &Words<'_>) -> Result<(RuleSpec, Vec<Diagnostic>), Vec
         dollars: Dollars::InText,
         errors: 0,
     };
-    match parse::rule(&line, &pieces, &mut problems) {
+    let parsed = parse::rule(&line, &pieces, &mut problems);
+    problems.sort_from(0);
+    match parsed {
         Some(parsed) => Ok((parsed.spec, problems.into_diagnostics())),
         None => Err(problems.into_diagnostics()),
     }
