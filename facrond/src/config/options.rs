@@ -163,22 +163,26 @@ struct Wrong {
 
 fn set(known: &Known, word: &Word, value: Option<Range<usize>>, draft: &mut Draft) -> Result<(), Wrong> {
     let Known { name, sample, apply, .. } = known;
-    let wrong = |place: Range<usize>, message: String, help: String| Wrong { place, message, help };
-    match (value, sample.contains('=')) {
+    let (value, place) = match (value, sample.contains('=')) {
         (None, true) => {
             let message = format!("the option `{name}` needs a value");
-            Err(wrong(word.span.clone(), message, format!("write it like `{sample}`")))
+            return Err(Wrong {
+                place: word.span.clone(),
+                message,
+                help: format!("write it like `{sample}`"),
+            });
         }
         (Some(value), false) => {
             let message = format!("the option `{name}` takes no value");
-            Err(wrong(word.place(value), message, format!("write `{sample}` alone")))
+            return Err(Wrong { place: word.place(value), message, help: format!("write `{sample}` alone") });
         }
-        (None, false) => apply(draft, b"").map_err(|help| wrong(word.span.clone(), String::new(), help)),
-        (Some(value), true) => apply(draft, &word.bytes[value.clone()]).map_err(|help| {
-            let message = format!("bad value `{}` of the option `{name}`", show(&word.bytes[value.clone()]));
-            wrong(word.place(value), message, help)
-        }),
-    }
+        (None, false) => (b"".as_slice(), word.span.clone()),
+        (Some(value), true) => (&word.bytes[value.clone()], word.place(value)),
+    };
+    apply(draft, value).map_err(|help| {
+        let message = format!("bad value `{}` of the option `{name}`", show(value));
+        Wrong { place, message, help }
+    })
 }
 
 /// Where in a word's bytes the key is, and behind the first `=` the value.

@@ -5,7 +5,8 @@
 
 use super::diagnostic::{Diagnostic, Line, Problems, show, show_path};
 use super::include::{self, Directive};
-use super::lex::{Lines, Word, is_comment};
+use super::lex::Word;
+use super::lines::{Lines, is_comment};
 use super::{Loaded, Located, parse, program};
 use facron_proto::Severity;
 use nix::errno::Errno;

@@ -58,7 +58,7 @@ proptest! {
     #[test]
     fn a_quoted_word_means_its_bytes(tail in word()) {
         let path = [b"/x", tail.as_slice()].concat();
-        prop_assume!(!path.contains(&b'/') || !path[1..].contains(&b'/'));
+        prop_assume!(!tail.contains(&b'/'));
         let mut line = Vec::new();
         quote_into(&path, &mut line);
         line.extend(b" OPEN -");
@@ -104,8 +104,8 @@ proptest! {
     }
 
     #[test]
-    fn any_words_are_parsed_without_a_panic(path: Vec<u8>, events: Vec<u8>, options in text(), program: Vec<u8>) {
-        let words = Words { path: &path, events: &events, options: &options, command: vec![&program] };
+    fn any_words_are_parsed_without_a_panic(path: Vec<u8>, events: Vec<u8>, options in text(), command in prop::collection::vec(word(), 0..3)) {
+        let words = Words { path: &path, events: &events, options: &options, command: command.iter().map(Vec::as_slice).collect() };
         if let Err(diagnostics) = parse_words(&words) {
             prop_assert!(diagnostics.iter().all(|diagnostic| !diagnostic.render(true).is_empty()));
         }
