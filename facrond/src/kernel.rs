@@ -4,6 +4,10 @@
 #![allow(unsafe_code, reason = "the one place for it")]
 
 pub mod fanotify;
+pub mod group;
 pub mod object;
 pub mod peer;
+pub mod process;
 pub mod record;
+pub mod spawn;
+pub mod wait;

@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod event;
 pub mod events;
+pub mod job;
 pub mod kernel;
 pub mod watch;
 

@@ -1,0 +1,79 @@
+//! Why a command was not started, in one sentence.
+
+use crate::kernel::spawn::{SpawnError, Step};
+use facron_proto::{Outcome, OutcomeState, Text};
+use nix::errno::Errno;
+use std::ffi::{CStr, NulError, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use thiserror::Error;
+
+/// Why a command was not started.
+#[derive(Debug, Error)]
+pub(super) enum StartError {
+    #[error("cannot pass a NUL byte to a command, be it in an argument, its environment or its directory")]
+    Nul(#[from] NulError),
+    #[error("cannot make a pipe for the output: {}", reason(*.0))]
+    Pipe(Errno),
+    #[error("cannot append the output to {path}: {}", file_reason(*.errno))]
+    File { path: Text, errno: Errno },
+    #[error("cannot start a process for {program}: {}", reason(*.errno))]
+    Clone { program: Text, errno: Errno },
+    #[error("cannot run {program}: cannot enter {cwd}: {}", reason(*.errno))]
+    Directory { program: Text, cwd: Text, errno: Errno },
+    #[error("cannot run {program}: {why}")]
+    Exec { program: Text, why: String },
+}
+
+impl StartError {
+    /// What `error` means for this program and directory.
+    pub(super) fn from_spawn(error: SpawnError, program: &CStr, cwd: Option<&Path>) -> Self {
+        let errno = error.errno;
+        let name = Text::from(program.to_bytes());
+        match error.step {
+            Step::Clone => Self::Clone { program: name, errno },
+            Step::Directory => {
+                let cwd = cwd.map(|cwd| Text::from(cwd.as_os_str().as_bytes())).unwrap_or_default();
+                Self::Directory { program: name, cwd, errno }
+            }
+            Step::Session | Step::Stdio => Self::Exec { program: name, why: reason(errno) },
+            Step::Exec => Self::Exec { why: exec_reason(errno, program), program: name },
+        }
+    }
+}
+
+impl From<StartError> for Outcome {
+    fn from(error: StartError) -> Self {
+        Self { error: Some(error.to_string()), ..OutcomeState::SpawnFailed.into() }
+    }
+}
+
+/// The system's words, as part of a sentence.
+fn reason(errno: Errno) -> String {
+    let mut text = errno.desc().to_owned();
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    text
+}
+
+fn file_reason(errno: Errno) -> String {
+    match errno {
+        Errno::ELOOP => "it is a symbolic link, which is not followed".to_owned(),
+        Errno::ENXIO => "nobody reads from this pipe".to_owned(),
+        errno => reason(errno),
+    }
+}
+
+/// ENOENT also means that a program is there and its interpreter is not.
+fn exec_reason(errno: Errno, program: &CStr) -> String {
+    let is_path = program.to_bytes().contains(&b'/');
+    match errno {
+        Errno::ENOENT if !is_path => "there is no such program in PATH".to_owned(),
+        Errno::ENOENT if Path::new(OsStr::from_bytes(program.to_bytes())).exists() => {
+            "its interpreter does not exist".to_owned()
+        }
+        Errno::ENOEXEC => format!("{} (a script must begin with #!)", reason(errno)),
+        errno => reason(errno),
+    }
+}

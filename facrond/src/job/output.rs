@@ -1,0 +1,95 @@
+//! Where a command's standard output and error go.
+
+mod capture;
+mod leftovers;
+mod lines;
+mod log;
+
+pub(super) use capture::{Capture, Progress};
+pub(super) use leftovers::Leftovers;
+pub(super) use log::RuleLog;
+
+use super::error::StartError;
+use crate::config::rule::Output;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::Mode;
+use nix::unistd::pipe2;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use tokio::net::unix::pipe::Receiver;
+
+/// What `output=log` means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogTo {
+    /// The daemon's log, line by line.
+    Log,
+    /// The daemon's own standard output and error, which the command inherits.
+    Stdout,
+}
+
+/// The command's side of its output.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// A pipe that we read, or a file.
+    Own(OwnedFd),
+    /// Nowhere.
+    Null,
+    /// Where ours goes.
+    Inherited(io::Stdout, io::Stderr),
+}
+
+impl Target {
+    /// The command's standard output and error.
+    pub(super) fn for_child<'a>(&'a self, null: BorrowedFd<'a>) -> [BorrowedFd<'a>; 2] {
+        match self {
+            Self::Own(fd) => [fd.as_fd(), fd.as_fd()],
+            Self::Null => [null, null],
+            Self::Inherited(out, err) => [out.as_fd(), err.as_fd()],
+        }
+    }
+}
+
+/// Opens what `output` names, and our side of it where we read it.
+pub(super) fn open(output: &Output, log_to: LogTo) -> Result<(Target, Option<Receiver>), StartError> {
+    match (output, log_to) {
+        (Output::Log, LogTo::Log) => {
+            let (receiver, writer) = open_pipe()
+                .map_err(|error| StartError::Pipe(Errno::try_from(error).unwrap_or(Errno::EIO)))?;
+            Ok((Target::Own(writer), Some(receiver)))
+        }
+        (Output::Log, LogTo::Stdout) => Ok((Target::Inherited(io::stdout(), io::stderr()), None)),
+        (Output::Null, _) => Ok((Target::Null, None)),
+        (Output::File(path), _) => match open_file(path) {
+            Ok(file) => Ok((Target::Own(file), None)),
+            Err(errno) => Err(StartError::File { path: path.as_os_str().as_bytes().into(), errno }),
+        },
+    }
+}
+
+/// Only our end does not block: the command waits while the pipe is full.
+fn open_pipe() -> io::Result<(Receiver, OwnedFd)> {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((Receiver::from_owned_fd_unchecked(reader)?, writer))
+}
+
+/// Never blocks, not even on a FIFO that nobody reads.
+///
+/// Symbolic links are not followed: whoever may write to a log's directory must
+/// not choose what the daemon appends to.
+fn open_file(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_WRONLY
+        | OFlag::O_APPEND
+        | OFlag::O_CREAT
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_NONBLOCK
+        | OFlag::O_NOCTTY
+        | OFlag::O_CLOEXEC;
+    let file = nix::fcntl::open(path, flags, Mode::from_bits_truncate(0o640))?;
+    // The command expects its writes to wait.
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
+    Ok(file)
+}

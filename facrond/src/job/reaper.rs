@@ -1,0 +1,48 @@
+//! The children that run, and the word that they have ended.
+//!
+//! Reaping frees a pid for others. So the engine says when: on SIGCHLD, after it
+//! has drained the kernel's queue, so that no event of a child is left in it
+//! that could then be taken for one of a stranger.
+
+use crate::kernel::wait::{Exit, reap_any};
+use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
+
+/// Our direct children that are not reaped yet.
+#[derive(Debug, Default)]
+pub struct Children(FxHashMap<i32, oneshot::Sender<Exit>>);
+
+impl Children {
+    /// Notes a child that was just started; the receiver is told how it ended.
+    pub fn insert(&mut self, pid: i32) -> oneshot::Receiver<Exit> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.insert(pid, sender);
+        receiver
+    }
+
+    /// Whether this is the pid of a child of ours, running or not reaped yet.
+    pub fn contains(&self, pid: i32) -> bool {
+        self.0.contains_key(&pid)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reaps all that have ended, also those that we did not start ourselves but
+    /// inherited. Must be called on the thread that starts the children.
+    pub fn reap(&mut self) {
+        while let Some((pid, exit)) = reap_any() {
+            if let Some(sender) = self.0.remove(&pid) {
+                // Nobody waits for it any more where the job was given up.
+                let _ = sender.send(exit);
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Starts jobs.
+
+use super::Job;
+use super::argv::{self, Counter};
+use super::env;
+use super::error::StartError;
+use super::output::{self, Capture, Leftovers, LogTo, RuleLog, Target};
+use super::reaper::Children;
+use super::running::Running;
+use crate::config::rule::Command;
+use crate::kernel::group::Group;
+use crate::kernel::spawn::{Spawn, Spawner};
+use facron_proto::{Outcome, OutcomeState, RuleId};
+use rustc_hash::FxHashMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Starts commands and knows those that run. Belongs to one thread.
+#[derive(Debug)]
+pub struct Runner {
+    spawner: Spawner,
+    base: env::Base,
+    counter: Counter,
+    children: Children,
+    null: OwnedFd,
+    log_to: LogTo,
+    logs: FxHashMap<RuleId, Rc<RuleLog>>,
+    leftovers: Rc<Leftovers>,
+    /// When all that runs must be over; set by [`Runner::stop`].
+    end: watch::Sender<Option<Instant>>,
+}
+
+impl Runner {
+    /// Finds out what all commands have in common.
+    pub fn new(log_to: LogTo) -> io::Result<Self> {
+        Ok(Self {
+            spawner: Spawner::new()?,
+            base: env::Base::of_this_user(),
+            counter: Counter::default(),
+            children: Children::default(),
+            null: File::options().read(true).write(true).open("/dev/null")?.into(),
+            log_to,
+            logs: FxHashMap::default(),
+            leftovers: Rc::default(),
+            end: watch::Sender::new(None),
+        })
+    }
+
+    /// Starts a job's command; else says what became of it instead.
+    ///
+    /// Within a tokio `LocalSet`, on the thread that calls [`Children::reap`].
+    pub fn start(&mut self, job: &Job) -> Result<Running, Outcome> {
+        match &job.spec.command {
+            Command::Record => Err(OutcomeState::Recorded.into()),
+            Command::Exec { program, args } => {
+                let argv = argv::build(program, args, &job.event, &mut self.counter);
+                Ok(self.start_command(job, &argv.map_err(StartError::Nul)?)?)
+            }
+        }
+    }
+
+    /// The commands that run.
+    pub fn children(&self) -> &Children {
+        &self.children
+    }
+
+    /// Reaps the commands that have ended; see [`Children::reap`].
+    pub fn reap(&mut self) {
+        self.children.reap();
+    }
+
+    /// The counter of `$+`, `$-` and `$=` as it stands.
+    pub fn counter(&self) -> Counter {
+        self.counter
+    }
+
+    /// Ends all that runs: SIGTERM now, and SIGKILL after each rule's
+    /// `kill-after=`, but after `grace` at the latest.
+    pub fn stop(&self, grace: Duration) {
+        self.end.send_replace(Some(Instant::now() + grace));
+    }
+
+    /// Forgets what is kept for a rule.
+    pub fn forget(&mut self, rule: RuleId) {
+        self.logs.remove(&rule);
+    }
+
+    fn start_command(&mut self, job: &Job, argv: &[CString]) -> Result<Running, StartError> {
+        let options = &job.spec.options;
+        let (target, pipe) = output::open(&options.output, self.log_to)?;
+        let started = Instant::now();
+        let group = self.spawn(job, argv, &target)?;
+        let pid = group.pid();
+        Ok(Running {
+            exit: self.children.insert(pid),
+            capture: pipe.map(|pipe| Capture::new(pipe, pid, self.log_of(job))),
+            group,
+            started,
+            timeout: options.timeout,
+            kill_after: options.kill_after,
+            end: self.end.subscribe(),
+            leftovers: Rc::clone(&self.leftovers),
+        })
+    }
+
+    fn spawn(&mut self, job: &Job, argv: &[CString], target: &Target) -> Result<Group, StartError> {
+        let program = &argv[0];
+        let directory = job.spec.options.cwd.as_deref();
+        let cwd = directory.map(|cwd| CString::new(cwd.as_os_str().as_bytes())).transpose()?;
+        let env = self.base.of(job)?;
+        let null = self.null.as_fd();
+        let [stdout, stderr] = target.for_child(null);
+        let spawn = Spawn {
+            programs: &env::candidates(program, &env),
+            argv,
+            env: &env,
+            cwd: cwd.as_deref(),
+            stdio: [null, stdout, stderr],
+        };
+        self.spawner.spawn(&spawn).map_err(|error| StartError::from_spawn(error, program, directory))
+    }
+
+    fn log_of(&mut self, job: &Job) -> Rc<RuleLog> {
+        let log = self.logs.entry(job.rule);
+        Rc::clone(log.or_insert_with(|| RuleLog::new(job.rule, job.spec.options.name.clone())))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! A command that runs, to its end.
+
+use super::output::{Capture, Leftovers, Progress};
+use crate::kernel::group::Group;
+use crate::kernel::wait::Exit;
+use facron_proto::{Outcome, OutcomeState};
+use nix::sys::signal::Signal;
+use std::future::pending;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::select;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::warn;
+
+/// How often a group whose leader has ended is asked whether others are left.
+const GROUP_POLL: Duration = Duration::from_millis(20);
+
+/// A command that was started.
+#[derive(Debug)]
+pub struct Running {
+    pub(super) group: Group,
+    pub(super) exit: oneshot::Receiver<Exit>,
+    pub(super) capture: Option<Capture>,
+    pub(super) started: Instant,
+    pub(super) timeout: Option<Duration>,
+    pub(super) kill_after: Duration,
+    /// When it must be over because the daemon stops.
+    pub(super) end: watch::Receiver<Option<Instant>>,
+    pub(super) leftovers: Rc<Leftovers>,
+}
+
+/// Why a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    ByItself,
+    TimedOut,
+    DaemonStops,
+}
+
+impl Running {
+    /// The pid, which is also that of its session and process group.
+    pub fn pid(&self) -> i32 {
+        self.group.pid()
+    }
+
+    /// Sees it to its end: reads its output and stops it when its time is over.
+    ///
+    /// Ends with the command; what descendants of it write later is still logged.
+    pub async fn finish(mut self) -> Outcome {
+        let mut capture = self.capture.take();
+        let (exit, ending) = {
+            let mut supervise = pin!(self.supervise());
+            match &mut capture {
+                None => supervise.await,
+                Some(capture) => select! {
+                    biased;
+                    end = supervise.as_mut() => end,
+                    () = capture.follow() => supervise.await,
+                },
+            }
+        };
+        let mut outcome = self.outcome(exit, ending);
+        if let Some(mut capture) = capture {
+            let progress = capture.drain();
+            outcome.output = capture.take_tail();
+            if progress == Progress::Open {
+                self.leftovers.adopt(capture);
+            }
+        }
+        outcome
+    }
+
+    fn outcome(&self, exit: Exit, ending: Ending) -> Outcome {
+        let (state, code, signal) = match exit {
+            Exit::Code(code) => (OutcomeState::Exited, Some(code), None),
+            Exit::Signal(signal) => (OutcomeState::Signaled, None, Some(signal)),
+        };
+        Outcome {
+            state: if ending == Ending::TimedOut { OutcomeState::Timeout } else { state },
+            pid: Some(self.pid()),
+            exit: code,
+            signal,
+            duration_ms: Some(self.started.elapsed().as_secs_f64() * 1000.0),
+            error: (ending == Ending::DaemonStops).then(|| "stopped because the daemon stops".to_owned()),
+            output: None,
+        }
+    }
+
+    async fn supervise(&mut self) -> (Exit, Ending) {
+        let deadline = self.timeout.and_then(|timeout| self.started.checked_add(timeout));
+        let ending = select! {
+            biased;
+            exit = ended(&mut self.exit) => return (exit, Ending::ByItself),
+            () = reached(deadline) => Ending::TimedOut,
+            _ = hard_end(&mut self.end) => Ending::DaemonStops,
+        };
+        (self.terminate().await, ending)
+    }
+
+    /// SIGTERM to the whole group, and SIGKILL to what of it is left in the end.
+    async fn terminate(&mut self) -> Exit {
+        let kill_at = Instant::now().checked_add(self.kill_after);
+        self.signal(Signal::SIGTERM);
+        // What is stopped could not obey.
+        self.signal(Signal::SIGCONT);
+        let mut leader = None;
+        let group_ends = async {
+            leader = Some(ended(&mut self.exit).await);
+            while self.group.exists() {
+                sleep(GROUP_POLL).await;
+            }
+        };
+        let daemon_ends = async { reached(Some(hard_end(&mut self.end).await)).await };
+        select! {
+            biased;
+            () = group_ends => {}
+            () = reached(kill_at) => self.signal(Signal::SIGKILL),
+            () = daemon_ends => self.signal(Signal::SIGKILL),
+        }
+        match leader {
+            Some(exit) => exit,
+            None => ended(&mut self.exit).await,
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Err(errno) = self.group.signal(signal) {
+            warn!(pid = self.pid(), %signal, error = errno.desc(), "cannot signal a command's process group");
+        }
+    }
+}
+
+async fn ended(exit: &mut oneshot::Receiver<Exit>) -> Exit {
+    match exit.await {
+        Ok(exit) => exit,
+        // The reaper is gone, and the engine with it: nobody waits for an answer.
+        Err(_) => pending().await,
+    }
+}
+
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}
+
+/// Waits until the daemon stops; the time at which all must be over then.
+async fn hard_end(end: &mut watch::Receiver<Option<Instant>>) -> Instant {
+    match end.wait_for(Option::is_some).await.map(|end| *end) {
+        Ok(Some(end)) => end,
+        _ => pending().await,
+    }
+}

@@ -1,0 +1,190 @@
+//! Starts commands at a cost that depends neither on the daemon's size nor on
+//! what is set up for the command.
+//!
+//! `fork` copies page tables: milliseconds for a large daemon. So the child is
+//! made by `clone(CLONE_VM | CLONE_VFORK)`: it shares the daemon's memory, runs
+//! on a stack of its own, and the calling thread stands still until the child
+//! has executed its program or given up. What goes wrong in the child is
+//! therefore simply written to the parent's memory.
+
+#![expect(unsafe_code, reason = "the child must be made and set up by raw system calls")]
+
+mod child;
+
+use super::group::Group;
+use super::wait;
+use nix::errno::Errno;
+use nix::libc::{self, c_char, c_int, c_void};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use nix::sys::signal::{SigSet, SigmaskHow};
+use std::borrow::Cow;
+use std::ffi::{CStr, CString};
+use std::iter;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::{self, NonNull};
+
+/// What to start, and in which surroundings.
+///
+/// The rest is the same for all: a session and process group of its own, no
+/// further descriptor, default signal dispositions, no signal blocked, umask 022.
+pub struct Spawn<'a> {
+    /// The paths to try in order, as execvp(3) does with those of `PATH`.
+    pub programs: &'a [CString],
+    /// The arguments, from `argv[0]`.
+    pub argv: &'a [CString],
+    /// The whole environment, as `NAME=value`.
+    pub env: &'a [Cow<'a, CStr>],
+    /// The working directory; the daemon's own where there is none.
+    pub cwd: Option<&'a CStr>,
+    /// Descriptors 0, 1 and 2 of the command. One that is itself below 3 can
+    /// only stay in its place.
+    pub stdio: [BorrowedFd<'a>; 3],
+}
+
+/// Why a command was not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpawnError {
+    /// What failed.
+    pub step: Step,
+    /// How it failed.
+    pub errno: Errno,
+}
+
+/// The steps of a start that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Making a process.
+    Clone,
+    /// Making it the leader of a session.
+    Session,
+    /// Putting descriptors 0, 1 and 2 in place.
+    Stdio,
+    /// Entering the working directory.
+    Directory,
+    /// Executing the program.
+    Exec,
+}
+
+/// What a child on its way to exec needs; it must allocate nothing itself.
+struct Plan {
+    programs: *const *const c_char,
+    argv: *const *const c_char,
+    env: *const *const c_char,
+    cwd: *const c_char,
+    stdio: [c_int; 3],
+    /// Written by the child.
+    failure: Option<SpawnError>,
+}
+
+/// Starts processes, one at a time; owns the stack on which they begin.
+#[derive(Debug)]
+pub struct Spawner {
+    stack: Stack,
+}
+
+impl Spawner {
+    /// Maps the stack.
+    pub fn new() -> Result<Self, Errno> {
+        Stack::map().map(|stack| Self { stack })
+    }
+
+    /// Starts a process and returns when it executes its program, or when it
+    /// failed to; what failed is already reaped then.
+    ///
+    /// The calling thread is its parent and must be the one that reaps it.
+    pub fn spawn(&mut self, spawn: &Spawn<'_>) -> Result<Group, SpawnError> {
+        let programs = pointers(spawn.programs.iter().map(CString::as_c_str));
+        let argv = pointers(spawn.argv.iter().map(CString::as_c_str));
+        let env = pointers(spawn.env.iter().map(AsRef::as_ref));
+        let mut plan = Plan {
+            programs: programs.as_ptr(),
+            argv: argv.as_ptr(),
+            env: env.as_ptr(),
+            cwd: spawn.cwd.map_or(ptr::null(), CStr::as_ptr),
+            stdio: spawn.stdio.map(|fd| fd.as_raw_fd()),
+            failure: None,
+        };
+        let group = self.clone_child(&mut plan).map_err(|errno| SpawnError { step: Step::Clone, errno })?;
+        match plan.failure {
+            None => Ok(group),
+            Some(failure) => {
+                wait::reap(group.pid());
+                Err(failure)
+            }
+        }
+    }
+
+    /// A signal handler must not run in a child that shares our memory: all
+    /// signals are blocked until it has reset its dispositions.
+    fn clone_child(&mut self, plan: &mut Plan) -> Result<Group, Errno> {
+        const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        let mut pidfd: c_int = -1;
+        // SAFETY: CLONE_VFORK suspends this thread until the child has left the
+        // stack, the plan and what the plan points to, all of which outlive this
+        // call; `&mut self` keeps a second child off the stack. `child::start`
+        // never returns and only makes async-signal-safe calls. With CLONE_PIDFD
+        // the third argument from the end receives a descriptor.
+        let pid = unsafe {
+            libc::clone(
+                child::start,
+                self.stack.top(),
+                FLAGS,
+                ptr::from_mut(plan).cast::<c_void>(),
+                &raw mut pidfd,
+                ptr::null_mut::<c_void>(),
+                ptr::null_mut::<libc::pid_t>(),
+            )
+        };
+        let result = Errno::result(pid);
+        mask.thread_set_mask()?;
+        let pid = result?;
+        // SAFETY: the kernel has just made this descriptor for us.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+        Ok(Group::new(pid, pidfd))
+    }
+}
+
+/// A null-terminated array of C strings, which the strings must outlive.
+fn pointers<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
+    strings.map(CStr::as_ptr).chain(iter::once(ptr::null())).collect()
+}
+
+/// Memory for the first steps of a child, with a guard page at its lower end.
+#[derive(Debug)]
+struct Stack(NonNull<c_void>);
+
+impl Stack {
+    const SIZE: NonZeroUsize = NonZeroUsize::new(64 * 1024).expect("not zero");
+    /// At least a page, whatever the page size.
+    const GUARD: usize = 16 * 1024;
+
+    fn map() -> Result<Self, Errno> {
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_STACK;
+        // SAFETY: an anonymous mapping at an address of the kernel's choice.
+        let base =
+            unsafe { mmap_anonymous(None, Self::SIZE, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags)? };
+        let stack = Self(base);
+        // SAFETY: the range is within the mapping, which nobody uses yet.
+        unsafe { mprotect(base, Self::GUARD, ProtFlags::PROT_NONE)? };
+        Ok(stack)
+    }
+
+    /// Where a stack that grows down begins.
+    fn top(&self) -> *mut c_void {
+        // SAFETY: one past the end of the mapping is within what `add` may name.
+        unsafe { self.0.as_ptr().byte_add(Self::SIZE.get()) }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and no child is on it outside `spawn`.
+        // Failure would only leak it.
+        let _ = unsafe { munmap(self.0, Self::SIZE.get()) };
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! The way of a new process to its program.
+//!
+//! Runs in the daemon's memory while the daemon's thread stands still: nothing
+//! here allocates, panics, takes a lock or returns to the caller.
+
+use super::{Plan, SpawnError, Step};
+use nix::errno::Errno;
+use nix::libc::{self, c_char, c_int, c_void};
+use std::convert::Infallible;
+use std::{mem, ptr};
+
+/// What a process that failed before exec exits with; nobody looks at it.
+const FAILED: c_int = 127;
+
+/// Entry point for clone(2); `plan` is a [`Plan`].
+pub(super) extern "C" fn start(plan: *mut c_void) -> c_int {
+    // SAFETY: the parent passes its plan, and stands still while we use it.
+    let plan = unsafe { &mut *plan.cast::<Plan>() };
+    let Err(failure) = execute(plan);
+    plan.failure = Some(failure);
+    // SAFETY: ends this process and runs no handler of the parent's.
+    unsafe { libc::_exit(FAILED) }
+}
+
+fn execute(plan: &Plan) -> Result<Infallible, SpawnError> {
+    // SAFETY: plain system calls on this process's own descriptors, signals,
+    // session and directory; all pointers come from the plan.
+    unsafe {
+        reset_dispositions();
+        check(libc::setsid(), Step::Session)?;
+        for (source, target) in plan.stdio.into_iter().zip(0..) {
+            place(source, target)?;
+        }
+        close_from(3);
+        libc::umask(0o022);
+        if !plan.cwd.is_null() {
+            check(libc::chdir(plan.cwd), Step::Directory)?;
+        }
+        unblock_signals();
+        Err(SpawnError { step: Step::Exec, errno: exec(plan) })
+    }
+}
+
+fn check(result: c_int, step: Step) -> Result<(), SpawnError> {
+    if result == -1 { Err(SpawnError { step, errno: Errno::last() }) } else { Ok(()) }
+}
+
+/// Exec resets what is handled, but what is ignored stays so; Rust programs
+/// ignore SIGPIPE.
+unsafe fn reset_dispositions() {
+    // SAFETY: all zeros is SIG_DFL without flags; the calls that are refused
+    // are those for signals that have no other disposition.
+    unsafe {
+        let default: libc::sigaction = mem::zeroed();
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::sigaction(signal, &raw const default, ptr::null_mut());
+        }
+    }
+}
+
+unsafe fn unblock_signals() {
+    // SAFETY: the set is initialised by `sigemptyset`.
+    unsafe {
+        let mut none: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// Makes `source` the descriptor `target`, to stay open across exec.
+unsafe fn place(source: c_int, target: c_int) -> Result<(), SpawnError> {
+    // SAFETY: only changes this process's descriptor table.
+    let result = unsafe {
+        if source == target { libc::fcntl(target, libc::F_SETFD, 0) } else { libc::dup2(source, target) }
+    };
+    check(result, Step::Stdio)
+}
+
+unsafe fn close_from(first: libc::c_uint) {
+    // SAFETY: the table is this process's own copy.
+    unsafe {
+        // The raw call: not every C library has a wrapper.
+        if libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) == 0 {
+            return;
+        }
+        let mut limit: libc::rlimit = mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        for fd in first..libc::c_uint::try_from(limit.rlim_cur).unwrap_or(1 << 20) {
+            libc::close(fd.cast_signed());
+        }
+    }
+}
+
+/// execvp(3) over prepared candidates: goes on to the next where one is not
+/// there or not ours to execute. Returns only on failure.
+unsafe fn exec(plan: &Plan) -> Errno {
+    let mut denied = false;
+    let mut errno = Errno::ENOENT;
+    let mut program: *const *const c_char = plan.programs;
+    // SAFETY: the arrays end with a null pointer, and what they point to is
+    // null-terminated.
+    unsafe {
+        while !(*program).is_null() {
+            libc::execve(*program, plan.argv, plan.env);
+            errno = Errno::last();
+            match errno {
+                Errno::EACCES => denied = true,
+                Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE | Errno::ENODEV | Errno::ETIMEDOUT => {}
+                _ => return errno,
+            }
+            program = program.add(1);
+        }
+    }
+    if denied { Errno::EACCES } else { errno }
+}
