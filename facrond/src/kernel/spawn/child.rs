@@ -12,6 +12,10 @@ use std::{mem, ptr};
 /// What a process that failed before exec exits with; nobody looks at it.
 const FAILED: c_int = 127;
 
+/// The kernel's signals, and its set of them in bytes.
+const LAST_SIGNAL: c_int = 64;
+const SIGNAL_SET_SIZE: usize = 8;
+
 /// Entry point for clone(2); `plan` is a [`Plan`].
 pub(super) extern "C" fn start(plan: *mut c_void) -> c_int {
     // SAFETY: the parent passes its plan, and stands still while we use it.
@@ -48,12 +52,15 @@ fn check(result: c_int, step: Step) -> Result<(), SpawnError> {
 /// Exec resets what is handled, but what is ignored stays so; Rust programs
 /// ignore SIGPIPE.
 unsafe fn reset_dispositions() {
-    // SAFETY: all zeros is SIG_DFL without flags; the calls that are refused
-    // are those for signals that have no other disposition.
-    unsafe {
-        let default: libc::sigaction = mem::zeroed();
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::sigaction(signal, &raw const default, ptr::null_mut());
+    // The kernel's structure, of which all zeros is SIG_DFL without flags. The C
+    // library's call would leave out the two signals that it uses itself.
+    let default = [0u64; 8];
+    for signal in 1..=LAST_SIGNAL {
+        // SAFETY: reads the structure only; what the kernel refuses are signals
+        // that have no other disposition.
+        unsafe {
+            let none = ptr::null_mut::<c_void>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, SIGNAL_SET_SIZE);
         }
     }
 }

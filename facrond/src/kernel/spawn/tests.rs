@@ -1,1 +1,126 @@
+use super::*;
+use crate::kernel::wait::{Exit, reap, reap_any};
+use nix::fcntl::OFlag;
+use nix::sys::signal::Signal;
+use nix::unistd::pipe2;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
+fn c_path(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).unwrap()
+}
+
+/// Runs a command to its end; its output.
+fn run(programs: &[&CStr], argv: &[&CStr], cwd: Option<&CStr>) -> Result<(String, Group), SpawnError> {
+    let null = File::open("/dev/null").unwrap();
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    let owned = |strings: &[&CStr]| strings.iter().map(|string| (*string).to_owned()).collect::<Vec<_>>();
+    let group = Spawner::new().unwrap().spawn(&Spawn {
+        programs: &owned(programs),
+        argv: &owned(argv),
+        env: &[Cow::Borrowed(c"A=1"), Cow::Borrowed(c"PATH=/bin:/usr/bin")],
+        cwd,
+        stdio: [null.as_fd(), writer.as_fd(), writer.as_fd()],
+    })?;
+    drop(writer);
+    let mut output = String::new();
+    File::from(reader).read_to_string(&mut output).unwrap();
+    assert_eq!(reap(group.pid()), Some(Exit::Code(0)), "{output}");
+    Ok((output, group))
+}
+
+fn output_of(argv: &[&CStr]) -> String {
+    run(&argv[..1], argv, None).unwrap().0
+}
+
+fn error_of(program: &CStr) -> SpawnError {
+    run(&[program], &[program], None).map(|(output, _)| output).unwrap_err()
+}
+
+#[test]
+fn failures_name_the_step_and_leave_no_zombie() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("text");
+    fs::write(&text, "no program").unwrap();
+    let exec = |errno| SpawnError { step: Step::Exec, errno };
+    assert_eq!(error_of(c"/nonexistent"), exec(Errno::ENOENT));
+    assert_eq!(error_of(&c_path(dir.path())), exec(Errno::EACCES));
+    assert_eq!(error_of(&c_path(&text)), exec(Errno::EACCES));
+    fs::set_permissions(&text, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(error_of(&c_path(&text)), exec(Errno::ENOEXEC));
+    let error = run(&[c"/bin/true"], &[c"true"], Some(c"/nonexistent")).map(|(output, _)| output);
+    assert_eq!(error, Err(SpawnError { step: Step::Directory, errno: Errno::ENOENT }));
+    let long = CString::new(vec![b'x'; 4 << 20]).unwrap();
+    let error = run(&[c"/bin/true"], &[c"true", &long], None).map(|(output, _)| output);
+    assert_eq!(error, Err(exec(Errno::E2BIG)));
+    assert_eq!(reap_any(), None);
+}
+
+#[test]
+fn candidates_are_tried_in_order() {
+    let programs = [c"/nonexistent/echo", c"/etc/passwd/echo", c"/bin/echo", c"/bin/false"];
+    assert_eq!(run(&programs, &[c"echo", c"here"], None).unwrap().0, "here\n");
+    let denied = run(&[c"/etc", c"/nonexistent"], &[c"x"], None).map(|(output, _)| output);
+    assert_eq!(denied, Err(SpawnError { step: Step::Exec, errno: Errno::EACCES }));
+    assert_eq!(run(&[], &[c"x"], None).map(drop).unwrap_err().errno, Errno::ENOENT);
+}
+
+#[test]
+fn no_descriptor_is_inherited() {
+    let _inheritable = nix::unistd::dup(File::open("/dev/null").unwrap()).unwrap();
+    // 3 is the directory that ls reads.
+    assert_eq!(output_of(&[c"/bin/ls", c"/proc/self/fd"]), "0\n1\n2\n3\n");
+}
+
+#[test]
+fn signals_are_default_and_unblocked() {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGUSR2);
+    mask.thread_block().unwrap();
+    let ours = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let field = |status: &str, name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    // Rust ignores SIGPIPE.
+    assert_ne!(field(&ours, "SigIgn:"), 0);
+    let status = output_of(&[c"/bin/cat", c"/proc/self/status"]);
+    assert_eq!((field(&status, "SigIgn:"), field(&status, "SigBlk:"), field(&status, "SigCgt:")), (0, 0, 0));
+    let after = fs::read_to_string("/proc/thread-self/status").unwrap();
+    assert_eq!(field(&after, "SigBlk:"), field(&ours, "SigBlk:"), "our own mask is as before");
+}
+
+#[test]
+fn leads_a_session_of_its_own() {
+    let (stat, group) = run(&[c"/bin/cat"], &[c"cat", c"/proc/self/stat"], None).unwrap();
+    let fields: Vec<&str> = stat.split(' ').collect();
+    let pid = group.pid().to_string();
+    assert_eq!((fields[0], fields[4], fields[5]), (pid.as_str(), pid.as_str(), pid.as_str()));
+}
+
+#[test]
+fn surroundings_are_those_asked_for() {
+    let (output, _) = run(&[c"/bin/sh"], &[c"sh", c"-c", c"pwd; umask; env"], Some(c"/usr")).unwrap();
+    let mut lines: Vec<&str> = output.lines().collect();
+    lines[2..].sort_unstable();
+    // The shell itself adds PWD.
+    assert_eq!(lines, ["/usr", "0022", "A=1", "PATH=/bin:/usr/bin", "PWD=/usr"]);
+}
+
+#[test]
+fn a_group_outlives_its_leader() {
+    let script = c"sleep 60 >/dev/null 2>&1 & echo $!";
+    let (sleeper, group) = run(&[c"/bin/sh"], &[c"sh", c"-c", script], None).unwrap();
+    assert!(group.exists(), "the leader is reaped, {sleeper} is there");
+    group.signal(Signal::SIGKILL).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while group.exists() {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    group.signal(Signal::SIGKILL).unwrap();
+}
