@@ -1,6 +1,5 @@
-//! Collects children that have ended.
-
-#![expect(unsafe_code, reason = "nix's waitpid loses children that a real-time signal ended")]
+//! Collects children that have ended. By hand, since nix's `waitpid` loses those
+//! that a real-time signal ended.
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
