@@ -355,3 +355,58 @@ fn a_rule_that_goes_takes_its_marks_along() {
     assert_eq!(f.watch.marks(), before);
     assert!(!Path::new("/proc/self/fdinfo").join("x").exists());
 }
+
+/// A tmpfs of the test's own, unmounted whatever happens.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(at: PathBuf) -> Self {
+        nix::mount::mount(Some("none"), &at, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>)
+            .unwrap();
+        Self(at)
+    }
+
+    /// Fails if somebody has something open on it.
+    fn unmount(self) {
+        nix::mount::umount(&self.0).unwrap();
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn mounts_on_and_below_a_path_are_taken_in_and_let_go() {
+    let mut f = Fixture::new();
+    f.mkdir("m/inner");
+    f.mkdir("t/below/deep");
+    f.rule("m/inner", Events::CLOSE_WRITE);
+    f.recursive("t", Events::CLOSE_WRITE);
+    for _ in 0..3 {
+        let on = Mounted::new(f.path("m"));
+        let below = Mounted::new(f.path("t/below"));
+        f.write("t/below/there already");
+        f.watch.on_mounts().unwrap();
+        f.fired();
+        assert!(f.is_waiting(RuleId(1)), "the mounted file system has no such directory");
+        f.mkdir("m/inner");
+        f.write("m/inner/a");
+        f.mkdir("t/below/new");
+        f.write("t/below/new/b");
+        assert_eq!(f.paths(), ["m/inner/a", "t/below/new/b"]);
+        on.unmount();
+        below.unmount();
+        f.watch.on_mounts().unwrap();
+        assert_eq!(f.fired(), []);
+        f.write("m/inner/c");
+        f.write("t/below/deep/d");
+        assert_eq!(f.paths(), ["m/inner/c", "t/below/deep/d"]);
+        fs::remove_file(f.path("m/inner/c")).unwrap();
+        fs::remove_file(f.path("t/below/deep/d")).unwrap();
+        f.fired();
+    }
+}
