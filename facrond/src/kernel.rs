@@ -3,11 +3,14 @@
 
 #![allow(unsafe_code, reason = "the one place for it")]
 
+pub mod confine;
 pub mod detach;
 pub mod fanotify;
 pub mod group;
 pub mod object;
 pub mod peer;
+pub mod permission;
+pub mod pidfd;
 pub mod process;
 pub mod record;
 pub mod spawn;
