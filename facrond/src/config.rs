@@ -18,6 +18,8 @@ mod lex;
 mod lines;
 mod options;
 mod parse;
+pub mod permission;
+pub mod places;
 mod program;
 mod read;
 pub mod rule;

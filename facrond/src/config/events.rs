@@ -48,12 +48,6 @@ fn event(name: &[u8]) -> Result<Events, (String, String)> {
         return Err((format!("unknown event `{}`", show(name)), help_for(name)));
     };
     let shown = show(name);
-    if events.intersects(Events::PERMISSION) {
-        return Err((
-            format!("`{shown}` has permission events, and permission rules are not built yet"),
-            "an event that only tells is `FAN_OPEN`, `FAN_ACCESS` or `FAN_OPEN_EXEC`".to_owned(),
-        ));
-    }
     if events.intersects(NOT_YET) {
         return Err((
             format!("rules with `{shown}` are not built yet"),

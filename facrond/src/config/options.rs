@@ -5,6 +5,7 @@
 use super::diagnostic::{Line, Problems, show};
 use super::filter::{Filter, ObjectKind, Patterns, check_pattern};
 use super::lex::Word;
+use super::permission::{Decision, Verdict};
 use super::rule::{Options, Output};
 use super::suggest::nearest;
 use std::ffi::OsString;
@@ -103,6 +104,22 @@ const TABLE: &[Known] = &[
     }),
     once("jobs", "jobs=1", |draft, value| {
         draft.options.jobs = Some(count(value)?);
+        Ok(())
+    }),
+    once("verdict", "verdict=deny", |draft, value| {
+        draft.options.permission.verdict = Some(decision(value)?);
+        Ok(())
+    }),
+    once("deadline", "deadline=5s", |draft, value| {
+        draft.options.permission.deadline = Some(lasting(value)?);
+        Ok(())
+    }),
+    once("on-failure", "on-failure=deny", |draft, value| {
+        draft.options.permission.on_failure = Some(verdict(value)?);
+        Ok(())
+    }),
+    once("cache", "cache=1m", |draft, value| {
+        draft.options.permission.cache = Some(lasting(value)?);
         Ok(())
     }),
 ];
@@ -258,6 +275,29 @@ fn output(value: &[u8]) -> Result<Output, String> {
         file => absolute(file)
             .map(Output::File)
             .ok_or_else(|| "write `log`, `null` or the absolute path of a file".into()),
+    }
+}
+
+fn decision(value: &[u8]) -> Result<Decision, String> {
+    match value {
+        b"command" => Ok(Decision::Command),
+        _ => verdict(value).map(Decision::Always).map_err(|_| "write `command`, `allow` or `deny`".into()),
+    }
+}
+
+fn verdict(value: &[u8]) -> Result<Verdict, String> {
+    match value {
+        b"allow" => Ok(Verdict::Allow),
+        b"deny" => Ok(Verdict::Deny),
+        _ => Err("write `allow` or `deny`".into()),
+    }
+}
+
+/// A duration that is more than nothing.
+fn lasting(value: &[u8]) -> Result<Duration, String> {
+    match duration(value)? {
+        Duration::ZERO => Err("it must be more than nothing".into()),
+        lasting => Ok(lasting),
     }
 }
 

@@ -6,6 +6,7 @@ use super::events::events;
 use super::filter::ObjectKind;
 use super::lex::{Inside, Lexer, Word};
 use super::options::options;
+use super::permission;
 use super::rule::RuleSpec;
 use crate::events::Events;
 use std::ffi::OsString;
@@ -66,17 +67,17 @@ pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) ->
     if options.options.filter.kind() == Some(ObjectKind::Directory) && !events.contains(Events::ONDIR) {
         events = events.with(Events::ONDIR).with(Events::EVENT_ON_CHILD);
     }
-    Some(Parsed {
-        spec: RuleSpec {
-            path,
-            events,
-            options: options.options,
-            options_text: pieces.options_text.clone(),
-            command,
-        },
-        program: pieces.command.first()?.span.clone(),
-        name: options.name,
-    })
+    let options_text = pieces.options_text.clone();
+    let spec = RuleSpec { path, events, options: options.options, options_text, command };
+    let program = pieces.command.first()?.span.clone();
+    let place = permission::Place {
+        path: &pieces.path,
+        events: pieces.events.as_ref()?,
+        options: &pieces.options,
+        command: program.clone(),
+    };
+    permission::check(line, &spec, &place, problems);
+    (problems.errors() == pieces.errors).then_some(Parsed { spec, program, name: options.name })
 }
 
 fn check_presence(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) {

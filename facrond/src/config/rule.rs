@@ -1,6 +1,7 @@
 //! A rule as its line says it: the result of parsing, nothing of its fate.
 
 use super::filter::Filter;
+use super::permission::Permission;
 use crate::events::Events;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -112,6 +113,8 @@ pub struct Options {
     pub kill_after: Duration,
     /// `jobs=`
     pub jobs: Option<NonZeroU32>,
+    /// `verdict=`, `deadline=`, `on-failure=` and `cache=`
+    pub permission: Permission,
 }
 
 impl Default for Options {
@@ -127,6 +130,7 @@ impl Default for Options {
             timeout: None,
             kill_after: KILL_AFTER,
             jobs: None,
+            permission: Permission::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::libc;
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{self, FsType};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -39,6 +40,26 @@ impl Kind {
     }
 }
 
+/// Device and inode number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Inode {
+    /// Of the file system.
+    pub device: u64,
+    /// Within it.
+    pub number: u64,
+}
+
+/// File systems in which there is nothing but the kernel's doing.
+const KERNEL_FS: [FsType; 7] = [
+    statfs::PROC_SUPER_MAGIC,
+    statfs::SYSFS_MAGIC,
+    statfs::DEVPTS_SUPER_MAGIC,
+    statfs::CGROUP_SUPER_MAGIC,
+    statfs::CGROUP2_SUPER_MAGIC,
+    statfs::DEBUGFS_MAGIC,
+    statfs::TRACEFS_MAGIC,
+];
+
 /// An entry of a directory; its kind only where the file system tells it for free.
 pub type DirEntry = (Box<[u8]>, Option<Kind>);
 
@@ -50,6 +71,7 @@ pub struct Object {
     size: u64,
     links: u64,
     device: u64,
+    number: u64,
     changed: SystemTime,
     modified: SystemTime,
 }
@@ -80,9 +102,31 @@ impl Object {
             size: stat.st_size.cast_unsigned(),
             links: stat.st_nlink,
             device: stat.st_dev,
+            number: stat.st_ino,
             changed: time(stat.st_ctime, stat.st_ctime_nsec),
             modified: time(stat.st_mtime, stat.st_mtime_nsec),
         })
+    }
+
+    /// What a descriptor that is open already refers to.
+    pub fn of(fd: OwnedFd) -> Result<Self, Errno> {
+        Self::held(fd)
+    }
+
+    /// Tells it from all others that exist at the same time.
+    pub fn inode(&self) -> Inode {
+        Inode { device: self.device, number: self.number }
+    }
+
+    /// Whether it is the kernel's own, such as `/proc`, in which nothing may be held up.
+    pub fn is_of_kernel(&self) -> bool {
+        nix::sys::statfs::fstatfs(&self.fd).is_ok_and(|fs| KERNEL_FS.contains(&fs.filesystem_type()))
+    }
+
+    /// Its path in this mount namespace, where it has one.
+    pub fn path(&self) -> Option<Vec<u8>> {
+        let link = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        nix::fcntl::readlink(link.as_str()).ok().map(OsStringExt::into_vec)
     }
 
     /// What it is.

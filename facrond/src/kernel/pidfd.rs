@@ -49,10 +49,9 @@ impl Process {
             Ok(_) => Some(Facts { parent: info.ppid.cast_signed(), uid: info.euid }),
             Err(Errno::ESRCH) => None,
             // Linux 6.13 brought the call; before, there is `/proc`.
-            Err(_) => Some(Facts {
-                parent: super::process::parent(self.pid)?,
-                uid: super::process::uid(self.pid)?,
-            }),
+            Err(_) => {
+                Some(Facts { parent: super::process::parent(self.pid)?, uid: super::process::uid(self.pid)? })
+            }
         }
     }
 }

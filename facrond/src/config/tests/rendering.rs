@@ -62,7 +62,7 @@ error: unknown option `twice`
 2 |     [timeout=5 twice] \
   |                ^^^^^
   |
-  = help: the options are name, include, exclude, type, once, cwd, env, output, timeout, kill-after, jobs
+  = help: the options are name, recursive, include, exclude, type, once, cwd, env, output, timeout, kill-after, jobs, verdict, deadline, on-failure, cache
 
 error: the program `bin/x` is a relative path
  --> F:3:5
