@@ -8,6 +8,7 @@ pub mod detach;
 pub mod fanotify;
 pub mod group;
 pub mod object;
+pub mod packet;
 pub mod peer;
 pub mod permission;
 pub mod pidfd;

@@ -14,6 +14,7 @@ mod daemon;
 pub mod engine;
 pub mod event;
 pub mod events;
+pub mod gate;
 pub mod job;
 pub mod kernel;
 pub mod log;

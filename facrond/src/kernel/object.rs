@@ -108,9 +108,65 @@ impl Object {
         })
     }
 
-    /// What a descriptor that is open already refers to.
-    pub fn of(fd: OwnedFd) -> Result<Self, Errno> {
-        Self::held(fd)
+    /// What a descriptor that is open already refers to; gives it back where that
+    /// cannot be told. No file system's server is asked: it could be who waits.
+    pub fn of(fd: OwnedFd) -> Result<Self, (OwnedFd, Errno)> {
+        let stat = match statx(fd.as_fd()) {
+            Ok(stat) => stat,
+            Err(errno) => return Err((fd, errno)),
+        };
+        let time_of = |stamp: libc::statx_timestamp| time(stamp.tv_sec, stamp.tv_nsec.into());
+        Ok(Self {
+            kind: Kind::of_mode(stat.stx_mode.into()),
+            size: stat.stx_size,
+            links: stat.stx_nlink.into(),
+            device: libc::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            number: stat.stx_ino,
+            changed: time_of(stat.stx_ctime),
+            modified: time_of(stat.stx_mtime),
+            fd,
+        })
+    }
+
+    /// Whether size and times are what they were when this was opened.
+    pub fn is_unchanged(&self) -> bool {
+        statx(self.fd.as_fd()).is_ok_and(|stat| {
+            let time_of = |stamp: libc::statx_timestamp| time(stamp.tv_sec, stamp.tv_nsec.into());
+            stat.stx_size == self.size
+                && time_of(stat.stx_ctime) == self.changed
+                && time_of(stat.stx_mtime) == self.modified
+        })
+    }
+
+    /// The bytes of a `file_handle` by which [`open_by_handle`] finds it again; an
+    /// error where the file system has none.
+    pub fn lasting_handle(&self) -> Result<Box<[u8]>, Errno> {
+        let mut room = HandleBuffer::default();
+        room.ask(self.fd.as_fd(), 0)?;
+        Handle::from_prefix(self.own_fs(), &room.0.0)
+            .map(|handle| handle.bytes.into())
+            .ok_or(Errno::EOVERFLOW)
+    }
+
+    /// What has this handle on the mount that this directory is on.
+    pub fn open_beside(&self, handle: &[u8]) -> Result<Self, Errno> {
+        let handle = Handle::from_prefix(self.own_fs(), handle).ok_or(Errno::EINVAL)?;
+        open_by_handle(self, handle)
+    }
+
+    /// As [`Object::open`], but only where no disk and no server has to be asked for it.
+    ///
+    /// # Errors
+    /// `EAGAIN` where one would have to be (Linux 5.12; before, always).
+    pub fn open_cached(path: &Path) -> Result<Self, Errno> {
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED));
+        let fd = match openat2(nix::fcntl::AT_FDCWD, path, how) {
+            Err(Errno::EINVAL) => return Err(Errno::EAGAIN),
+            other => other?,
+        };
+        Self::of(fd).map_err(|(_, errno)| errno)
     }
 
     /// Tells it from all others that exist at the same time.
@@ -257,6 +313,16 @@ fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
     let whole = Duration::from_secs(seconds.unsigned_abs());
     let start = if seconds < 0 { UNIX_EPOCH - whole } else { UNIX_EPOCH + whole };
     start + Duration::from_nanos(nanoseconds.unsigned_abs())
+}
+
+fn statx(fd: BorrowedFd<'_>) -> Result<libc::statx, Errno> {
+    let mut stat = std::mem::MaybeUninit::<libc::statx>::uninit();
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    let wanted = libc::STATX_BASIC_STATS;
+    // SAFETY: the string is NUL-terminated, and there is room for what the kernel writes.
+    Errno::result(unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, wanted, stat.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so the structure is initialised.
+    Ok(unsafe { stat.assume_init() })
 }
 
 fn kind_of_entry(kind: nix::dir::Type) -> Kind {

@@ -141,13 +141,15 @@ impl Group {
     }
 
     /// Lets the process go on. That it is gone already is no error.
-    pub fn answer(&self, held: &Held, answer: Answer) -> Result<(), Errno> {
+    ///
+    /// `fd` is the descriptor that came with the event.
+    pub fn answer(&self, fd: BorrowedFd<'_>, answer: Answer) -> Result<(), Errno> {
         let response = match answer {
             Answer::Allow => libc::FAN_ALLOW,
             Answer::Deny => libc::FAN_DENY,
         };
         let mut bytes = [0; 8];
-        bytes[..4].copy_from_slice(&held.fd.as_raw_fd().to_ne_bytes());
+        bytes[..4].copy_from_slice(&fd.as_raw_fd().to_ne_bytes());
         bytes[4..].copy_from_slice(&response.to_ne_bytes());
         match nix::unistd::write(&self.fd, &bytes) {
             Ok(_) | Err(Errno::ENOENT) => Ok(()),
