@@ -217,6 +217,10 @@ impl Engine {
                         ready.clear_ready();
                     }
                 }
+                () = std::future::ready(()), if self.watch.has_work() => {
+                    self.watch.work();
+                    tokio::task::yield_now().await;
+                }
                 changed = mounts.ready(Interest::PRIORITY) => {
                     changed.map_err(io("watch mounts"))?.clear_ready();
                     self.watch.on_mounts().map_err(io("read the table of mounts"))?;
