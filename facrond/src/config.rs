@@ -26,6 +26,8 @@ mod words;
 
 pub use check::check;
 pub use diagnostic::{Diagnostic, has_errors};
+pub use events::is_built;
+pub use options::reference as options_reference;
 pub use words::{Words, parse_words};
 
 use read::{Because, Reader};
