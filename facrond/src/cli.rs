@@ -129,7 +129,9 @@ mod tests {
 
     #[test]
     fn a_command_keeps_its_own_options() {
-        let cli = Cli::try_parse_from(["facrond", "watch", "-o", "once", "/x", "OPEN", "ls", "-l", "--", "-v"]).unwrap();
+        let cli =
+            Cli::try_parse_from(["facrond", "watch", "-o", "once", "/x", "OPEN", "ls", "-l", "--", "-v"])
+                .unwrap();
         let Some(Command::Watch(watch)) = cli.command else { panic!("{cli:?}") };
         assert_eq!(watch.command, ["ls", "-l", "--", "-v"]);
         assert_eq!(watch.options, ["once"]);

@@ -1,8 +1,8 @@
 //! Text to rules and diagnostics. Pure, but for reading the files.
 //!
 //! ```text
-//! files -> read: logical lines -> lex: words -> parse: RuleSpec
-//!                                               (events, options, command)
+//! files -> read, lines: logical lines -> lex: words -> parse: RuleSpec
+//!                                                      (events, options, command)
 //! ```
 //!
 //! A line with an error is no rule; all others are, and every problem is told:
@@ -15,6 +15,7 @@ mod events;
 pub mod filter;
 mod include;
 mod lex;
+mod lines;
 mod options;
 mod parse;
 mod program;
@@ -22,6 +23,8 @@ mod read;
 pub mod rule;
 mod shell;
 mod suggest;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use check::check;

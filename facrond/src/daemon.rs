@@ -33,7 +33,9 @@ impl Error {
         let code = match self {
             Self::Configuration => exit::CONFIGURATION,
             Self::Engine(engine::Error::Watch(watch::Error::Open(Errno::EPERM))) => exit::NOT_PERMITTED,
-            Self::Socket(BindError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Self::Socket(BindError::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
                 exit::NOT_PERMITTED
             }
             _ => exit::FAILED,
@@ -96,7 +98,8 @@ async fn serve(options: Daemon, ready: Option<Ready>) -> Result<(), Error> {
              (/proc/sys/fs/fanotify)"
         );
     }
-    let socket_path = facron_proto::Text::from(std::os::unix::ffi::OsStrExt::as_bytes(options.socket.as_os_str()));
+    let socket_path =
+        facron_proto::Text::from(std::os::unix::ffi::OsStrExt::as_bytes(options.socket.as_os_str()));
     tracing::info!(rules, socket = %socket_path, "facrond {} is ready", env!("CARGO_PKG_VERSION"));
     sd_notify_quietly(&[NotifyState::Ready]);
     if let Some(ready) = ready {

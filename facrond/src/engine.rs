@@ -22,6 +22,7 @@ use crate::control::{Calls, Follower, encode};
 use crate::job::output::LogTo;
 use crate::job::queue::{Limits, Queue};
 use crate::job::run::Runner;
+use crate::kernel::readiness;
 use crate::watch::{self, Watch};
 use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
 use fire::{Culprits, Finished};
@@ -34,7 +35,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use table::{Origin, Table};
-use crate::kernel::readiness;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -133,7 +133,9 @@ impl Engine {
     pub fn new(setup: Setup) -> Result<Self, Error> {
         let io = |what| move |source| Error::Io { what, source };
         // Orphans of commands become ours: they are reaped, and known as our own.
-        nix::sys::prctl::set_child_subreaper(true).map_err(io::Error::from).map_err(io("become a subreaper"))?;
+        nix::sys::prctl::set_child_subreaper(true)
+            .map_err(io::Error::from)
+            .map_err(io("become a subreaper"))?;
         let (finished, ended) = mpsc::unbounded_channel();
         Ok(Self {
             watch: Watch::new()?,
@@ -306,7 +308,8 @@ impl Engine {
             return;
         }
         self.followers.retain(|subscription| !subscription.follower.is_closed());
-        let Ok(line) = encode(record).inspect_err(|error| tracing::error!(%error, "cannot encode a record")) else {
+        let Ok(line) = encode(record).inspect_err(|error| tracing::error!(%error, "cannot encode a record"))
+        else {
             return;
         };
         let is_failure = record.outcome.is_failure();

@@ -90,7 +90,9 @@ async fn serve(options: &Watch, spec: RuleSpec) -> Result<ExitCode, Error> {
     }
     eprintln!("facrond: watching {path} for {events}; Ctrl-C ends it");
     if engine.watch().privilege() == Privilege::User {
-        eprintln!("facrond: as an ordinary user: the pids of other processes are hidden, marks and queue are limited");
+        eprintln!(
+            "facrond: as an ordinary user: the pids of other processes are hidden, marks and queue are limited"
+        );
     }
     let (_calls, receiver) = channel();
     engine.run(receiver).await?;

@@ -154,10 +154,9 @@ fn check_program(line: &Line<'_>, program: &Word, problems: &mut Problems) -> Op
     } else if bytes.is_empty() {
         let help = "write an absolute path or a name, or `-` to run nothing";
         (program.span.clone(), "the program has no name".to_owned(), help)
-    } else if bytes.starts_with(b"[") && !program.quoted {
-        let help =
-            "write `PATH EVENTS [OPTIONS] COMMAND`; a program whose name begins with `[` must be quoted";
-        (program.span.clone(), "OPTIONS stand in one group, before COMMAND".to_owned(), help)
+    } else if bytes.starts_with(b"[") && bytes != b"[" && !program.quoted {
+        let help = "write `PATH EVENTS [OPTIONS] COMMAND`";
+        (program.span.clone(), "OPTIONS are one group before COMMAND".to_owned(), help)
     } else if bytes.starts_with(b"|") || bytes.starts_with(b",") {
         let help = "write EVENTS as one word, without blanks: `FAN_CLOSE_WRITE|FAN_MOVED_TO`";
         (program.span.clone(), format!("`{}` is not a program", show(bytes)), help)

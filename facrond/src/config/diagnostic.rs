@@ -3,7 +3,7 @@
 //! What is shown never reaches a terminal raw: control characters and bytes
 //! that are not UTF-8 are escaped, and the marker stays under its place.
 
-use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Level, Origin, Renderer, Snippet};
 use facron_proto::{Severity, Text};
 use std::fmt::{self, Write as _};
 use std::ops::Range;
@@ -65,21 +65,20 @@ impl Diagnostic {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let mut origin = Origin::path(self.file_name());
-        if self.line > 0 {
-            origin = origin.line(self.line as usize).char_column(self.column as usize);
-        }
-        let mut report: Group<'_> = level.primary_title(&self.message).element(origin);
-        if let Some(source) = &self.source {
-            let mark = AnnotationKind::Primary.span(source.mark.clone());
-            let snippet = Snippet::source(&source.text).line_start(self.line as usize).annotation(mark);
-            report = report.element(snippet);
-        }
+        let title = level.primary_title(&self.message);
+        let mut group = match &self.source {
+            Some(source) => title.element(source.snippet(self)),
+            None => title.element(Origin::path(self.file_name())),
+        };
         if let Some(help) = &self.help {
-            report = report.element(Level::HELP.message(help));
+            group = group.element(Level::HELP.message(help));
         }
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-        renderer.render(&[report])
+        let drawn = renderer.render(&[group]);
+        match &self.source {
+            Some(source) => drawn.replacen(&source.drawn_place(self), &self.place(), 1),
+            None => drawn,
+        }
     }
 
     /// As it travels.
@@ -95,6 +94,12 @@ impl Diagnostic {
         }
     }
 
+    /// `FILE:LINE:COLUMN`, or the file alone.
+    fn place(&self) -> String {
+        let file = self.file_name();
+        if self.line == 0 { file } else { format!("{file}:{}:{}", self.line, self.column) }
+    }
+
     fn file_name(&self) -> String {
         self.file.as_ref().map_or_else(|| COMMAND_LINE.to_owned(), |file| show_path(file))
     }
@@ -103,11 +108,7 @@ impl Diagnostic {
 /// One line for the log: place, message, help.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file_name())?;
-        if self.line > 0 {
-            write!(f, ":{}:{}", self.line, self.column)?;
-        }
-        write!(f, ": {}", self.message)?;
+        write!(f, "{}: {}", self.place(), self.message)?;
         self.help.iter().try_for_each(|help| write!(f, "; {help}"))
     }
 }
@@ -158,10 +159,11 @@ impl Line<'_> {
         if self.file.is_none() {
             return (self.number, 0..self.text.len());
         }
+        let is_newline = |byte: &u8| *byte == b'\n';
         let (before, after) = self.text.split_at(at);
-        let newlines = before.iter().filter(|byte| **byte == b'\n').count();
-        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-        let end = after.iter().position(|byte| *byte == b'\n').map_or(self.text.len(), |len| at + len);
+        let newlines = before.split(is_newline).count() - 1;
+        let start = before.iter().rposition(is_newline).map_or(0, |newline| newline + 1);
+        let end = after.iter().position(is_newline).map_or(self.text.len(), |len| at + len);
         (self.number.saturating_add(to_u32(newlines)), start..end)
     }
 
@@ -195,6 +197,19 @@ impl Excerpt {
             text.push_str("...");
         }
         Self { text, mark: from..to }
+    }
+
+    fn snippet(&self, of: &Diagnostic) -> Snippet<'_, Annotation<'_>> {
+        Snippet::source(&self.text)
+            .path(of.file_name())
+            .line_start(of.line as usize)
+            .annotation(AnnotationKind::Primary.span(self.mark.clone()))
+    }
+
+    /// The place that the drawing has: its column counts what is shown, not the bytes of the file.
+    fn drawn_place(&self, of: &Diagnostic) -> String {
+        let column = self.text[..self.mark.start].chars().count() + 1;
+        format!("{}:{}:{column}", of.file_name(), of.line)
     }
 }
 
@@ -232,6 +247,16 @@ impl Problems {
         } else {
             self.hidden += 1;
         }
+    }
+
+    /// How many diagnostics there are so far, for [`Problems::sort_from`].
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Brings what was found of one line since then into the order of its columns.
+    pub(super) fn sort_from(&mut self, start: usize) {
+        self.kept[start..].sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
     }
 
     /// How many errors there were so far.

@@ -62,7 +62,9 @@ pub(super) fn expand(dir: &Path, glob: &[u8]) -> Result<Vec<PathBuf>, String> {
     let mut found = vec![if glob.starts_with('/') { PathBuf::from("/") } else { dir.to_owned() }];
     for component in glob.split('/').filter(|component| !component.is_empty()) {
         if !is_glob(component.as_bytes()) {
-            found.iter_mut().for_each(|path| path.push(component));
+            for path in &mut found {
+                path.push(component);
+            }
             continue;
         }
         let matcher = GlobBuilder::new(component)

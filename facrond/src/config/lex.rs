@@ -37,6 +37,9 @@ impl Word {
 
     /// Where some of its bytes stand in the line.
     pub(super) fn place(&self, part: Range<usize>) -> Range<usize> {
+        if self.bytes.is_empty() {
+            return self.span.clone();
+        }
         let start = self.at.get(part.start).copied().unwrap_or(self.span.end);
         let end = if part.is_empty() { start } else { self.at[part.end - 1] + 1 };
         start..end
@@ -88,7 +91,7 @@ impl Line<'_> {
 pub(super) enum Inside {
     /// Nothing else.
     Line,
-    /// The `]` of a bracketed group.
+    /// The `]` of a bracketed group; one that closes a `[` of the word is part of the word.
     Brackets,
 }
 
@@ -120,17 +123,18 @@ impl<'a> Lexer<'a> {
     pub(super) fn word(&mut self, inside: Inside, problems: &mut Problems) -> Option<Word> {
         self.peek()?;
         let mut word = Word { span: self.pos..self.pos, ..Word::default() };
+        let mut nested = 0_usize;
         while let Some(&byte) = self.text.get(self.pos) {
             match byte {
                 b'\\' => self.backslash(&mut word),
                 b'\'' | b'"' => self.quotes(byte, &mut word, problems),
-                b']' if inside == Inside::Brackets => break,
+                b']' if inside == Inside::Brackets && nested == 0 => break,
                 byte if is_blank(byte) => break,
                 byte => {
-                    if byte == b'[' && inside == Inside::Brackets {
-                        let place = self.pos..self.pos + 1;
-                        let message = "a `[` inside OPTIONS must be quoted, as its `]` would end them";
-                        problems.push(self.line.error(place, message).help("write `include=\"[a-z]*\"`"));
+                    match byte {
+                        b'[' => nested += 1,
+                        b']' => nested = nested.saturating_sub(1),
+                        _ => {}
                     }
                     word.push(byte, self.pos);
                     self.pos += 1;
@@ -156,7 +160,7 @@ impl<'a> Lexer<'a> {
                     let help =
                         "write `[once timeout=30s]`; a program whose name begins with `[` must be quoted";
                     problems.push(self.line.error(open..open + 1, message).help(help));
-                    return Some((words, open + 1..self.pos));
+                    return Some((Vec::new(), open + 1..self.pos));
                 }
                 Some(b']') => break,
                 Some(_) => words.extend(self.word(Inside::Brackets, problems)),
@@ -249,50 +253,4 @@ pub(super) fn quote_into(bytes: &[u8], out: &mut Vec<u8>) -> Vec<usize> {
     }
     mark(out);
     at
-}
-
-/// The logical lines of a file, with the number of the first physical line of each.
-///
-/// A line ends in a newline, also with a carriage return before it. An odd
-/// number of backslashes before it joins the next line, except in a comment.
-pub(super) struct Lines<'a> {
-    text: &'a [u8],
-    pos: usize,
-    number: u32,
-}
-
-impl<'a> Lines<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Self {
-        Self { text, pos: 0, number: 1 }
-    }
-}
-
-impl<'a> Iterator for Lines<'a> {
-    type Item = (u32, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.pos >= self.text.len() {
-            return None;
-        }
-        let (start, number) = (self.pos, self.number);
-        let comment = is_comment(&self.text[start..]);
-        loop {
-            let rest = &self.text[self.pos..];
-            let len = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
-            let end = self.pos + len;
-            let line = rest[..len].strip_suffix(b"\r").unwrap_or(&rest[..len]);
-            let logical = start..self.pos + line.len();
-            let backslashes = line.iter().rev().take_while(|byte| **byte == b'\\').count();
-            self.pos = end + 1;
-            self.number = self.number.saturating_add(1);
-            if comment || backslashes % 2 == 0 || self.pos >= self.text.len() {
-                return Some((number, &self.text[logical]));
-            }
-        }
-    }
-}
-
-/// Whether the first byte that is not blank is `#`.
-pub(super) fn is_comment(line: &[u8]) -> bool {
-    line.iter().find(|byte| !matches!(byte, b' ' | b'\t')) == Some(&b'#')
 }

@@ -232,22 +232,26 @@ struct Wrong {
 
 fn set(known: &Known, word: &Word, value: Option<Range<usize>>, draft: &mut Draft) -> Result<(), Wrong> {
     let Known { name, sample, apply, .. } = known;
-    let wrong = |place: Range<usize>, message: String, help: String| Wrong { place, message, help };
-    match (value, sample.contains('=')) {
+    let (value, place) = match (value, sample.contains('=')) {
         (None, true) => {
             let message = format!("the option `{name}` needs a value");
-            Err(wrong(word.span.clone(), message, format!("write it like `{sample}`")))
+            return Err(Wrong {
+                place: word.span.clone(),
+                message,
+                help: format!("write it like `{sample}`"),
+            });
         }
         (Some(value), false) => {
             let message = format!("the option `{name}` takes no value");
-            Err(wrong(word.place(value), message, format!("write `{sample}` alone")))
+            return Err(Wrong { place: word.place(value), message, help: format!("write `{sample}` alone") });
         }
-        (None, false) => apply(draft, b"").map_err(|help| wrong(word.span.clone(), String::new(), help)),
-        (Some(value), true) => apply(draft, &word.bytes[value.clone()]).map_err(|help| {
-            let message = format!("bad value `{}` of the option `{name}`", show(&word.bytes[value.clone()]));
-            wrong(word.place(value), message, help)
-        }),
-    }
+        (None, false) => (b"".as_slice(), word.span.clone()),
+        (Some(value), true) => (&word.bytes[value.clone()], word.place(value)),
+    };
+    apply(draft, value).map_err(|help| {
+        let message = format!("bad value `{}` of the option `{name}`", show(value));
+        Wrong { place, message, help }
+    })
 }
 
 /// Where in a word's bytes the key is, and behind the first `=` the value.
@@ -261,13 +265,14 @@ fn key_and_value(word: &Word) -> (Range<usize>, Option<Range<usize>>) {
 
 fn help_for(key: &[u8]) -> String {
     let key = String::from_utf8_lossy(key).to_ascii_lowercase();
-    match nearest(&key, TABLE.iter().map(|known| (known.name, known.sample))) {
-        Some(sample) => format!("did you mean `{sample}`?"),
-        None => {
+    let near = nearest(&key, TABLE.iter().map(|known| (known.name, known.sample)));
+    near.map_or_else(
+        || {
             let names: Vec<_> = TABLE.iter().map(|known| known.name).collect();
             format!("the options are {}", names.join(", "))
-        }
-    }
+        },
+        |sample| format!("did you mean `{sample}`?"),
+    )
 }
 
 fn rule_name(value: &[u8]) -> Result<String, String> {

@@ -5,13 +5,14 @@
 
 use super::diagnostic::{Diagnostic, Line, Problems, show, show_path};
 use super::include::{self, Directive};
-use super::lex::{Lines, Word, is_comment};
+use super::lex::Word;
+use super::lines::{Lines, is_comment};
 use super::{Loaded, Located, parse, program};
 use facron_proto::Severity;
 use nix::errno::Errno;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
@@ -72,7 +73,8 @@ impl Reader {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
-                return self.complain(Because::Named, dir, format!("cannot be read: {}", describe(&error)));
+                let message = format!("`{}` cannot be read: {}", show_path(dir), describe(&error));
+                return self.problems.push(Diagnostic::of_file(Severity::Error, dir, message));
             }
         };
         names.retain(|name| is_configuration(name));
@@ -85,14 +87,9 @@ impl Reader {
     /// Reads a file and what it includes.
     pub(super) fn read(&mut self, path: &Path, because: Because<'_>) {
         let (id, text) = match self.contents(path, because) {
-            Ok(Some(read)) => read,
-            Ok(None) => return,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && matches!(because, Because::Default) => {
-                return;
-            }
-            Err(error) => {
-                return self.complain(because, path, format!("cannot be read: {}", describe(&error)));
-            }
+            Ok(read) => read,
+            Err(Unread::Missing) if matches!(because, Because::Default) => return,
+            Err(unread) => return self.problems.push(because.diagnostic(path, &unread)),
         };
         self.files.push(path.to_owned());
         self.chain.push((id, path.to_owned()));
@@ -102,55 +99,33 @@ impl Reader {
         self.chain.pop();
     }
 
-    /// What is in a file, unless it is not to be read.
-    fn contents(&mut self, path: &Path, because: Because<'_>) -> io::Result<Option<(FileId, Vec<u8>)>> {
+    /// What is in a file, if it is to be read.
+    fn contents(&mut self, path: &Path, because: Because<'_>) -> Result<(FileId, Vec<u8>), Unread> {
         let metadata = fs::metadata(path)?;
-        if let Some(why) = unsuitable(&metadata, because) {
-            self.complain(because, path, why.to_owned());
-            return Ok(None);
+        if metadata.is_dir() {
+            return Err(Unread::Directory);
+        }
+        if !metadata.is_file() && !because.is_asked_for() {
+            return Err(Unread::Special);
         }
         let id = (metadata.dev(), metadata.ino());
-        if !self.is_new(id, path, because) {
-            return Ok(None);
+        if let Some(first) = self.chain.iter().position(|(open, _)| *open == id) {
+            let chain = self.chain[first..].iter().map(|(_, file)| file.clone());
+            return Err(Unread::Circle(chain.chain([path.to_owned()]).collect()));
+        }
+        if self.chain.len() >= DEPTH {
+            return Err(Unread::Depth);
+        }
+        if !self.seen.insert(id) {
+            return Err(Unread::Again);
         }
         let mut text = Vec::new();
         File::open(path)?.take(FILE + 1).read_to_end(&mut text)?;
         self.total += text.len() as u64;
         if text.len() as u64 > FILE || self.total > TOTAL {
-            let why = if self.total > TOTAL {
-                "is more than 64 MiB with all others"
-            } else {
-                "is more than 16 MiB"
-            };
-            self.complain(because, path, why.to_owned());
-            return Ok(None);
+            return Err(Unread::Large);
         }
-        Ok(Some((id, text)))
-    }
-
-    /// Whether a file was not read yet and may be.
-    fn is_new(&mut self, id: FileId, path: &Path, because: Because<'_>) -> bool {
-        if let Some(first) = self.chain.iter().position(|(open, _)| *open == id) {
-            let chain = self.chain[first..].iter().map(|(_, file)| file.as_path()).chain([path]);
-            let chain: Vec<_> = chain.map(|file| format!("`{}`", show_path(file))).collect();
-            self.complain(because, path, format!("includes itself: {}", chain.join(" includes ")));
-            return false;
-        }
-        if self.chain.len() >= DEPTH {
-            self.complain(because, path, format!("is included more than {DEPTH} files deep"));
-            return false;
-        }
-        if !self.seen.insert(id) {
-            let message = format!("`{}` was read before and is not read again", show_path(path));
-            self.problems.push(because.diagnostic(Severity::Warning, path, message));
-            return false;
-        }
-        true
-    }
-
-    fn complain(&mut self, because: Because<'_>, path: &Path, why: String) {
-        let message = format!("`{}` {why}", show_path(path));
-        self.problems.push(because.diagnostic(Severity::Error, path, message));
+        Ok((id, text))
     }
 
     fn line(&mut self, path: &Path, line: &Line<'_>) {
@@ -165,7 +140,11 @@ impl Reader {
             return;
         }
         match include::operand(line, &mut self.problems) {
-            Directive::None => self.rule(path, line),
+            Directive::None => {
+                let start = self.problems.len();
+                self.rule(path, line);
+                self.problems.sort_from(start);
+            }
             Directive::Include(file) => self.include(path, line, &file),
             Directive::Wrong => {}
         }
@@ -204,25 +183,67 @@ impl Reader {
     }
 }
 
-impl Because<'_> {
-    fn diagnostic(self, severity: Severity, path: &Path, message: String) -> Diagnostic {
+/// Why a file is not read.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error("does not exist")]
+    Missing,
+    #[error("cannot be read: {}", describe(.0))]
+    Io(io::Error),
+    #[error("is a directory")]
+    Directory,
+    /// Opening a pipe that nobody asked for by its name would block.
+    #[error("is not a regular file")]
+    Special,
+    #[error("includes itself: {}", .0.iter().map(|file| show_path(file)).collect::<Vec<_>>().join(" includes "))]
+    Circle(Vec<PathBuf>),
+    #[error("is included more than {DEPTH} files deep")]
+    Depth,
+    #[error("is too large: a file may have 16 MiB, all of them 64 MiB")]
+    Large,
+    #[error("was read before, and is not read again")]
+    Again,
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound { Self::Missing } else { Self::Io(error) }
+    }
+}
+
+impl Unread {
+    fn severity(&self) -> Severity {
+        if matches!(self, Self::Again) { Severity::Warning } else { Severity::Error }
+    }
+
+    fn help(&self) -> Option<&'static str> {
         match self {
-            Self::Included(line, place) if severity == Severity::Error => line.error(place.clone(), message),
-            Self::Included(line, place) => line.warning(place.clone(), message),
-            _ => Diagnostic::of_file(severity, path, message),
+            Self::Missing => Some("make it, or write a glob, which may match nothing"),
+            Self::Directory => Some("write `DIRECTORY/*.conf` for the files in it"),
+            Self::Circle(_) | Self::Again => Some("leave this `@include` out"),
+            _ => None,
         }
     }
 }
 
-/// Why a file of this sort is not read: opening a pipe that nobody asked for by its name would block.
-fn unsuitable(metadata: &Metadata, because: Because<'_>) -> Option<&'static str> {
-    let is_asked_for = matches!(because, Because::Named | Because::Default);
-    if metadata.is_dir() {
-        Some("is a directory")
-    } else if !metadata.is_file() && !is_asked_for {
-        Some("is not a regular file")
-    } else {
-        None
+impl Because<'_> {
+    /// Whether the file was named by who runs the program.
+    fn is_asked_for(self) -> bool {
+        matches!(self, Self::Named | Self::Default)
+    }
+
+    fn diagnostic(self, path: &Path, unread: &Unread) -> Diagnostic {
+        let message = format!("`{}` {unread}", show_path(path));
+        match (self, unread.help()) {
+            (Self::Included(line, place), help) => {
+                let diagnostic = match unread.severity() {
+                    Severity::Error => line.error(place.clone(), message),
+                    Severity::Warning => line.warning(place.clone(), message),
+                };
+                help.into_iter().fold(diagnostic, Diagnostic::help)
+            }
+            _ => Diagnostic::of_file(unread.severity(), path, message),
+        }
     }
 }
 

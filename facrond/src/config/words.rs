@@ -54,7 +54,9 @@ pub fn parse_words(words: &Words<'_>) -> Result<(RuleSpec, Vec<Diagnostic>), Vec
         dollars: Dollars::InText,
         errors: 0,
     };
-    match parse::rule(&line, &pieces, &mut problems) {
+    let parsed = parse::rule(&line, &pieces, &mut problems);
+    problems.sort_from(0);
+    match parsed {
         Some(parsed) => Ok((parsed.spec, problems.into_diagnostics())),
         None => Err(problems.into_diagnostics()),
     }
@@ -72,7 +74,7 @@ fn put(bytes: &[u8], line: &mut Vec<u8>) -> Word {
 /// Puts the options in brackets and a blank at the end of the line, if there are any; where the options stand.
 fn put_options(options: &[u8], line: &mut Vec<u8>) -> Range<usize> {
     if options.trim_ascii().is_empty() {
-        return line.len()..line.len();
+        return 0..0;
     }
     line.push(b'[');
     let start = line.len();

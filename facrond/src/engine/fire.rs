@@ -23,12 +23,16 @@ pub struct Finished {
 
 /// Who caused events, for one draining of the queue; pids are used again.
 #[derive(Debug, Default)]
-pub struct Culprits(FxHashMap<i32, (Option<Box<[u8]>>, Option<u32>)>);
+pub struct Culprits(FxHashMap<i32, Culprit>);
+
+/// A process's executable and user.
+type Culprit = (Option<Box<[u8]>>, Option<u32>);
 
 impl Culprits {
     fn name(&mut self, event: &mut Event) {
         if event.pid > 0 {
-            let facts = self.0.entry(event.pid).or_insert_with(|| (process::exe(event.pid), process::uid(event.pid)));
+            let facts =
+                self.0.entry(event.pid).or_insert_with(|| (process::exe(event.pid), process::uid(event.pid)));
             (event.exe, event.uid) = facts.clone();
         }
     }
@@ -41,7 +45,9 @@ impl Engine {
             self.counts.ignored_own += 1;
             return;
         }
-        let Some(entry) = self.rules.get_mut(hit.rule).filter(|entry| entry.switch == Switch::On) else { return };
+        let Some(entry) = self.rules.get_mut(hit.rule).filter(|entry| entry.switch == Switch::On) else {
+            return;
+        };
         culprits.name(&mut hit.event);
         entry.fired += 1;
         entry.last = Some(hit.event.time);
@@ -188,7 +194,9 @@ fn report_failure(job: &Job, outcome: &Outcome) {
     match (&outcome.error, outcome.exit, outcome.signal) {
         (Some(error), ..) => tracing::warn!(%rule, %path, "command failed: {error}"),
         (None, Some(code), _) => tracing::warn!(%rule, %path, "command failed: exit status {code}"),
-        (None, None, Some(signal)) => tracing::warn!(%rule, %path, "command failed: ended by signal {signal}"),
+        (None, None, Some(signal)) => {
+            tracing::warn!(%rule, %path, "command failed: ended by signal {signal}")
+        }
         (None, None, None) => tracing::warn!(%rule, %path, "command failed"),
     }
 }

@@ -102,16 +102,21 @@ impl Engine {
             }
         }
         let mut named: HashMap<String, (PathBuf, RuleId)> = HashMap::new();
-        for (path, id, spec) in old.iter().flat_map(|(path, rules)| rules.iter().map(move |(id, spec)| (path, id, spec))) {
+        for (path, id, spec) in
+            old.iter().flat_map(|(path, rules)| rules.iter().map(move |(id, spec)| (path, id, spec)))
+        {
             if let Some(name) = &spec.options.name {
                 named.insert(name.clone(), (path.clone(), *id));
             }
         }
         for located in rest {
             let by_name = located.spec.options.name.as_ref().and_then(|name| named.remove(name));
-            let (path, wanted) = by_name.map_or((located.spec.path.clone(), None), |(path, id)| (path, Some(id)));
+            let (path, wanted) =
+                by_name.map_or((located.spec.path.clone(), None), |(path, id)| (path, Some(id)));
             let candidates = old.get_mut(&path);
-            match candidates.and_then(|rules| take_first(rules, |(id, _)| wanted.is_none_or(|wanted| wanted == *id))) {
+            match candidates
+                .and_then(|rules| take_first(rules, |(id, _)| wanted.is_none_or(|wanted| wanted == *id)))
+            {
                 Some((id, _)) => out.changed.push((id, located)),
                 None => out.added.push(located),
             }

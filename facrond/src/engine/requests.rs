@@ -16,7 +16,10 @@ impl Engine {
     /// The rule that a client means.
     fn find(&self, rule: &RuleRef) -> Result<&Entry, Error> {
         self.rules.find(rule).ok_or_else(|| {
-            Error::new(Code::NO_SUCH_RULE, format!("there is no rule {rule}; `facronctl list` shows those there are"))
+            Error::new(
+                Code::NO_SUCH_RULE,
+                format!("there is no rule {rule}; `facronctl list` shows those there are"),
+            )
         })
     }
 

@@ -74,7 +74,7 @@ impl Store {
                 Ok(saved) => {
                     table.next_id = table.next_id.max(saved.next_id);
                     for rule in saved.rules {
-                        take(table, rule, &origin, &mut problems);
+                        take(table, &rule, &origin, &mut problems);
                     }
                 }
                 Err(error) => problems.push(error.to_string()),
@@ -96,7 +96,7 @@ impl Store {
     }
 }
 
-fn take(table: &mut Table, rule: SavedRule, origin: &Origin, problems: &mut Vec<String>) {
+fn take(table: &mut Table, rule: &SavedRule, origin: &Origin, problems: &mut Vec<String>) {
     let words = Words {
         path: rule.path.as_bytes(),
         events: rule.events.as_bytes(),

@@ -147,14 +147,17 @@ mod tests {
 
     #[test]
     fn base_and_event_and_nothing_else() {
+        let root = User::from_uid(Uid::from_raw(0)).unwrap().unwrap();
+        let home = format!("HOME={}", root.dir.display());
+        let shell = format!("SHELL={}", root.shell.display());
         let mut job = with_env(&[]);
         job.event.time = UNIX_EPOCH + Duration::from_nanos(1);
         let expected = [
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME=/root",
+            &home,
             "USER=root",
             "LOGNAME=root",
-            "SHELL=/bin/bash",
+            &shell,
             "LANG=C",
             "FACRON_PATH=/srv/a\nb",
             "FACRON_DIR=/srv",

@@ -1,7 +1,5 @@
 //! A process group that we started: how to signal all of it, and nobody else.
 
-#![expect(unsafe_code, reason = "pidfd_send_signal has no wrapper")]
-
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_long};
 use nix::sys::signal::{Signal, killpg};

@@ -38,6 +38,9 @@ impl Kind {
     }
 }
 
+/// An entry of a directory; its kind only where the file system tells it for free.
+pub type DirEntry = (Box<[u8]>, Option<Kind>);
+
 /// An object, held without following a last symbolic link.
 #[derive(Debug)]
 pub struct Object {
@@ -111,7 +114,7 @@ impl Object {
     }
 
     /// The names and kinds of a directory's entries, without `.` and `..`.
-    pub fn entries(&self) -> Result<Vec<(Box<[u8]>, Option<Kind>)>, Errno> {
+    pub fn entries(&self) -> Result<Vec<DirEntry>, Errno> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut dir = nix::dir::Dir::openat(&self.fd, ".", flags, Mode::empty())?;
         let mut entries = Vec::new();

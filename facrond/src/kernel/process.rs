@@ -102,7 +102,8 @@ mod tests {
     fn names_with_parentheses_and_unlinked_programs() {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("a) R 1 (b");
-        fs::copy("/bin/sleep", &program).unwrap();
+        // By another process, so that no descriptor for writing keeps it busy.
+        assert!(Command::new("cp").arg("/bin/sleep").arg(&program).status().unwrap().success());
         let mut child = Command::new(&program).arg("60").stdout(Stdio::null()).spawn().unwrap();
         fs::remove_file(&program).unwrap();
         let pid = child.id().cast_signed();

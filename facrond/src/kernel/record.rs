@@ -148,8 +148,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Type, handle and name of an information record.
+    type Info<'a> = (u8, &'a [u8], Option<&'a [u8]>);
+
     /// A record as the kernel lays it out.
-    fn bytes_of(mask: u64, pid: i32, infos: &[(u8, &[u8], Option<&[u8]>)]) -> Vec<u8> {
+    fn bytes_of(mask: u64, pid: i32, infos: &[Info<'_>]) -> Vec<u8> {
         let mut tail = Vec::new();
         for (kind, handle, name) in infos {
             let mut body = b"fsidfsid".to_vec();

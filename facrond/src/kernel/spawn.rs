@@ -7,8 +7,6 @@
 //! has executed its program or given up. What goes wrong in the child is
 //! therefore simply written to the parent's memory.
 
-#![expect(unsafe_code, reason = "the child must be made and set up by raw system calls")]
-
 mod child;
 
 use super::group::Group;

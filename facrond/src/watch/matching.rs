@@ -71,7 +71,11 @@ pub fn foresee(spec: &RuleSpec, path: &[u8], events: Events) -> Events {
         let is_accepted = spec.options.filter.accepts(b"", name, kind);
         return if is_accepted { matched(spec, Position::Path, events) } else { Events::NONE };
     }
-    let below = if top == b"/" { path.strip_prefix(b"/") } else { path.strip_prefix(top).and_then(|rest| rest.strip_prefix(b"/")) };
+    let below = if top == b"/" {
+        path.strip_prefix(b"/")
+    } else {
+        path.strip_prefix(top).and_then(|rest| rest.strip_prefix(b"/"))
+    };
     match below {
         Some(relative)
             if !relative.is_empty()

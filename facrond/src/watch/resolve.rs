@@ -14,7 +14,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// How many symbolic links a path may have, as in path_resolution(7).
+/// How many symbolic links a path may have, as in `path_resolution(7)`.
 const MAX_LINKS: usize = 40;
 
 /// Why a path is looked at.
@@ -70,9 +70,11 @@ impl Watch {
         self.rules[slot].trail = trail;
         let seat = self.rules[slot].seat.take();
         match end {
-            Ok(End::Directory(node, object)) => self.arrive_at_directory(slot, node, object, seat, occasion),
+            Ok(End::Directory(node, object)) => {
+                self.arrive_at_directory(slot, node, object, seat.as_ref(), occasion)
+            }
             Ok(End::Entry { parent, node, exists }) => {
-                self.arrive_at_entry(slot, parent, node, exists, seat, occasion);
+                self.arrive_at_entry(slot, parent, node, exists, seat.as_ref(), occasion);
             }
             Err(Stop::Waiting(why)) => self.rules[slot].state = PathState::Waiting(why),
             Err(Stop::Failed(why)) => self.rules[slot].state = PathState::Failed(why),
@@ -189,7 +191,7 @@ impl Watch {
         slot: Slot,
         node: NodeId,
         object: Object,
-        before: Option<Seat>,
+        before: Option<&Seat>,
         occasion: Occasion,
     ) {
         let needs = self.rules[slot].needs;
@@ -202,7 +204,7 @@ impl Watch {
         let rule = &mut self.rules[slot];
         rule.target = Some(node);
         rule.state = PathState::Active;
-        let is_same = seat == before;
+        let is_same = seat.as_ref() == before;
         rule.seat = seat;
         match occasion {
             Occasion::Change { own } if !is_same => self.grow(node, object, &[slot], Some(own)),
@@ -217,7 +219,7 @@ impl Watch {
         parent: NodeId,
         node: NodeId,
         exists: bool,
-        before: Option<Seat>,
+        before: Option<&Seat>,
         occasion: Occasion,
     ) {
         self.anchor(node).aim(slot);
@@ -230,7 +232,7 @@ impl Watch {
         let rule = &mut self.rules[slot];
         rule.target = Some(node);
         rule.state = state;
-        let is_same = seat == before;
+        let is_same = seat.as_ref() == before;
         rule.seat = seat;
         if let Occasion::Change { own } = occasion
             && exists

@@ -106,17 +106,12 @@ impl Tree {
             return id;
         }
         let node = Node::new(parent, name.into());
-        let id = match self.free.pop() {
-            Some(id) => {
-                self[id] = node;
-                id
-            }
-            None => {
-                self.nodes.push(node);
-                NodeId(
-                    u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 directories fit in memory"),
-                )
-            }
+        let id = if let Some(id) = self.free.pop() {
+            self[id] = node;
+            id
+        } else {
+            self.nodes.push(node);
+            NodeId(u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 directories fit in memory"))
         };
         self.link(id);
         id
@@ -339,7 +334,9 @@ mod tests {
         for round in 0..10u8 {
             let ids: Vec<_> = (0..100u8).map(|n| tree.child_or_new(ROOT, &[n, round])).collect();
             assert_eq!(tree.children(ROOT).len(), 100);
-            ids.into_iter().for_each(|id| tree.remove(id));
+            for id in ids {
+                tree.remove(id);
+            }
         }
         assert_eq!(tree.nodes.len(), 101);
         assert_eq!((tree.by_name.len(), tree.by_handle.len()), (0, 0));

@@ -16,7 +16,10 @@ impl Serve<Explain> for Engine {
     fn serve(&mut self, params: ExplainParams, _: &Caller) -> Result<Vec<Explained>, Error> {
         let path = params.path.as_bytes();
         if path.first() != Some(&b'/') || path.contains(&0) {
-            return Err(Error::new(Code::INVALID_PARAMS, format!("the path {} is not absolute", params.path)));
+            return Err(Error::new(
+                Code::INVALID_PARAMS,
+                format!("the path {} is not absolute", params.path),
+            ));
         }
         let events = parse(&params.events.0)?;
         let mut counter = self.runner.counter();
@@ -42,7 +45,10 @@ impl Serve<Explain> for Engine {
 fn parse(names: &str) -> Result<Events, Error> {
     let unknown = |name: &str| {
         let name = Text::from(name);
-        Error::new(Code::INVALID_PARAMS, format!("unknown event {name}; the names are those of fanotify(7), and ARRIVED"))
+        Error::new(
+            Code::INVALID_PARAMS,
+            format!("unknown event {name}; the names are those of fanotify(7), and ARRIVED"),
+        )
     };
     names.split(['|', ',']).map(str::trim).try_fold(Events::NONE, |events, name| {
         Events::named(name).map(|event| events.with(event)).ok_or_else(|| unknown(name))

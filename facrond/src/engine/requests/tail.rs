@@ -29,7 +29,8 @@ impl Engine {
         let is_wanted = |record: &&Record| {
             rule.is_none_or(|rule| rule == record.rule) && (!failed || record.outcome.is_failure())
         };
-        let mut records: Vec<_> = self.history.newest_first().filter(is_wanted).take(limit).cloned().collect();
+        let mut records: Vec<_> =
+            self.history.newest_first().filter(is_wanted).take(limit).cloned().collect();
         records.reverse();
         records
     }

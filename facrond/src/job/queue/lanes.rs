@@ -9,7 +9,8 @@ use std::hash::{BuildHasher, RandomState};
 /// The lanes of one rule.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    waiting: HashTable<Lane>,
+    /// Boxed: half of a table's places are empty.
+    waiting: HashTable<Box<Lane>>,
     /// The lanes whose path is not busy: the number of the first job, by which
     /// they are ordered, and the path's hash, by which they are found again.
     ready: BinaryHeap<Reverse<(u64, u64)>>,
@@ -38,7 +39,7 @@ impl Lanes {
         if !self.busy.contains(&job.event.path) {
             self.ready.push(Reverse((job.seq, hash)));
         }
-        let lane = Lane { hash, first: job, rest: VecDeque::new() };
+        let lane = Box::new(Lane { hash, first: job, rest: VecDeque::new() });
         self.waiting.insert_unique(hash, lane, |lane| lane.hash);
     }
 

@@ -58,12 +58,12 @@ fn with_jobs_1_a_rule_runs_in_the_order_of_its_events() {
 }
 
 #[test]
-fn a_million_of_one_rule_do_not_hold_up_another() {
-    let mut queue = queue(2_000_000, 1);
-    for seq in 0..1_000_000 {
+fn many_of_one_rule_do_not_hold_up_another() {
+    let mut queue = queue(200_000, 1);
+    for seq in 0..100_000 {
         queue.push(job(seq, 1, &format!("/{seq}")));
     }
-    queue.push(job(1_000_000, 2, "/x"));
+    queue.push(job(100_000, 2, "/x"));
     let mut first = Vec::new();
     for _ in 0..3 {
         let job = queue.start_next().unwrap();

@@ -102,6 +102,14 @@ fn is_gone(pid: &str) -> bool {
     stat.map_or(true, |stat| stat.contains(") Z"))
 }
 
+/// By another process: a descriptor open for writing in this one could be
+/// inherited by a test beside it for a moment, and the program be busy.
+fn write_program(path: &str, text: &str) {
+    let script = r#"printf '%s\n' "$1" > "$2" && chmod 755 "$2""#;
+    let shell = std::process::Command::new("/bin/sh").args(["-c", script, "sh", text, path]).status();
+    assert!(shell.unwrap().success());
+}
+
 #[test]
 fn outcomes_of_all_kinds() {
     with_runner(async |fixture| {
@@ -125,8 +133,6 @@ fn what_cannot_start_says_why() {
     with_runner(async |fixture| {
         let dir = tempfile::tempdir().unwrap();
         let script = dir.path().join("script");
-        fs::copy("/bin/true", &script).unwrap();
-        fs::write(&script, "#!/nonexistent/sh\n").unwrap();
         let script = script.to_str().unwrap();
         let error = async |argv: &[&str]| {
             let outcome = fixture.run(argv).await;
@@ -135,8 +141,9 @@ fn what_cannot_start_says_why() {
         };
         assert_eq!(error(&["/opt/\n"]).await, r"cannot run /opt/\n: no such file or directory");
         assert_eq!(error(&["no-such"]).await, "cannot run no-such: there is no such program in PATH");
+        write_program(script, "#!/nonexistent/sh");
         assert_eq!(error(&[script]).await, format!("cannot run {script}: its interpreter does not exist"));
-        fs::write(script, "echo\n").unwrap();
+        write_program(script, "echo");
         assert!(error(&[script]).await.ends_with("exec format error (a script must begin with #!)"));
         let long = "x".repeat(4 << 20);
         assert_eq!(error(&["true", &long]).await, "cannot run true: argument list too long");
@@ -177,7 +184,10 @@ fn output_to_files_is_appended_and_never_blocks() {
         assert_eq!(fs::read_to_string(&file).unwrap(), "text\ntext\n");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let error = to(fifo.clone()).await.error.unwrap();
-        assert_eq!(error, format!("cannot append the output to {}: nobody reads from this pipe", fifo.display()));
+        assert_eq!(
+            error,
+            format!("cannot append the output to {}: nobody reads from this pipe", fifo.display())
+        );
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert!(to(link).await.error.unwrap().contains("symbolic link"));
         let null = Options { output: Output::Null, ..Options::default() };

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 fn c_path(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).unwrap()
@@ -44,8 +45,10 @@ fn error_of(program: &CStr) -> SpawnError {
 #[test]
 fn failures_name_the_step_and_leave_no_zombie() {
     let dir = tempfile::tempdir().unwrap();
+    // Copied by another process: a descriptor open for writing in this one could
+    // be inherited by a test beside it for a moment, and the program be busy.
     let text = dir.path().join("text");
-    fs::write(&text, "no program").unwrap();
+    assert!(Command::new("cp").arg("/etc/passwd").arg(&text).status().unwrap().success());
     let exec = |errno| SpawnError { step: Step::Exec, errno };
     assert_eq!(error_of(c"/nonexistent"), exec(Errno::ENOENT));
     assert_eq!(error_of(&c_path(dir.path())), exec(Errno::EACCES));
