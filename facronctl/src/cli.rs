@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Check(Check),
     /// Print a completion script for a shell
     Completions(Completions),
-    /// Write the manual pages into a folder
+    /// Write the manual pages of both programs
     #[command(hide = true)]
     Man(Man),
 }
@@ -155,7 +155,7 @@ pub(crate) enum Program {
 
 #[derive(Debug, Args)]
 pub(crate) struct Man {
-    /// An existing folder
+    /// A folder that man(1) looks into, such as /usr/local/share/man
     #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
 }

@@ -60,6 +60,7 @@ pub fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     const README: &str = include_str!("../../README.md");
 
@@ -87,6 +88,19 @@ mod tests {
             let option = sample.split_inclusive('=').next().unwrap();
             assert!(README.contains(&format!("| `{option}")), "{option}");
         }
+    }
+
+    #[test]
+    fn the_example_has_no_mistakes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("facron.conf");
+        let example = include_str!("../../systemd/facron.conf");
+        std::fs::write(&file, example).unwrap();
+        let loaded = config::load_files(std::slice::from_ref(&file));
+        assert!(loaded.rules.is_empty() && loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
+        std::fs::write(&file, example.replace("\n#/", "\n/")).unwrap();
+        let loaded = config::load_files(&[file]);
+        assert!(loaded.rules.len() > 4 && !config::has_errors(&loaded.diagnostics), "{:?}", loaded.diagnostics);
     }
 
     #[test]

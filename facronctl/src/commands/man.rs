@@ -13,7 +13,7 @@ use std::path::Path;
 use std::{fs, io};
 
 pub(super) fn run(args: &cli::Man) -> Result<(), Error> {
-    write(&args.dir, "facron.conf.5", manual::facron_conf().as_bytes())?;
+    write(&args.dir, "5", "facron.conf.5", manual::facron_conf().as_bytes())?;
     command(&args.dir, facrond::cli::Cli::command(), "8")?;
     command(&args.dir, Cli::command(), "1")
 }
@@ -24,9 +24,8 @@ fn command(dir: &Path, command: Command, section: &str) -> Result<(), Error> {
     command.build();
     let shown = command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set());
     for command in shown.chain([&command]) {
-        let man = Man::new(command.clone()).section(section).source(version()).manual("facron").date("");
-        let page = page(&man, command)?;
-        write(dir, &man.get_filename(), &page)?;
+        let man = Man::new(command.clone()).section(section).source(version()).manual("facron");
+        write(dir, section, &man.get_filename(), &page(&man, command)?)?;
     }
     Ok(())
 }
@@ -66,7 +65,11 @@ fn version() -> String {
     format!("facron {}", env!("CARGO_PKG_VERSION"))
 }
 
-fn write(dir: &Path, name: &str, page: &[u8]) -> Result<(), Error> {
-    let path = dir.join(name);
-    fs::write(&path, page).map_err(|source| Error::Write { path, source })
+/// Puts a page where man(1) looks for it.
+fn write(dir: &Path, section: &str, name: &str, page: &[u8]) -> Result<(), Error> {
+    let section = dir.join(format!("man{section}"));
+    let path = section.join(name);
+    fs::create_dir_all(&section)
+        .and_then(|()| fs::write(&path, page))
+        .map_err(|source| Error::Write { path, source })
 }
