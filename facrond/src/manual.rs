@@ -100,7 +100,11 @@ mod tests {
         assert!(loaded.rules.is_empty() && loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
         std::fs::write(&file, example.replace("\n#/", "\n/")).unwrap();
         let loaded = config::load_files(&[file]);
-        assert!(loaded.rules.len() > 4 && !config::has_errors(&loaded.diagnostics), "{:?}", loaded.diagnostics);
+        assert!(
+            loaded.rules.len() > 4 && !config::has_errors(&loaded.diagnostics),
+            "{:?}",
+            loaded.diagnostics
+        );
     }
 
     #[test]

@@ -43,7 +43,9 @@ fn page(man: &Man, command: &Command) -> io::Result<Vec<u8>> {
     if let Some(text) = command.get_after_help() {
         page.extend(notes(&text.to_string()).into_bytes());
     }
-    page.extend(b".SH SEE ALSO\n.BR facrond (8),\n.BR facronctl (1),\n.BR facron.conf (5),\n.BR fanotify (7)\n");
+    page.extend(
+        b".SH SEE ALSO\n.BR facrond (8),\n.BR facronctl (1),\n.BR facron.conf (5),\n.BR fanotify (7)\n",
+    );
     Ok(page)
 }
 
