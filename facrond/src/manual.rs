@@ -4,9 +4,12 @@
 //! for a table. What a table lists is what the reader of the configuration knows,
 //! so that the page cannot tell anything else.
 
+mod options;
+
 use crate::config::rule::Token;
-use crate::config::{is_built, options_reference};
+use crate::config::{is_built, option_samples};
 use crate::events::Events;
+use options::OPTIONS;
 use std::fmt::Write;
 
 /// The page, in man(7).
@@ -15,7 +18,7 @@ pub fn facron_conf() -> String {
     let tables = [
         ("events", list(events)),
         ("other-events", list(others)),
-        ("options", list(options_reference())),
+        ("options", list(option_samples().map(|sample| (sample, what_does(sample))))),
         ("tokens", list(Token::ALL.map(|token| (token.as_str(), token.help())))),
     ];
     let mut page = include_str!("manual/facron.conf.5").replace("@version@", env!("CARGO_PKG_VERSION"));
@@ -23,6 +26,11 @@ pub fn facron_conf() -> String {
         page = page.replace(&format!(".\\\" @{name}@\n"), &table);
     }
     page
+}
+
+fn what_does(sample: &str) -> &'static str {
+    let known = OPTIONS.iter().find(|(name, _)| Some(*name) == sample.split('=').next());
+    known.map_or("", |(_, help)| help)
 }
 
 /// A tagged paragraph for each term.
@@ -77,6 +85,14 @@ mod tests {
     }
 
     #[test]
+    fn each_option_says_what_it_does() {
+        for sample in option_samples() {
+            assert!(!what_does(sample).is_empty(), "{sample}");
+        }
+        assert_eq!(option_samples().count(), OPTIONS.len());
+    }
+
+    #[test]
     fn the_readme_names_all_that_there_is() {
         for (name, _) in Events::reference() {
             assert!(README.contains(&format!("`{name}`")), "{name}");
@@ -84,7 +100,7 @@ mod tests {
         for token in Token::ALL {
             assert!(README.contains(&format!("`{}`", token.as_str())), "{token:?}");
         }
-        for (sample, _) in options_reference() {
+        for sample in option_samples() {
             let option = sample.split_inclusive('=').next().unwrap();
             assert!(README.contains(&format!("| `{option}")), "{option}");
         }

@@ -26,8 +26,6 @@ struct Known {
     /// The option as it may be written; without a `=` it takes no value.
     sample: &'static str,
     times: Times,
-    /// What it does, for the manual.
-    help: &'static str,
     /// Takes the value (of a flag: nothing) over, or says what would be right.
     apply: fn(&mut Draft, &[u8]) -> Result<(), String>,
 }
@@ -41,135 +39,77 @@ enum Times {
 const fn once(
     name: &'static str,
     sample: &'static str,
-    help: &'static str,
     apply: fn(&mut Draft, &[u8]) -> Result<(), String>,
 ) -> Known {
-    Known { name, sample, times: Times::Once, help, apply }
+    Known { name, sample, times: Times::Once, apply }
 }
 
 const fn many(
     name: &'static str,
     sample: &'static str,
-    help: &'static str,
     apply: fn(&mut Draft, &[u8]) -> Result<(), String>,
 ) -> Known {
-    Known { name, sample, times: Times::Many, help, apply }
+    Known { name, sample, times: Times::Many, apply }
 }
 
 const TABLE: &[Known] = &[
-    once(
-        "name",
-        "name=backup",
-        "A name for `facronctl` and the log. No two rules have the same; letters, digits and `_.@:-`.",
-        |draft, value| {
-            draft.options.name = Some(rule_name(value)?);
-            Ok(())
-        },
-    ),
-    many(
-        "include",
-        "include=*.conf",
-        "Only what matches one of these globs. A glob without a `/` is matched on the file name, one with a `/` on the path below PATH.",
-        |draft, value| {
-            draft.patterns.include.push(glob(value)?);
-            Ok(())
-        },
-    ),
-    many(
-        "exclude",
-        "exclude=*.swp",
-        "Nothing that matches this glob, and nothing in a directory that matches it. It wins over `include`.",
-        |draft, value| {
-            draft.patterns.exclude.push(glob(value)?);
-            Ok(())
-        },
-    ),
-    once(
-        "type",
-        "type=file",
-        "Only events of files, or with `type=dir` only those of directories; `type=dir` implies `FAN_ONDIR`. Anything but a directory counts as a file.",
-        |draft, value| {
-            draft.patterns.kind = Some(object_kind(value)?);
-            Ok(())
-        },
-    ),
-    once(
-        "once",
-        "once",
-        "The rule fires once. Then it is removed; a rule of a file is `done` until its line changes.",
-        |draft, _| {
-            draft.options.once = true;
-            Ok(())
-        },
-    ),
-    once(
-        "cwd",
-        "cwd=/var/tmp",
-        "The command's working directory, an absolute path. Default: that of the daemon, `/` under systemd.",
-        |draft, value| {
-            draft.options.cwd = Some(absolute(value).ok_or("it must be an absolute path")?);
-            Ok(())
-        },
-    ),
-    many(
-        "env",
-        "env=LANG=C",
-        "A variable in the command's environment. `FACRON_*` variables that tell of the event cannot be changed.",
-        |draft, value| {
-            draft.options.env.push(variable(value)?);
-            Ok(())
-        },
-    ),
-    once(
-        "output",
-        "output=null",
-        "Where standard output and error go: `log`, the daemon's log (default); `null`, nowhere; or the absolute path of a file to append to, which is made if it is missing and must not be a symbolic link.",
-        |draft, value| {
-            draft.options.output = output(value)?;
-            Ok(())
-        },
-    ),
-    once(
-        "timeout",
-        "timeout=30s",
-        "The longest that the command may run. Then its process group gets SIGTERM. Default: no limit.",
-        |draft, value| {
-            let timeout = duration(value)?;
-            if timeout.is_zero() {
-                return Err(
-                    "it must be more than nothing; without the option a command may take any time".into()
-                );
-            }
-            draft.options.timeout = Some(timeout);
-            Ok(())
-        },
-    ),
-    once(
-        "kill-after",
-        "kill-after=5s",
-        "How long after SIGTERM what is left of the process group gets SIGKILL. Default: 5s.",
-        |draft, value| {
-            draft.options.kill_after = duration(value)?;
-            Ok(())
-        },
-    ),
-    once(
-        "jobs",
-        "jobs=1",
-        "At most so many commands of this rule run at the same time. Default: no limit but `--max-jobs`.",
-        |draft, value| {
-            draft.options.jobs = Some(count(value)?);
-            Ok(())
-        },
-    ),
+    once("name", "name=backup", |draft, value| {
+        draft.options.name = Some(rule_name(value)?);
+        Ok(())
+    }),
+    once("recursive", "recursive", |draft, _| {
+        draft.options.recursive = true;
+        Ok(())
+    }),
+    many("include", "include=*.conf", |draft, value| {
+        draft.patterns.include.push(glob(value)?);
+        Ok(())
+    }),
+    many("exclude", "exclude=*.swp", |draft, value| {
+        draft.patterns.exclude.push(glob(value)?);
+        Ok(())
+    }),
+    once("type", "type=file", |draft, value| {
+        draft.patterns.kind = Some(object_kind(value)?);
+        Ok(())
+    }),
+    once("once", "once", |draft, _| {
+        draft.options.once = true;
+        Ok(())
+    }),
+    once("cwd", "cwd=/var/tmp", |draft, value| {
+        draft.options.cwd = Some(absolute(value).ok_or("it must be an absolute path")?);
+        Ok(())
+    }),
+    many("env", "env=LANG=C", |draft, value| {
+        draft.options.env.push(variable(value)?);
+        Ok(())
+    }),
+    once("output", "output=null", |draft, value| {
+        draft.options.output = output(value)?;
+        Ok(())
+    }),
+    once("timeout", "timeout=30s", |draft, value| {
+        let timeout = duration(value)?;
+        if timeout.is_zero() {
+            return Err("it must be more than nothing; without the option a command may take any time".into());
+        }
+        draft.options.timeout = Some(timeout);
+        Ok(())
+    }),
+    once("kill-after", "kill-after=5s", |draft, value| {
+        draft.options.kill_after = duration(value)?;
+        Ok(())
+    }),
+    once("jobs", "jobs=1", |draft, value| {
+        draft.options.jobs = Some(count(value)?);
+        Ok(())
+    }),
 ];
 
-/// Each option as it may be written, and what it does.
-pub fn reference() -> impl Iterator<Item = (&'static str, String)> {
-    TABLE.iter().map(|known| {
-        let repeatable = if known.times == Times::Many { " May be given several times." } else { "" };
-        (known.sample, format!("{}{repeatable}", known.help))
-    })
+/// Each option as it may be written, for the manual.
+pub fn samples() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|known| known.sample)
 }
 
 /// What the options of one rule make, piece by piece.
