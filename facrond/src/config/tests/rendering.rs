@@ -60,7 +60,7 @@ error: unknown option `timout`
  --> F:2:16
   |
 2 |     [timeout=5 timout=5s] \
-  |                ^^^^^^^^^
+  |                ^^^^^^
   |
   = help: did you mean `timeout=30s`?
 
