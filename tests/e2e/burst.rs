@@ -17,14 +17,16 @@ fn twenty_thousand_files_of_two_writers_are_twenty_thousand_runs() {
     thread::scope(|scope| {
         for writer in 0..2 {
             let place = &place;
-            scope.spawn(move || (0..FILES / 2).for_each(|number| drop(place.write(&format!("{writer}-{number}")))));
+            scope.spawn(move || {
+                (0..FILES / 2).for_each(|number| drop(place.write(&format!("{writer}-{number}"))))
+            });
         }
     });
     // leaves the history to the burst
     let records = loop {
         let status = place.status();
         if status["jobs"]["run"].as_u64().unwrap() >= FILES as u64 && status["queue"]["running"] == 0 {
-            break place.tail(FILES as u64);
+            break place.tail_of("burst");
         }
         assert!(status["events"]["matched"].as_u64().unwrap() <= FILES as u64, "{status}");
         thread::sleep(std::time::Duration::from_millis(50));
@@ -32,7 +34,11 @@ fn twenty_thousand_files_of_two_writers_are_twenty_thousand_runs() {
     let paths: HashSet<_> = records.iter().map(|record| record["path"].as_str().unwrap()).collect();
     assert_eq!((records.len(), paths.len()), (FILES, FILES));
     for record in &records {
-        assert_eq!((&record["outcome"]["state"], &record["outcome"]["exit"]), (&"exited".into(), &0.into()), "{record}");
+        assert_eq!(
+            (&record["outcome"]["state"], &record["outcome"]["exit"]),
+            (&"exited".into(), &0.into()),
+            "{record}"
+        );
     }
     place.settle();
     let status = place.status();

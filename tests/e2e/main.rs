@@ -7,7 +7,14 @@
 
 mod burst;
 mod commands;
+mod control;
 mod follow;
 mod harness;
 mod names;
+mod options;
+mod output;
+mod own_events;
+mod reload;
+mod stopping;
+mod tail;
 mod watch;

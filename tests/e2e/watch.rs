@@ -1,8 +1,6 @@
 //! `facrond watch`: one command line, no file, no socket.
 
-use crate::harness::{
-    FACROND, Place, Records, STRANGER, as_stranger, code, err, kill, wait_until,
-};
+use crate::harness::{FACROND, Place, Records, STRANGER, as_stranger, code, err, kill, wait_until};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,6 +15,10 @@ struct Watching<'a> {
 
 impl<'a> Watching<'a> {
     fn start(place: &'a Place, mut command: Command) -> Self {
+        for output in ["stdout", "stderr"] {
+            // of one before
+            let _ = fs::remove_file(place.path(output));
+        }
         let child = command
             .stdin(Stdio::null())
             .stdout(place.log_file("stdout"))
@@ -126,7 +128,8 @@ fn a_wrong_command_line_is_told_with_what_would_be_right() {
     let output = Command::new(FACROND).args(["watch", "/tmp", "FAN_MODIFI", "true"]).output().unwrap();
     assert_eq!(code(&output), 2);
     assert!(err(&output).contains("did you mean `FAN_MODIFY`?"), "{output:?}");
-    let output = Command::new(FACROND).args(["watch", "-o", "tiemout=1s", "/tmp", "OPEN", "true"]).output().unwrap();
+    let output =
+        Command::new(FACROND).args(["watch", "-o", "tiemout=1s", "/tmp", "OPEN", "true"]).output().unwrap();
     assert_eq!(code(&output), 2);
     assert!(err(&output).contains("unknown option `tiemout`"), "{output:?}");
     let output = Command::new(FACROND).args(["watch", "/tmp", "OPEN"]).output().unwrap();
@@ -151,7 +154,10 @@ fn an_ordinary_user_watches_the_home_directory_and_is_told_what_is_limited() {
     let record = String::from_utf8(fs::read(&records).unwrap()).unwrap();
     // the pids of others are hidden
     assert!(record.ends_with(&format!("\0{path}\x000\0")), "{record:?}");
-    assert_eq!(fs::metadata(&records).map(|file| std::os::unix::fs::MetadataExt::uid(&file)).unwrap(), STRANGER);
+    assert_eq!(
+        fs::metadata(&records).map(|file| std::os::unix::fs::MetadataExt::uid(&file)).unwrap(),
+        STRANGER
+    );
     assert_eq!(watching.interrupt().code(), Some(0));
 }
 

@@ -44,7 +44,6 @@ fn state() -> io::Result<Vec<OsString>> {
         word("stdin", fs::read_link("/proc/self/fd/0")?),
         word("leads_group", (fields.get(2) == Some(&&*pid)).to_string()),
         word("leads_session", (fields.get(3) == Some(&&*pid)).to_string()),
-        word("signals", signals()?),
     ];
     words.extend(env::vars_os().map(|(name, value)| word(name, value)));
     Ok(words)
@@ -62,7 +61,8 @@ fn open_descriptors() -> io::Result<String> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
         let entry = entry?;
-        let is_the_looking_one = fs::read_link(entry.path())?.parent() == Some(Path::new("/proc").join(pid()).as_path());
+        let is_the_looking_one =
+            fs::read_link(entry.path())?.parent() == Some(Path::new("/proc").join(pid()).as_path());
         if !is_the_looking_one {
             numbers.push(entry.file_name().to_string_lossy().into_owned());
         }
@@ -73,11 +73,4 @@ fn open_descriptors() -> io::Result<String> {
 
 fn pid() -> String {
     std::process::id().to_string()
-}
-
-/// The masks of blocked and ignored signals, in hexadecimal.
-fn signals() -> io::Result<String> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let masks = status.lines().filter_map(|line| line.strip_prefix("SigBlk:").or(line.strip_prefix("SigIgn:")));
-    Ok(masks.map(str::trim).collect::<Vec<_>>().join(" "))
 }

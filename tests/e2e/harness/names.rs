@@ -1,7 +1,7 @@
 //! File names that somebody is not ready for.
 
 /// Names that are one argument each, and must stay it.
-pub const AWKWARD: [&[u8]; 17] = [
+const AWKWARD: [&[u8]; 17] = [
     b"with blanks  in it",
     b"'single' \"double\" `back`",
     b"new\nline",

@@ -87,6 +87,13 @@ impl Place {
         command
     }
 
+    /// Runs `facrond check` on the configuration.
+    pub fn facrond_check(&self) -> Output {
+        let mut check = Command::new(FACROND);
+        check.args(["check", "--conf", &self.path("facron.conf"), "--conf-dir", &self.path("conf.d")]);
+        check.stdin(Stdio::null()).output().unwrap()
+    }
+
     /// Starts the daemon and waits until it serves.
     pub fn start(&self) -> Daemon<'_> {
         self.start_with(&[])
@@ -164,10 +171,11 @@ impl Place {
         self.call("status", &json!({}))
     }
 
-    /// The last records, the oldest first.
+    /// All records of a rule that the daemon still has, the oldest first.
     #[track_caller]
-    pub fn tail(&self, limit: u64) -> Vec<Value> {
-        self.call("tail", &json!({ "limit": limit }))["records"].as_array().unwrap().clone()
+    pub fn tail_of(&self, rule: &str) -> Vec<Value> {
+        let mut reply = self.call("tail", &json!({ "limit": u64::MAX, "rule": rule }));
+        serde_json::from_value(reply["records"].take()).unwrap()
     }
 
     /// Waits until the daemon has read all events that happened before, and all

@@ -43,6 +43,7 @@ fn stat(pid: i32) -> Option<Stat> {
 }
 
 fn children_where(parent: i32, is_wanted: impl Fn(&Stat) -> bool) -> Vec<i32> {
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let pids =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter(|pid| stat(*pid).is_some_and(|stat| stat.parent == parent && is_wanted(&stat))).collect()
 }

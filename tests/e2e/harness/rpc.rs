@@ -51,7 +51,11 @@ impl Rpc {
         loop {
             let mut reply = self.receive().unwrap();
             if reply["id"] == id {
-                return if reply.get("error").is_some() { Err(reply["error"].take()) } else { Ok(reply["result"].take()) };
+                return if reply.get("error").is_some() {
+                    Err(reply["error"].take())
+                } else {
+                    Ok(reply["result"].take())
+                };
             }
         }
     }

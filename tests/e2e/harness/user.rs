@@ -39,7 +39,14 @@ pub fn with_facron_group(place: &Place, command: &Command) -> Command {
     fs::write(place.path("group"), groups.join("\n") + "\n").unwrap();
     let mut wrapped = Command::new("unshare");
     wrapped
-        .args(["--mount", "--propagation", "private", "sh", "-c", "mount --bind \"$0\" /etc/group && exec \"$@\""])
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            "mount --bind \"$0\" /etc/group && exec \"$@\"",
+        ])
         .arg(place.path("group"))
         .arg(command.get_program())
         .args(command.get_args())
