@@ -54,6 +54,13 @@ pub struct Hit {
 pub trait Whose {
     /// Whether `pid` is facrond, a command of it, or a descendant of one.
     fn is_own(&mut self, pid: i32) -> bool;
+
+    /// Records were read and are judged next.
+    fn on_read(&mut self) {}
+
+    /// The queue was empty: all that had happened before the last
+    /// [`Whose::on_read`] is judged.
+    fn on_drained(&mut self) {}
 }
 
 /// Whether there is more to read.
@@ -181,15 +188,20 @@ impl Watch {
 
     /// Reads the kernel's queue and adds the firings to `hits`, in order.
     pub fn drain(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>) -> Result<Queue, Error> {
+        whose.on_read();
         for _ in 0..READS_PER_TURN {
             let mut buffer = std::mem::take(&mut self.buffer);
             let read = self.group.read(&mut buffer);
             let more = match read {
                 Ok(Some(bytes)) => {
+                    whose.on_read();
                     self.on_bytes(bytes, whose, hits);
                     true
                 }
-                Ok(None) => self.on_drained(hits),
+                Ok(None) => {
+                    whose.on_drained();
+                    self.on_drained(hits)
+                }
                 Err(Errno::EINTR) => true,
                 Err(errno) => return Err(Error::Read(errno)),
             };
