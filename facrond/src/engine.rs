@@ -30,11 +30,12 @@ use history::History;
 use nix::unistd::Pid;
 use ownership::OwnProcesses;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use table::{Origin, Table};
+use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -204,10 +205,13 @@ impl Engine {
     pub async fn run(mut self, mut calls: Calls<Self>) -> Result<(), Error> {
         let io = |what| move |source| Error::Io { what, source };
         let mut signals = Signals::new().map_err(io("catch signals"))?;
-        let group = self.watch.group().as_fd().try_clone_to_owned().map_err(io("watch the group"))?;
-        let group = readiness(group).map_err(io("watch the group"))?;
+        let group = self.watch.as_fd().try_clone_to_owned().map_err(io("watch the group"))?;
+        let group = readiness(group, Interest::READABLE).map_err(io("watch the group"))?;
+        let mounts = self.watch.mounts_fd().try_clone_to_owned().map_err(io("watch mounts"))?;
+        let mounts = readiness(mounts, Interest::PRIORITY).map_err(io("watch mounts"))?;
         let forks = self.runner.descendants().fullness().transpose().map_err(io("follow forks"))?;
-        let forks = forks.map(readiness).transpose().map_err(io("follow forks"))?;
+        let forks = forks.map(|forks| readiness(forks, Interest::READABLE));
+        let forks = forks.transpose().map_err(io("follow forks"))?;
         loop {
             let [reload, reload_too] = &mut signals.reload;
             let [stop, stop_too] = &mut signals.stop;
@@ -221,6 +225,11 @@ impl Engine {
                 Ok(mut full) = forks_are_many(forks.as_ref()) => {
                     full.clear_ready();
                     self.drain()?;
+                }
+                changed = mounts.ready(Interest::PRIORITY) => {
+                    changed.map_err(io("watch mounts"))?.clear_ready();
+                    self.watch.on_mounts().map_err(io("read the table of mounts"))?;
+                    while self.drain()? == watch::Queue::More {}
                 }
                 Some(()) = signals.child.recv() => self.on_children()?,
                 Some(finished) = self.ended.recv() => {

@@ -57,6 +57,10 @@ const TABLE: &[Known] = &[
         draft.options.name = Some(rule_name(value)?);
         Ok(())
     }),
+    once("recursive", "recursive", |draft, _| {
+        draft.options.recursive = true;
+        Ok(())
+    }),
     many("include", "include=*.conf", |draft, value| {
         draft.patterns.include.push(glob(value)?);
         Ok(())

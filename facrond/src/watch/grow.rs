@@ -7,6 +7,7 @@
 use super::Watch;
 use super::arrival::Origin;
 use super::cover::CoverId;
+use super::resolve::News;
 use super::rules::Slot;
 use super::tree::{Content, NodeId};
 use crate::config::filter::ObjectKind;
@@ -29,7 +30,7 @@ pub(super) const MAX_TRIES: u32 = 100;
 pub(super) struct Unsettled {
     parent: NodeId,
     name: Box<[u8]>,
-    own: bool,
+    news: News,
     tries: u32,
 }
 
@@ -40,19 +41,11 @@ struct Level {
     directories: std::vec::IntoIter<Box<[u8]>>,
 }
 
-/// For whom what is found is news, and whether facron's own commands made it.
-#[derive(Clone, Copy)]
-struct News<'a> {
-    slots: &'a [Slot],
-    own: bool,
-}
-
 impl Watch {
     /// Takes in what is below a directory, for rules that are new there. With `news`
-    /// what is found counts as an event, caused by facron's own commands or not.
-    pub(super) fn grow(&mut self, top: NodeId, object: Object, slots: &[Slot], news: Option<bool>) {
-        let news = news.map(|own| News { slots, own });
-        let mut levels = vec![self.read_level(top, object, news)];
+    /// what is found counts as an event.
+    pub(super) fn grow(&mut self, top: NodeId, object: Object, slots: &[Slot], news: Option<News>) {
+        let mut levels = vec![self.read_level(top, object, slots, news)];
         while let Some(level) = levels.last_mut() {
             let (parent, Some(name)) = (level.node, level.directories.next()) else {
                 levels.pop();
@@ -71,16 +64,16 @@ impl Watch {
                     self.complain(parent, &name, "too deep, what is below is not watched");
                     continue;
                 }
-                let level = self.read_level(node, object, news);
+                let level = self.read_level(node, object, slots, news);
                 levels.push(level);
             }
         }
     }
 
     /// Takes in one directory that was made in, or moved to, a known one.
-    pub(super) fn take_in(&mut self, parent: NodeId, name: &[u8], own: bool) {
-        if self.knows_children(parent) && !self.try_take_in(parent, name, own) {
-            self.unsettled.push(Unsettled { parent, name: name.into(), own, tries: 0 });
+    pub(super) fn take_in(&mut self, parent: NodeId, name: &[u8], news: News) {
+        if self.knows_children(parent) && !self.try_take_in(parent, name, news) {
+            self.unsettled.push(Unsettled { parent, name: name.into(), news, tries: 0 });
         }
     }
 
@@ -89,7 +82,7 @@ impl Watch {
     pub(super) fn settle_directories(&mut self) {
         for mut entry in std::mem::take(&mut self.unsettled) {
             let is_settled =
-                !self.knows_children(entry.parent) || self.try_take_in(entry.parent, &entry.name, entry.own);
+                !self.knows_children(entry.parent) || self.try_take_in(entry.parent, &entry.name, entry.news);
             entry.tries += 1;
             if is_settled {
                 continue;
@@ -104,13 +97,13 @@ impl Watch {
 
     /// `false` if the directory that it is in was itself renamed meanwhile: the
     /// record of that is still to be read.
-    fn try_take_in(&mut self, parent: NodeId, name: &[u8], own: bool) -> bool {
+    fn try_take_in(&mut self, parent: NodeId, name: &[u8], news: News) -> bool {
         let Ok(dir) = self.open_bound(parent) else { return false };
         match dir.entry(name) {
             Ok(object) if object.kind() == Kind::Directory => {
                 if let Some(node) = self.adopt(parent, name, &object) {
                     let slots = self.covers[self.tree[node].cover].rules.clone();
-                    self.grow(node, object, &slots, Some(own));
+                    self.grow(node, object, &slots, Some(news));
                 }
             }
             // Gone or replaced: there is a record of that, too.
@@ -146,16 +139,16 @@ impl Watch {
         Some(node)
     }
 
-    fn read_level(&mut self, node: NodeId, object: Object, news: Option<News<'_>>) -> Level {
+    fn read_level(&mut self, node: NodeId, object: Object, slots: &[Slot], news: Option<News>) -> Level {
         let entries = object.entries().unwrap_or_else(|errno| {
             self.complain(node, b"", errno.desc());
             Vec::new()
         });
         let reach = self.reach(node);
-        if let Some(News { slots, own }) = news {
+        if let Some(News { own, since }) = news {
             let slots: Vec<_> = slots.iter().copied().filter(|slot| reach.contains(slot)).collect();
             for (name, _) in &entries {
-                self.arrivals.add(node, name, Origin::Found, own, &slots);
+                self.arrivals.add(node, name, Origin::Found { since }, own, &slots);
             }
         }
         let directories: Vec<_> = if self.knows_children(node) {
@@ -259,20 +252,21 @@ impl Watch {
                 tracing::warn!("too many replaced files are still in use; some of their ends go untold");
                 self.former.clear();
             }
-            self.former.insert(handle.as_bytes().into(), node);
+            self.former.insert((handle.fs, handle.bytes.into()), node);
         }
     }
 
     /// Unbinds a node and takes its mark from the inode, if that lives on somewhere.
     pub(super) fn retire(&mut self, node: NodeId) {
         let marked = self.tree[node].marked;
-        let is_former = self.tree[node].handle().is_some_and(|h| self.former.contains_key(h.as_bytes()));
+        let Some(handle) = self.tree[node].handle() else { return };
         if marked != 0 {
-            self.marks -= 1;
+            let (fs, is_former) = (handle.fs, self.former.contains_key(&(handle.fs, handle.bytes.into())));
             if !is_former && let Some(object) = self.open_elsewhere(node) {
                 // It may be gone by now, which is as good.
-                let _ = self.group.remove_mark(&object, marked);
+                let _ = self.groups.remove_mark(fs, &object, marked);
             }
+            self.groups.discount_mark(fs);
         }
         self.tree.unbind(node);
     }
@@ -280,10 +274,9 @@ impl Watch {
     /// Opens a node's inode wherever it is now; `None` where that cannot be done.
     fn open_elsewhere(&self, node: NodeId) -> Option<Object> {
         let handle = self.tree[node].handle()?;
-        let fsid = handle.as_bytes().first_chunk::<8>()?;
         let mut at = self.tree[node].parent();
         loop {
-            let on_same = self.tree[at].handle().and_then(|h| h.as_bytes().first_chunk::<8>()) == Some(fsid);
+            let on_same = self.tree[at].handle().is_some_and(|above| above.fs == handle.fs);
             if on_same && let Ok(mount) = self.open_bound(at) {
                 return open_by_handle(&mount, handle).ok();
             }

@@ -355,3 +355,142 @@ fn a_rule_that_goes_takes_its_marks_along() {
     assert_eq!(f.watch.marks(), before);
     assert!(!Path::new("/proc/self/fdinfo").join("x").exists());
 }
+
+/// A tmpfs of the test's own, unmounted whatever happens.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(at: PathBuf) -> Self {
+        nix::mount::mount(Some("none"), &at, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>)
+            .unwrap();
+        Self(at)
+    }
+
+    /// Fails if somebody has something open on it.
+    fn unmount(self) {
+        nix::mount::umount(&self.0).unwrap();
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn mounts_on_and_below_a_path_are_taken_in_and_let_go() {
+    let mut f = Fixture::new();
+    f.mkdir("m/inner");
+    f.mkdir("t/below/deep");
+    f.rule("m/inner", Events::CLOSE_WRITE);
+    f.recursive("t", Events::CLOSE_WRITE);
+    for _ in 0..3 {
+        let on = Mounted::new(f.path("m"));
+        let below = Mounted::new(f.path("t/below"));
+        f.write("t/below/there already");
+        f.watch.on_mounts().unwrap();
+        f.fired();
+        assert!(f.is_waiting(RuleId(1)), "the mounted file system has no such directory");
+        f.mkdir("m/inner");
+        f.write("m/inner/a");
+        f.mkdir("t/below/new");
+        f.write("t/below/new/b");
+        assert_eq!(f.paths(), ["m/inner/a", "t/below/new/b"]);
+        on.unmount();
+        below.unmount();
+        f.watch.on_mounts().unwrap();
+        assert_eq!(f.fired(), []);
+        f.write("m/inner/c");
+        f.write("t/below/deep/d");
+        assert_eq!(f.paths(), ["m/inner/c", "t/below/deep/d"]);
+        fs::remove_file(f.path("m/inner/c")).unwrap();
+        fs::remove_file(f.path("t/below/deep/d")).unwrap();
+        f.fired();
+    }
+}
+
+impl Fixture {
+    /// Drains until so many have fired, and then until nothing more comes.
+    fn fired_by(&mut self, count: usize) -> Vec<String> {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let mut paths = Vec::new();
+        while paths.len() < count && std::time::Instant::now() < deadline {
+            paths.extend(self.paths());
+        }
+        for _ in 0..10 {
+            paths.extend(self.paths());
+        }
+        paths.sort();
+        paths
+    }
+}
+
+#[test]
+fn files_in_directories_just_made_are_told_once() {
+    const WRITERS: usize = 2;
+    const ROUNDS: usize = 500;
+    let mut f = Fixture::new();
+    f.mkdir("t");
+    f.recursive("t", Events::CLOSE_WRITE);
+    f.recursive("t", Events::ARRIVED);
+    let top = f.path("t");
+    let expected: Vec<_> = std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let top = &top;
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let dir = top.join(format!("{writer}-{round}/b/c"));
+                    fs::create_dir_all(&dir).unwrap();
+                    fs::write(dir.join("f"), "x").unwrap();
+                }
+            });
+        }
+        let expected = (0..WRITERS).flat_map(|w| (0..ROUNDS).map(move |r| format!("t/{w}-{r}/b/c/f")));
+        let mut twice: Vec<_> = expected.clone().chain(expected).collect();
+        twice.sort();
+        assert_eq!(f.fired_by(twice.len()), twice);
+        twice
+    });
+    let marks = f.watch.marks();
+    fs::remove_dir_all(f.path("t")).unwrap();
+    f.mkdir("t");
+    f.fired();
+    assert!(f.watch.marks() < marks / 100, "{} of {marks} for {}", f.watch.marks(), expected.len());
+}
+
+#[test]
+fn a_tree_moved_in_is_told_once_and_while_it_is_renamed() {
+    let mut f = Fixture::new();
+    f.mkdir("t");
+    f.mkdir("out");
+    f.recursive("t", Events::ARRIVED);
+    for dir in 0..50 {
+        f.mkdir(&format!("out/new/{dir}/x"));
+        for file in 0..10 {
+            f.write(&format!("out/new/{dir}/x/{file}"));
+        }
+    }
+    f.rename("out/new", "t/new");
+    assert_eq!(f.paths().len(), 500);
+    let top = f.path("t");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..200 {
+                let dir = top.join(format!("part-{round}"));
+                fs::create_dir_all(dir.join("x")).unwrap();
+                fs::write(dir.join("x/f"), "x").unwrap();
+                fs::rename(&dir, top.join(format!("done-{round}"))).unwrap();
+                fs::write(top.join(format!("done-{round}/x/g")), "x").unwrap();
+            }
+        });
+        let mut names: Vec<_> =
+            f.fired_by(400).into_iter().map(|path| path.replace("part-", "").replace("done-", "")).collect();
+        names.sort();
+        let mut expected: Vec<_> =
+            (0..200).flat_map(|round| ["f", "g"].map(|name| format!("t/{round}/x/{name}"))).collect();
+        expected.sort();
+        assert_eq!(names, expected);
+    });
+}
