@@ -5,6 +5,7 @@
 
 pub mod detach;
 pub mod fanotify;
+pub mod forks;
 pub mod group;
 pub mod object;
 pub mod peer;

@@ -65,6 +65,13 @@ pub struct Hit {
 pub trait Whose {
     /// Whether `pid` is facrond, a command of it, or a descendant of one.
     fn is_own(&mut self, pid: i32) -> bool;
+
+    /// Records were read and are judged next.
+    fn on_read(&mut self) {}
+
+    /// The queue was empty: all that had happened before the last
+    /// [`Whose::on_read`] is judged.
+    fn on_drained(&mut self) {}
 }
 
 /// Whether there is more to read.
@@ -202,15 +209,18 @@ impl Watch {
 
     /// Reads the kernel's queues and adds the firings to `hits`, in order.
     pub fn drain(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>) -> Result<Queue, Error> {
+        whose.on_read();
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut result = Ok(Queue::More);
         for _ in 0..READS_PER_TURN {
             match self.read_all(&mut buffer, whose, hits) {
                 Ok(true) => {}
-                Ok(false) if self.on_drained(hits) => {}
                 Ok(false) => {
-                    result = Ok(Queue::Drained);
-                    break;
+                    whose.on_drained();
+                    if !self.on_drained(hits) {
+                        result = Ok(Queue::Drained);
+                        break;
+                    }
                 }
                 Err(errno) => {
                     result = Err(Error::Read(errno));
@@ -233,6 +243,7 @@ impl Watch {
         for index in 0..self.groups.len() {
             match self.groups.read(index, buffer) {
                 Ok(Some((fs, bytes))) => {
+                    whose.on_read();
                     self.on_bytes(bytes, fs, whose, hits);
                     some = true;
                 }

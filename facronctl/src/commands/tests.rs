@@ -200,7 +200,7 @@ fn tail_goes_on_until_the_daemon_ends() {
 fn status_is_a_page() {
     let status = json!({"version": "1.2.3", "pid": 9, "uptime_ms": 61_000, "rules": {"active": 3, "waiting": 1},
         "marks": {}, "queue": {"pending": 1, "running": 2, "limit": 10}, "health": "ok",
-        "events": {"read": 4, "matched": 3, "ignored_own": 1, "overflows": 0},
+        "events": {"read": 4, "matched": 3, "ignored_own": 1, "overflows": 0}, "own_events": "perf",
         "jobs": {"run": 3, "failed": 1, "merged": 0, "skipped": 0, "dropped": 0, "timeout": 0}});
     assert_eq!(
         ran(&["status"], status).out,
@@ -210,6 +210,7 @@ fn status_is_a_page() {
          marks    none\n\
          queue    1 pending (at most 10), 2 running\n\
          events   4 read, 3 matched, 1 of facron's own ignored, 0 overflows\n\
+         own      known completely, by the forks of commands (perf)\n\
          jobs     3 run, 1 failed, 0 timed out, 0 merged, 0 skipped, 0 dropped\n"
     );
 }

@@ -5,7 +5,7 @@ use super::table::{Entry, Origin, Switch};
 use crate::config::rule::Command;
 use crate::kernel::fanotify::Privilege;
 use crate::watch::PathState;
-use facron_proto::{Queue, Rule, State, Status, Text};
+use facron_proto::{OwnEvents, Queue, Rule, State, Status, Text};
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
@@ -79,7 +79,16 @@ impl Engine {
                 ignored_own: self.counts.ignored_own,
                 overflows: watched.overflows,
             },
+            own_events: self.own_events(),
             jobs: self.counts.jobs.clone(),
+        }
+    }
+
+    fn own_events(&self) -> OwnEvents {
+        match self.watch.privilege() {
+            Privilege::User => OwnEvents::Behaviour,
+            Privilege::Full if self.runner.descendants().is_tracked() => OwnEvents::Perf,
+            Privilege::Full => OwnEvents::Parents,
         }
     }
 
