@@ -6,6 +6,7 @@
 //! ```
 
 mod fire;
+mod gate;
 mod history;
 mod ownership;
 mod reload;
@@ -26,15 +27,18 @@ use crate::kernel::readiness;
 use crate::watch::{self, Watch};
 use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
 use fire::{Culprits, Finished};
+use gate::Permissions;
 use history::History;
 use nix::unistd::Pid;
 use ownership::OwnProcesses;
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use table::{Origin, Table};
 use tokio::io::Interest;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -56,6 +60,19 @@ pub struct Setup {
     pub limits: Limits,
     /// What becomes of the commands' output.
     pub log_to: LogTo,
+}
+
+impl Setup {
+    /// Files and directories of the daemon's own, as far as they are known at its start.
+    fn own_places(&self) -> Vec<PathBuf> {
+        let mut own = vec![self.conf.clone(), self.conf_dir.clone()];
+        own.extend(self.store.iter().flat_map(Store::directories).map(Path::to_owned));
+        let resolved: Vec<_> = own.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+        own.extend(resolved);
+        // `facrond watch` has none, and says so by empty paths.
+        own.retain(|path| path.is_absolute());
+        own
+    }
 }
 
 /// What ends the daemon.
@@ -101,6 +118,7 @@ pub struct Engine {
     ended: mpsc::UnboundedReceiver<Finished>,
     hits: Vec<watch::Hit>,
     pid: i32,
+    permissions: Permissions,
 }
 
 /// One `tail` that goes on.
@@ -153,6 +171,7 @@ impl Engine {
             ended,
             hits: Vec::new(),
             pid: Pid::this().as_raw(),
+            permissions: Permissions::new(setup.own_places()),
             setup,
         })
     }
@@ -175,7 +194,8 @@ impl Engine {
         for (id, spec) in saved {
             self.attach(id, spec);
         }
-        let Loaded { rules, diagnostics, .. } = config::load(&self.setup.conf, &self.setup.conf_dir);
+        let Loaded { rules, diagnostics, files } = config::load(&self.setup.conf, &self.setup.conf_dir);
+        self.permissions.protect(&files);
         for located in rules {
             self.insert(located);
         }
@@ -207,6 +227,9 @@ impl Engine {
         let group = readiness(group, Interest::READABLE).map_err(io("watch the group"))?;
         let mounts = self.watch.mounts_fd().try_clone_to_owned().map_err(io("watch mounts"))?;
         let mounts = readiness(mounts, Interest::PRIORITY).map_err(io("watch mounts"))?;
+        let forks = self.runner.descendants().fullness().transpose().map_err(io("follow forks"))?;
+        let forks = forks.map(|forks| readiness(forks, Interest::READABLE));
+        let forks = forks.transpose().map_err(io("follow forks"))?;
         loop {
             let [reload, reload_too] = &mut signals.reload;
             let [stop, stop_too] = &mut signals.stop;
@@ -217,12 +240,21 @@ impl Engine {
                         ready.clear_ready();
                     }
                 }
+                () = std::future::ready(()), if self.watch.has_work() => {
+                    self.watch.work();
+                    tokio::task::yield_now().await;
+                }
+                Ok(mut full) = forks_are_many(forks.as_ref()) => {
+                    full.clear_ready();
+                    self.drain()?;
+                }
                 changed = mounts.ready(Interest::PRIORITY) => {
                     changed.map_err(io("watch mounts"))?.clear_ready();
                     self.watch.on_mounts().map_err(io("read the table of mounts"))?;
                     while self.drain()? == watch::Queue::More {}
                 }
                 Some(()) = signals.child.recv() => self.on_children()?,
+                wake = self.permissions.wake() => self.on_wake(wake),
                 Some(finished) = self.ended.recv() => {
                     self.on_finished(&finished);
                     self.start_jobs();
@@ -243,13 +275,14 @@ impl Engine {
     /// Reads the kernel's queue, and starts what that leads to.
     fn drain(&mut self) -> Result<watch::Queue, Error> {
         let mut hits = std::mem::take(&mut self.hits);
-        let mut own = OwnProcesses::new(self.pid, self.runner.children());
+        let mut own = OwnProcesses::new(self.pid, &self.runner);
         let queue = self.watch.drain(&mut own, &mut hits)?;
         let mut culprits = Culprits::default();
         for hit in hits.drain(..) {
             self.on_hit(hit, &mut culprits);
         }
         self.hits = hits;
+        self.follow_changes();
         self.start_jobs();
         Ok(queue)
     }
@@ -292,10 +325,13 @@ impl Engine {
         if pending > 0 {
             tracing::warn!(pending, "stopping: these events did not get their command");
         }
+        // It answers those that wait; nobody waits for the commands.
+        self.close_gate();
         self.runner.stop(STOP_GRACE);
-        while self.queue.running() > 0 {
+        while self.queue.running() > 0 || self.permissions.running() > 0 {
             tokio::select! {
                 Some(()) = signals.child.recv() => self.runner.reap(),
+                wake = self.permissions.wake() => self.on_wake(wake),
                 Some(finished) = self.ended.recv() => self.on_finished(&finished),
             }
         }
@@ -344,6 +380,14 @@ impl Engine {
         self.save_layer(Source::Persisted).unwrap_or_else(|error| {
             tracing::warn!("{error}; rules may get numbers that others had before the next start");
         });
+    }
+}
+
+/// Becomes ready when the forks of commands should be read, lest they are lost.
+async fn forks_are_many(forks: Option<&AsyncFd<OwnedFd>>) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
+    match forks {
+        Some(forks) => forks.readable().await,
+        None => std::future::pending().await,
     }
 }
 

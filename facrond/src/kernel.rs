@@ -6,6 +6,7 @@
 pub mod confine;
 pub mod detach;
 pub mod fanotify;
+pub mod forks;
 pub mod group;
 pub mod object;
 pub mod packet;

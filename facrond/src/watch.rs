@@ -10,6 +10,7 @@
 mod anchor;
 mod arrival;
 mod cover;
+mod filesystem;
 mod follow;
 mod groups;
 mod grow;
@@ -32,6 +33,7 @@ use crate::kernel::record::{FsId, Records};
 use arrival::Arrivals;
 use cover::Covers;
 use facron_proto::RuleId;
+use filesystem::FileSystems;
 use groups::Groups;
 use mounts::Mounts;
 use needs::Moves;
@@ -63,6 +65,13 @@ pub struct Hit {
 pub trait Whose {
     /// Whether `pid` is facrond, a command of it, or a descendant of one.
     fn is_own(&mut self, pid: i32) -> bool;
+
+    /// Records were read and are judged next.
+    fn on_read(&mut self) {}
+
+    /// The queue was empty: all that had happened before the last
+    /// [`Whose::on_read`] is judged.
+    fn on_drained(&mut self) {}
 }
 
 /// Whether there is more to read.
@@ -123,6 +132,7 @@ pub struct Watch {
     former: FxHashMap<Inode, NodeId>,
     unsettled: Vec<grow::Unsettled>,
     mounts: Mounts,
+    file_systems: FileSystems,
     rescan: Rescan,
     /// When the queue was last empty, with nothing missing.
     settled: SystemTime,
@@ -139,6 +149,7 @@ impl Watch {
             rescan: Rescan::new(groups.privilege()),
             mounts: Mounts::read().map_err(Error::Mounts)?,
             settled: SystemTime::now(),
+            file_systems: FileSystems::default(),
             groups,
             moves,
             tree: Tree::default(),
@@ -173,22 +184,31 @@ impl Watch {
         self.groups.marks()
     }
 
-    /// Takes a rule in; when this returns its marks are in the kernel.
+    /// Takes a rule in, or another one in its place; when this returns its marks are
+    /// in the kernel.
     pub fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> &PathState {
         let slot = self.rules.insert(id, spec, self.moves);
-        self.slots.insert(id, slot);
+        let before = self.slots.insert(id, slot);
         self.resolve(slot, resolve::Occasion::First);
+        // Only now, so that what both need stays marked throughout.
+        if let Some(before) = before {
+            self.give_back(before);
+        }
         &self.rules[slot].state
     }
 
     /// Lets a rule go, with the marks that only it needed.
     pub fn detach(&mut self, id: RuleId) {
         if let Some(slot) = self.slots.remove(&id) {
-            self.release(slot);
-            self.arrivals.forget_rule(slot);
-            self.covers.forget(slot);
-            self.rules.remove(slot);
+            self.give_back(slot);
         }
+    }
+
+    fn give_back(&mut self, slot: Slot) {
+        self.release(slot);
+        self.arrivals.forget_rule(slot);
+        self.covers.forget(slot);
+        self.rules.remove(slot);
     }
 
     /// Whether a rule can fire; `None` if it is not attached.
@@ -198,15 +218,18 @@ impl Watch {
 
     /// Reads the kernel's queues and adds the firings to `hits`, in order.
     pub fn drain(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>) -> Result<Queue, Error> {
+        whose.on_read();
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut result = Ok(Queue::More);
         for _ in 0..READS_PER_TURN {
             match self.read_all(&mut buffer, whose, hits) {
                 Ok(true) => {}
-                Ok(false) if self.on_drained(hits) => {}
                 Ok(false) => {
-                    result = Ok(Queue::Drained);
-                    break;
+                    whose.on_drained();
+                    if !self.on_drained(hits) {
+                        result = Ok(Queue::Drained);
+                        break;
+                    }
                 }
                 Err(errno) => {
                     result = Err(Error::Read(errno));
@@ -229,6 +252,7 @@ impl Watch {
         for index in 0..self.groups.len() {
             match self.groups.read(index, buffer) {
                 Ok(Some((fs, bytes))) => {
+                    whose.on_read();
                     self.on_bytes(bytes, fs, whose, hits);
                     some = true;
                 }

@@ -50,12 +50,17 @@ pub struct Outcome {
     /// The signal that ended it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub signal: Option<i32>,
-    /// From its start to its end, in milliseconds.
+    /// From its start to its end, in milliseconds; of a permission event, how long the
+    /// process waited.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub duration_ms: Option<f64>,
     /// Why it did not run.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
+    /// Of a permission event, what the verdict comes from: `rule` (`verdict=`), `command`,
+    /// `cache`, `deadline` or `failure`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub by: Option<String>,
     /// The last lines that it wrote.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output: Option<Text>,
@@ -63,7 +68,16 @@ pub struct Outcome {
 
 impl From<OutcomeState> for Outcome {
     fn from(state: OutcomeState) -> Self {
-        Self { state, pid: None, exit: None, signal: None, duration_ms: None, error: None, output: None }
+        Self {
+            state,
+            pid: None,
+            exit: None,
+            signal: None,
+            duration_ms: None,
+            error: None,
+            by: None,
+            output: None,
+        }
     }
 }
 

@@ -20,10 +20,30 @@ pub struct Status {
     pub queue: Queue,
     /// What came from the kernel.
     pub events: Events,
+    /// How events are told apart that facron's own commands caused.
+    #[serde(default)]
+    pub own_events: OwnEvents,
     /// What became of the matched events.
     pub jobs: Jobs,
+    /// The gate, where there is or was a permission rule.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gate: Option<Gate>,
     /// `ok`, or what is wrong, in one line.
     pub health: String,
+}
+
+/// How events are told apart that facron's own commands and all that descends
+/// from them cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OwnEvents {
+    /// The kernel tells of each fork (`perf_event_open(2)`): completely.
+    Perf,
+    /// By the parents of processes, as long as they live.
+    #[default]
+    Parents,
+    /// By what happens: the kernel tells an ordinary user no process of an event.
+    Behaviour,
 }
 
 /// Commands that wait and run.
@@ -65,4 +85,29 @@ pub struct Jobs {
     pub dropped: u64,
     /// Commands that were stopped by their `timeout=`.
     pub timeout: u64,
+}
+
+/// The process that answers permission events.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gate {
+    /// Its process, while it runs.
+    pub pid: Option<u32>,
+    /// How often it was started.
+    pub starts: u64,
+    /// Processes that wait for a command's verdict at present.
+    pub open: u64,
+    /// The longest that one has waited, in milliseconds.
+    pub longest_wait_ms: f64,
+    /// Answers that allowed.
+    pub allowed: u64,
+    /// Answers that denied.
+    pub denied: u64,
+    /// Of both, those by `on-failure=`.
+    pub failures: u64,
+    /// Facron's own accesses, allowed before any rule.
+    pub own: u64,
+    /// What the kernel denied itself, for want of descriptors.
+    pub lost: u64,
+    /// Answers for which there is no record, because the daemon was too slow.
+    pub untold: u64,
 }

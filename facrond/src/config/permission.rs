@@ -63,6 +63,13 @@ impl Permission {
     }
 }
 
+impl Decision {
+    /// Whether the verdict is the same each time.
+    pub fn is_fixed(self) -> bool {
+        matches!(self, Self::Always(_))
+    }
+}
+
 impl RuleSpec {
     /// Whether its events hold the processes that cause them.
     pub fn asks_permission(&self) -> bool {

@@ -41,6 +41,9 @@ impl Culprits {
 impl Engine {
     /// One firing: counted, recorded, and queued if there is something to run.
     pub(super) fn on_hit(&mut self, mut hit: Hit, culprits: &mut Culprits) {
+        if self.permissions.state(hit.rule).is_some() {
+            return self.on_change(hit);
+        }
         if hit.own {
             self.counts.ignored_own += 1;
             return;
@@ -53,15 +56,13 @@ impl Engine {
         entry.last = Some(hit.event.time);
         self.counts.matched += 1;
         let spec = Rc::clone(&entry.spec);
-        let is_last = spec.options.once;
         let job = Job { seq: self.next_seq, rule: hit.rule, spec, event: hit.event, merged: 0 };
         self.admit(job);
-        if is_last {
-            self.retire(hit.rule);
-        }
+        self.retire_if_once(hit.rule);
     }
 
-    fn admit(&mut self, job: Job) {
+    /// A job to be run, or only recorded.
+    pub(super) fn admit(&mut self, job: Job) {
         if matches!(job.spec.command, Command::Record) {
             self.next_seq += 1;
             return self.conclude(&job, OutcomeState::Recorded.into(), Known::Not);
@@ -103,9 +104,12 @@ impl Engine {
         self.history.push(record);
     }
 
-    /// `once`: the rule has fired and is over.
-    fn retire(&mut self, id: RuleId) {
-        self.watch.detach(id);
+    /// A rule has fired; with `once` it is over.
+    pub(super) fn retire_if_once(&mut self, id: RuleId) {
+        if !self.rules.get(id).is_some_and(|entry| entry.spec.options.once) {
+            return;
+        }
+        self.take_out_of_force(id);
         let Some(entry) = self.rules.get_mut(id) else { return };
         entry.switch = Switch::Done;
         if entry.origin.source() != facron_proto::Source::File {

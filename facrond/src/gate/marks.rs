@@ -70,24 +70,27 @@ pub fn place(client: &mut Client, id: RuleId, spec: &RuleSpec, own: &[PathBuf]) 
     refused(client.sync()?, id)
 }
 
-/// Puts a part of a rule's tree in force, the directory `path` and all below it.
+/// Puts a part of a rule's tree in force: the directory at `below` its PATH, and all below that.
 pub fn place_below(
     client: &mut Client,
     id: RuleId,
     spec: &RuleSpec,
-    path: &Path,
+    below: &Path,
     own: &[PathBuf],
 ) -> Result<(), NotPlaced> {
-    let (top, _) = top(spec, own)?;
-    let Ok(below) = path.strip_prefix(&top) else { return Ok(()) };
-    let Ok(object) = Object::open(path) else { return Ok(()) };
+    let path = top(spec, own)?.0.join(below);
+    let Ok(object) = Object::open(&path) else { return Ok(()) };
     if object.kind() != Kind::Directory
-        || places::is_left_out(path, own)
+        || places::is_left_out(&path, own)
         || is_excluded(spec, below.as_os_str().as_bytes())
     {
         return Ok(());
     }
-    Walk { client, id, spec, own, action: Action::Mark }.walk(&object, path, below.as_os_str().as_bytes())?;
+    Walk { client, id, spec, own, action: Action::Mark }.walk(
+        &object,
+        &path,
+        below.as_os_str().as_bytes(),
+    )?;
     refused(client.sync()?, id)
 }
 

@@ -149,9 +149,10 @@ impl Memory {
             return Err(Stuck);
         }
         let mut lost = Vec::new();
-        while let Some(entry) = self.allowed.first_entry().filter(|entry| entry.key().0 <= now) {
-            let (_, number) = *entry.key();
-            lost.extend(self.take_back(group, number, entry.remove(), now));
+        while self.allowed.first_key_value().is_some_and(|((until, _), _)| *until <= now)
+            && let Some(((_, number), allowed)) = self.allowed.pop_first()
+        {
+            lost.extend(self.take_back(group, number, allowed, now));
         }
         Ok(lost)
     }

@@ -209,6 +209,21 @@ pub struct Totals {
     pub untold: u64,
 }
 
+impl Totals {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            allowed: self.allowed + other.allowed,
+            denied: self.denied + other.denied,
+            failures: self.failures + other.failures,
+            own: self.own + other.own,
+            lost: self.lost + other.lost,
+            untold: self.untold + other.untold,
+        }
+    }
+}
+
 /// One end of the line between them.
 #[derive(Debug)]
 pub struct Line {

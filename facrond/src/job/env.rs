@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString, NulError, OsStr};
 use std::fmt::{Display, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where programs are looked for that are not given by path.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -65,6 +65,14 @@ impl Base {
         variables.extend(event.into_iter().map(Cow::Owned));
         Ok(variables)
     }
+}
+
+/// Adds `FACRON_DEADLINE`: the time by which the answer of a command counts.
+pub fn set_deadline(variables: &mut Variables<'_>, deadline: SystemTime) -> Result<(), NulError> {
+    let deadline = shown("FACRON_DEADLINE", humantime::format_rfc3339_nanos(deadline.max(UNIX_EPOCH)))?;
+    variables.retain(|variable| !is_same(variable, &deadline));
+    variables.push(Cow::Owned(deadline));
+    Ok(())
 }
 
 const EVENT_VARIABLES: usize = 11;
@@ -172,6 +180,15 @@ mod tests {
             "FACRON_TIME=1970-01-01T00:00:00.000000001Z",
         ];
         assert_eq!(text(&job), expected);
+    }
+
+    #[test]
+    fn the_manual_and_the_readme_have_each_variable() {
+        let (manual, readme) = (crate::manual::facron_conf(), include_str!("../../../README.md"));
+        for variable in text(&with_env(&[])) {
+            let name = variable.split('=').next().unwrap();
+            assert!(manual.contains(name) && readme.contains(&format!("`{name}`")), "{name}");
+        }
     }
 
     #[test]

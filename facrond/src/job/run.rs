@@ -2,6 +2,7 @@
 
 use super::Job;
 use super::argv::{self, Counter};
+use super::descendants::Descendants;
 use super::env;
 use super::error::StartError;
 use super::output::{self, Capture, Leftovers, LogTo, RuleLog, Target};
@@ -11,14 +12,15 @@ use crate::config::rule::Command;
 use crate::kernel::group::Group;
 use crate::kernel::spawn::{Spawn, Spawner};
 use facron_proto::{Outcome, OutcomeState, RuleId};
+use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -29,6 +31,7 @@ pub struct Runner {
     base: env::Base,
     counter: Counter,
     children: Children,
+    descendants: Rc<Descendants>,
     null: OwnedFd,
     log_to: LogTo,
     logs: FxHashMap<RuleId, Rc<RuleLog>>,
@@ -45,6 +48,7 @@ impl Runner {
             base: env::Base::of_this_user(),
             counter: Counter::default(),
             children: Children::default(),
+            descendants: Rc::new(Descendants::follow()),
             null: File::options().read(true).write(true).open("/dev/null")?.into(),
             log_to,
             logs: FxHashMap::default(),
@@ -61,14 +65,55 @@ impl Runner {
             Command::Record => Err(OutcomeState::Recorded.into()),
             Command::Exec { program, args } => {
                 let argv = argv::build(program, args, &job.event, &mut self.counter);
-                Ok(self.start_command(job, &argv.map_err(StartError::Nul)?)?)
+                Ok(self.start_command(job, &argv.map_err(StartError::Nul)?, None)?)
             }
         }
+    }
+
+    /// Starts a command for which a process waits, until `deadline`; see [`Runner::start`].
+    ///
+    /// It and all that it starts is stopped then; what it leaves behind, when it ends.
+    pub fn start_decision(
+        &mut self,
+        job: &Job,
+        left: Duration,
+        deadline: SystemTime,
+    ) -> Result<Running, Outcome> {
+        let Command::Exec { program, args } = &job.spec.command else {
+            return Err(OutcomeState::Recorded.into());
+        };
+        let argv = argv::build(program, args, &job.event, &mut self.counter).map_err(StartError::Nul)?;
+        let mut running = self.start_command(job, &argv, Some(deadline))?;
+        running.timeout = Some(running.timeout.map_or(left, |timeout| timeout.min(left)));
+        running.ends_as_a_whole = true;
+        Ok(running)
+    }
+
+    /// Starts the daemon's own program as a process of another kind, with a socket on
+    /// its standard input and neither output nor environment; its pid.
+    pub fn start_helper(&mut self, arguments: &[CString], socket: BorrowedFd<'_>) -> Result<i32, Errno> {
+        let null = self.null.as_fd();
+        let spawn = Spawn {
+            programs: &[CString::from(c"/proc/self/exe")],
+            argv: arguments,
+            env: &[],
+            cwd: Some(c"/"),
+            stdio: [socket, null, null],
+        };
+        let group = self.spawner.spawn(&spawn).map_err(|error| error.errno)?;
+        // Whoever has the other end of the socket sees it end.
+        drop(self.children.insert(group.pid()));
+        Ok(group.pid())
     }
 
     /// The commands that run.
     pub fn children(&self) -> &Children {
         &self.children
+    }
+
+    /// What descends from them.
+    pub fn descendants(&self) -> &Descendants {
+        &self.descendants
     }
 
     /// Reaps the commands that have ended; see [`Children::reap`].
@@ -92,29 +137,45 @@ impl Runner {
         self.logs.remove(&rule);
     }
 
-    fn start_command(&mut self, job: &Job, argv: &[CString]) -> Result<Running, StartError> {
+    fn start_command(
+        &mut self,
+        job: &Job,
+        argv: &[CString],
+        deadline: Option<SystemTime>,
+    ) -> Result<Running, StartError> {
         let options = &job.spec.options;
         let (target, pipe) = output::open(&options.output, self.log_to)?;
         let started = Instant::now();
-        let group = self.spawn(job, argv, &target)?;
+        let group = self.spawn(job, argv, &target, deadline)?;
         let pid = group.pid();
         Ok(Running {
             exit: self.children.insert(pid),
             capture: pipe.map(|pipe| Capture::new(pipe, pid, self.log_of(job))),
             group,
+            descendants: Rc::clone(&self.descendants),
             started,
             timeout: options.timeout,
             kill_after: options.kill_after,
+            ends_as_a_whole: false,
             end: self.end.subscribe(),
             leftovers: Rc::clone(&self.leftovers),
         })
     }
 
-    fn spawn(&mut self, job: &Job, argv: &[CString], target: &Target) -> Result<Group, StartError> {
+    fn spawn(
+        &mut self,
+        job: &Job,
+        argv: &[CString],
+        target: &Target,
+        deadline: Option<SystemTime>,
+    ) -> Result<Group, StartError> {
         let program = &argv[0];
         let directory = job.spec.options.cwd.as_deref();
         let cwd = directory.map(|cwd| CString::new(cwd.as_os_str().as_bytes())).transpose()?;
-        let env = self.base.of(job)?;
+        let mut env = self.base.of(job)?;
+        if let Some(deadline) = deadline {
+            env::set_deadline(&mut env, deadline)?;
+        }
         let null = self.null.as_fd();
         let [stdout, stderr] = target.for_child(null);
         let spawn = Spawn {

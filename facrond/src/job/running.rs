@@ -1,5 +1,6 @@
 //! A command that runs, to its end.
 
+use super::descendants::Descendants;
 use super::output::{Capture, Leftovers, Progress};
 use crate::kernel::group::Group;
 use crate::kernel::wait::Exit;
@@ -21,11 +22,14 @@ const GROUP_POLL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Running {
     pub(super) group: Group,
+    pub(super) descendants: Rc<Descendants>,
     pub(super) exit: oneshot::Receiver<Exit>,
     pub(super) capture: Option<Capture>,
     pub(super) started: Instant,
     pub(super) timeout: Option<Duration>,
     pub(super) kill_after: Duration,
+    /// Whether what it leaves behind is not to go on.
+    pub(super) ends_as_a_whole: bool,
     /// When it must be over because the daemon stops.
     pub(super) end: watch::Receiver<Option<Instant>>,
     pub(super) leftovers: Rc<Leftovers>,
@@ -84,6 +88,7 @@ impl Running {
             signal,
             duration_ms: Some(self.started.elapsed().as_secs_f64() * 1000.0),
             error: (ending == Ending::DaemonStops).then(|| "stopped because the daemon stops".to_owned()),
+            by: None,
             output: None,
         }
     }
@@ -92,14 +97,20 @@ impl Running {
         let deadline = self.timeout.and_then(|timeout| self.started.checked_add(timeout));
         let ending = select! {
             biased;
-            exit = ended(&mut self.exit) => return (exit, Ending::ByItself),
+            exit = ended(&mut self.exit) => {
+                if self.ends_as_a_whole {
+                    self.signal(Signal::SIGKILL);
+                }
+                return (exit, Ending::ByItself);
+            }
             () = reached(deadline) => Ending::TimedOut,
             _ = hard_end(&mut self.end) => Ending::DaemonStops,
         };
         (self.terminate().await, ending)
     }
 
-    /// SIGTERM to the whole group, and SIGKILL to what of it is left in the end.
+    /// SIGTERM to the whole group and to what left it, and SIGKILL to what of all
+    /// that is left in the end.
     async fn terminate(&mut self) -> Exit {
         let kill_at = Instant::now().checked_add(self.kill_after);
         self.signal(Signal::SIGTERM);
@@ -108,7 +119,7 @@ impl Running {
         let mut leader = None;
         let group_ends = async {
             leader = Some(ended(&mut self.exit).await);
-            while self.group.exists() {
+            while self.group.exists() || self.descendants.any_of(self.group.pid()) {
                 sleep(GROUP_POLL).await;
             }
         };
@@ -126,6 +137,7 @@ impl Running {
     }
 
     fn signal(&self, signal: Signal) {
+        self.descendants.signal_outside(self.pid(), signal);
         if let Err(errno) = self.group.signal(signal) {
             warn!(pid = self.pid(), %signal, error = errno.desc(), "cannot signal a command's process group");
         }

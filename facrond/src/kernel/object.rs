@@ -179,12 +179,6 @@ impl Object {
         nix::sys::statfs::fstatfs(&self.fd).is_ok_and(|fs| KERNEL_FS.contains(&fs.filesystem_type()))
     }
 
-    /// Its path in this mount namespace, where it has one.
-    pub fn path(&self) -> Option<Vec<u8>> {
-        let link = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
-        nix::fcntl::readlink(link.as_str()).ok().map(OsStringExt::into_vec)
-    }
-
     /// What it is.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -232,6 +226,12 @@ impl Object {
         Some(CString::new(link).expect("no NUL in it"))
     }
 
+    /// Its path as it is now, from the root of what this process sees.
+    pub fn path(&self) -> Option<Vec<u8>> {
+        let link = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        nix::fcntl::readlink(link.as_str()).ok().map(OsStringExt::into_vec)
+    }
+
     /// Writes its handle, as records of the kernel have it, into `out`.
     pub fn handle<'o>(&self, out: &'o mut HandleBuffer) -> Result<Handle<'o>, Errno> {
         let fs = fsid_of(self.fd.as_fd())?;
@@ -249,7 +249,7 @@ impl Object {
 
     /// Whether its file system has no id, so that it needs a group of its own.
     pub fn is_on_nameless(handle: Handle<'_>) -> bool {
-        handle.fs.0 >> 63 == 1 && handle.fs.0 & !(1 << 63) <= u64::from(u32::MAX)
+        handle.fs.0 >> 63 == 1 && u32::try_from(handle.fs.0 & !(1 << 63)).is_ok()
     }
 
     /// The names and kinds of a directory's entries, without `.` and `..`.
