@@ -8,6 +8,7 @@ mod records;
 mod rpc;
 mod user;
 mod wait;
+mod watchdog;
 
 pub use daemon::Daemon;
 pub use names::awkward_names;
@@ -17,3 +18,4 @@ pub use records::Records;
 pub use rpc::Rpc;
 pub use user::{MEMBER_GROUP, STRANGER, as_member, as_stranger, with_facron_group};
 pub use wait::{PATIENCE, wait_for, wait_until};
+pub use watchdog::{Watchdog, gate_of};

@@ -9,6 +9,7 @@ mod burst;
 mod commands;
 mod control;
 mod follow;
+mod gate;
 mod harness;
 mod names;
 mod options;
