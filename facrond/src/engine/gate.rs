@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// A gate that dies sooner than this after its start is not started again at once.
-const SOUND: Duration = Duration::from_secs(1);
+const SOUND: Duration = Duration::from_millis(50);
 /// The longest pause before a start.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);

@@ -115,7 +115,7 @@ fn pid_of(daemon: Option<&Daemon<'_>>) -> i32 {
 
 #[test]
 fn the_gate_dies() {
-    survives(Victim::Gate, 100);
+    survives(Victim::Gate, 200);
 }
 
 #[test]
