@@ -341,7 +341,9 @@ impl Engine {
     fn on_notice(&mut self, notice: Notice) {
         match notice {
             Notice::Question(question) => self.on_question(question),
-            Notice::Answered(answered) => self.on_answered(answered),
+            Notice::Answered(answered) => {
+                answered.into_iter().for_each(|answered| self.on_answered(answered))
+            }
             Notice::Find(lost) => self.find_lost(&lost),
             // They are awaited where they are asked for.
             Notice::Ready | Notice::Unfit(_) | Notice::Done { .. } => {}

@@ -23,6 +23,8 @@ pub struct Descent {
     daemon: i32,
     has_identities: bool,
     known: FxHashMap<u64, bool>,
+    /// Who waited last: the same often does so again.
+    last: Option<(i32, Process, bool)>,
 }
 
 /// What can be told of a process that waits.
@@ -37,30 +39,38 @@ pub struct Opener {
 impl Descent {
     /// From the daemon of this pid, which must be alive.
     pub fn new(daemon: i32) -> Self {
-        Self { daemon, has_identities: has_identities(), known: FxHashMap::default() }
+        Self { daemon, has_identities: has_identities(), known: FxHashMap::default(), last: None }
     }
 
     /// Who waits.
     pub fn look(&mut self, pid: i32) -> Opener {
-        let own = Opener { is_own: true, uid: None };
         if pid == self.daemon {
-            return own;
+            return Opener { is_own: true, uid: None };
+        }
+        // Its descriptor tells whether the pid is still that process's.
+        if let Some((last, process, is_own)) = &self.last
+            && *last == pid
+            && let Some(facts) = process.facts()
+        {
+            return Opener { is_own: *is_own, uid: Some(facts.uid) };
         }
         let Some(process) = Some(pid).filter(|pid| *pid > 0).and_then(|pid| Process::open(pid).ok()) else {
             return Opener::default();
         };
         let identity = process.identity().ok().filter(|_| self.has_identities);
         let known = identity.and_then(|identity| self.known.get(&identity).copied());
-        if known == Some(true) {
-            return own;
+        let is_own = known.or_else(|| self.descends(&process, identity));
+        let uid = process.facts().map(|facts| facts.uid);
+        if let Some(is_own) = is_own {
+            self.last = Some((pid, process, is_own));
         }
-        let is_own = known.unwrap_or_else(|| self.descends(&process, identity));
-        Opener { is_own, uid: process.facts().map(|facts| facts.uid) }
+        Opener { is_own: is_own.unwrap_or_default(), uid }
     }
 
-    fn descends(&mut self, process: &Process, identity: Option<u64>) -> bool {
+    /// `None` where it is gone, or its parents change faster than they can be followed.
+    fn descends(&mut self, process: &Process, identity: Option<u64>) -> Option<bool> {
         for _ in 0..TRIES {
-            let Some(facts) = process.facts() else { return false };
+            let facts = process.facts()?;
             // Where a parent has ended, its children have another one now.
             let Some(is_own) = self.follow(facts.parent) else { continue };
             if let Some(identity) = identity {
@@ -69,9 +79,9 @@ impl Descent {
                 }
                 self.known.insert(identity, is_own);
             }
-            return is_own;
+            return Some(is_own);
         }
-        false
+        None
     }
 
     /// Whether the parents from `pid` on lead to the daemon; `None` where one ended.

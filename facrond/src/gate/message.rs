@@ -94,8 +94,8 @@ pub enum Notice {
     Find(Lost),
     /// Somebody waits for a command's verdict.
     Question(Question),
-    /// Somebody was answered.
-    Answered(Answered),
+    /// These were answered.
+    Answered(Vec<Answered>),
 }
 
 /// A file that is not where it was.
@@ -156,6 +156,8 @@ pub struct Answered {
     pub held_us: u64,
     /// The rules that matched, each with its part in this.
     pub parts: Vec<Part>,
+    /// How many more times the same happened at once.
+    pub merged: u64,
     /// The gate's numbers.
     pub totals: Totals,
 }

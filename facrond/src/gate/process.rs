@@ -13,7 +13,7 @@ use super::tables::{Match, Tables};
 use crate::config::permission::{Decision, Verdict};
 use crate::events::Events;
 use crate::kernel::confine;
-use crate::kernel::object::{Kind, Object};
+use crate::kernel::object::{Kind, Object, Paths};
 use crate::kernel::permission::{Answer, Class, EVENTS_PER_READ, Group, Held, Told};
 use crate::kernel::process;
 use facron_proto::{RuleId, Text};
@@ -55,7 +55,7 @@ impl From<Stuck> for End {
 pub fn run(class: Class, daemon: i32) -> ExitCode {
     let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
     let line = Line::new(socket);
-    let (group, files) = match prepare(class) {
+    let (kernel, files) = match prepare(class) {
         Ok(prepared) => prepared,
         Err(errno) => {
             // Without it the daemon takes this for a crash, which is as good.
@@ -63,7 +63,7 @@ pub fn run(class: Class, daemon: i32) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut gate = Gate::new(line, group, daemon, files);
+    let mut gate = Gate::new(line, kernel, daemon, files);
     gate.outbox.push(Notice::Ready);
     let end = loop {
         if let Err(end) = gate.turn() {
@@ -81,9 +81,10 @@ pub fn run(class: Class, daemon: i32) -> ExitCode {
 }
 
 /// Opens the group, and gives up all that is not needed from then on.
-fn prepare(class: Class) -> Result<(Group, usize), Errno> {
+fn prepare(class: Class) -> Result<((Group, Paths), usize), Errno> {
     confine::ignore_requests_to_end()?;
     let files = confine::raise_file_limit(FILES)?;
+    let paths = Paths::new()?;
     let group = Group::open(class)?;
     confine::keep_capabilities(&[
         confine::CAP_DAC_READ_SEARCH,
@@ -91,13 +92,14 @@ fn prepare(class: Class) -> Result<(Group, usize), Errno> {
         confine::CAP_SYS_ADMIN,
     ])?;
     confine::forbid_new_processes()?;
-    Ok((group, usize::try_from(files).unwrap_or(usize::MAX)))
+    Ok(((group, paths), usize::try_from(files).unwrap_or(usize::MAX)))
 }
 
 #[derive(Debug)]
 struct Gate {
     line: Line,
     group: Group,
+    paths: Paths,
     tables: Tables,
     questions: Questions,
     memory: Memory,
@@ -110,14 +112,23 @@ struct Gate {
     capacity: usize,
     is_daemon_gone: bool,
     last_sign_of_life: Instant,
+    ready: Ready,
+}
+
+/// What there is to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Ready {
+    events: bool,
+    orders: bool,
 }
 
 impl Gate {
-    fn new(line: Line, group: Group, daemon: i32, files: usize) -> Self {
+    fn new(line: Line, (group, paths): (Group, Paths), daemon: i32, files: usize) -> Self {
         confine::end_after(STALL);
         Self {
             line,
             group,
+            paths,
             tables: Tables::default(),
             questions: Questions::default(),
             memory: Memory::default(),
@@ -129,12 +140,17 @@ impl Gate {
             capacity: files.saturating_sub(RESERVE + 2 * EVENTS_PER_READ).max(1),
             is_daemon_gone: false,
             last_sign_of_life: Instant::now(),
+            ready: Ready::default(),
         }
     }
 
     fn turn(&mut self) -> Result<(), End> {
-        self.take_orders()?;
-        self.read_events()?;
+        if self.ready.orders {
+            self.take_orders()?;
+        }
+        if self.ready.events {
+            self.read_events()?;
+        }
         let now = Instant::now();
         while let Some(question) = self.questions.overdue(now) {
             self.decide(question, None, By::Deadline);
@@ -152,26 +168,34 @@ impl Gate {
             confine::end_after(STALL);
             self.last_sign_of_life = now;
         }
-        let time = [self.questions.time_left(now), self.memory.time_left(now)].into_iter().flatten().min();
-        let is_ready = self.poll(Some(time.unwrap_or(SIGN_OF_LIFE).min(SIGN_OF_LIFE)));
-        if !is_ready && time.is_none_or(|time| time > SIGN_OF_LIFE) && self.questions.holds() == 0 {
+        let times = [self.questions.time_left(now), self.memory.time_left(now), self.outbox.time_left(now)];
+        let time = times.into_iter().flatten().min();
+        self.ready = self.poll(Some(time.unwrap_or(SIGN_OF_LIFE).min(SIGN_OF_LIFE)));
+        if self.ready == Ready::default()
+            && time.is_none_or(|time| time > SIGN_OF_LIFE)
+            && self.questions.holds() == 0
+        {
             // Nobody waits: there is no stalling, and no need to wake up.
             confine::end_after(Duration::ZERO);
-            self.poll(time);
+            self.ready = self.poll(time);
             confine::end_after(STALL);
             self.last_sign_of_life = Instant::now();
         }
     }
 
-    fn poll(&self, time: Option<Duration>) -> bool {
+    fn poll(&self, time: Option<Duration>) -> Ready {
         let line =
-            if self.outbox.is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
+            if self.outbox.is_blocked() { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
         let mut fds =
             [PollFd::new(self.group.as_fd(), PollFlags::POLLIN), PollFd::new(self.line.as_fd(), line)];
         // Rounded up, or the last millisecond would be spent in circles.
         let timeout =
             time.map(|time| PollTimeout::try_from(time.as_millis() + 1).unwrap_or(PollTimeout::MAX));
-        poll(&mut fds, timeout.unwrap_or(PollTimeout::NONE)).is_ok_and(|ready| ready > 0)
+        if poll(&mut fds, timeout.unwrap_or(PollTimeout::NONE)).is_err() {
+            return Ready::default();
+        }
+        let [events, orders] = fds.map(|fd| fd.any().unwrap_or(true));
+        Ready { events, orders }
     }
 
     fn take_orders(&mut self) -> Result<(), End> {
@@ -263,42 +287,64 @@ impl Gate {
 
     fn on_held(&mut self, held: Held) {
         let since = Instant::now();
-        let opener = self.descent.look(held.pid);
-        if opener.is_own {
-            self.totals.own += 1;
-            return self.answer(held.fd.as_fd(), Verdict::Allow);
-        }
         let object = match Object::of(held.fd) {
             Ok(object) => object,
             Err((fd, _)) => return self.answer(fd.as_fd(), Verdict::Allow),
         };
-        let path = object.path();
-        let events = Events::from_mask(held.mask);
-        let matches = self.tables.matches(&object, path.as_deref(), events);
+        let path = match self.tables.path_of(object.inode()) {
+            Some(path) => Some(path.to_vec()),
+            None => self.paths.of(&object),
+        };
+        let matches = self.tables.matches(&object, path.as_deref(), Events::from_mask(held.mask));
+        // What is allowed whoever asks needs no look at who asks first.
+        let allowed = Some(Decision::Always(Verdict::Allow));
+        let is_allowed = matches.iter().all(|part| self.decision(part) == allowed);
+        if is_allowed {
+            self.answer(object.as_fd(), Verdict::Allow);
+        }
         if matches.is_empty() {
-            return self.answer(object.as_fd(), Verdict::Allow);
+            return;
+        }
+        let path = path.unwrap_or_default();
+        if is_allowed && self.outbox.merge(held.pid, held.mask, &path, &matches) {
+            self.totals.allowed += 1;
+            return;
+        }
+        let held_for = is_allowed.then(|| since.elapsed());
+        let opener = self.descent.look(held.pid);
+        if opener.is_own {
+            self.totals.own += 1;
+            if !is_allowed {
+                self.answer(object.as_fd(), Verdict::Allow);
+            }
+            return;
         }
         let occasion = Occasion {
             time_ns: nanoseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
-            path: Text(path.unwrap_or_default()),
+            path: Text(path),
             mask: held.mask,
             pid: held.pid,
             exe: process::exe(held.pid).map(|exe| Text(exe.into_vec())),
             uid: opener.uid,
         };
         let parts = matches.into_iter().map(|part| (part, None)).collect();
-        self.judge(Hold { object, occasion, since, parts });
+        self.judge(Hold { object, occasion, since, held_for, parts });
+    }
+
+    fn decision(&self, part: &Match) -> Option<Decision> {
+        self.tables.get(part.rule).map(|known| known.rule.decision)
     }
 
     /// Answers at once, or asks.
     fn judge(&mut self, mut hold: Hold) {
-        if self.memory.denies(&hold.object, permission(&hold), hold.since) {
+        if hold.held_for.is_none() && self.memory.denies(&hold.object, permission(&hold), hold.since) {
             set_all(&mut hold, By::Cache);
             return self.conclude(&hold, Verdict::Deny);
         }
-        let decision = |part: &Match| self.tables.get(part.rule).map(|known| known.rule.decision);
-        let denial =
-            hold.parts.iter().position(|(part, _)| decision(part) == Some(Decision::Always(Verdict::Deny)));
+        let denial = hold
+            .parts
+            .iter()
+            .position(|(part, _)| self.decision(part) == Some(Decision::Always(Verdict::Deny)));
         if let Some(denial) = denial {
             let rule = hold.parts[denial].0.rule;
             set_all(&mut hold, By::Other(rule));
@@ -357,7 +403,10 @@ impl Gate {
 
     /// Answers first; what is remembered and told of it comes after.
     fn conclude(&mut self, hold: &Hold, verdict: Verdict) {
-        self.answer(hold.object.as_fd(), verdict);
+        let held = hold.held_for.unwrap_or_else(|| {
+            self.answer(hold.object.as_fd(), verdict);
+            hold.since.elapsed()
+        });
         self.remember(hold, verdict);
         let is_failure = |by: By| matches!(by, By::Deadline | By::Failure | By::Full);
         match verdict {
@@ -374,8 +423,9 @@ impl Gate {
         let answered = Answered {
             occasion: hold.occasion.clone(),
             verdict,
-            held_us: u64::try_from(hold.since.elapsed().as_micros()).unwrap_or(u64::MAX),
+            held_us: u64::try_from(held.as_micros()).unwrap_or(u64::MAX),
             parts: hold.parts.iter().map(part).collect(),
+            merged: 0,
             totals: self.totals,
         };
         if !self.outbox.tell(answered) {

@@ -21,6 +21,8 @@ pub struct Hold {
     pub occasion: Occasion,
     /// Since when.
     pub since: Instant,
+    /// How long, where it was answered already: what the rules say was clear.
+    pub held_for: Option<Duration>,
     /// The rules, and whether each has a question.
     pub parts: Vec<(Match, Option<u64>)>,
 }
@@ -140,7 +142,13 @@ mod tests {
         let part =
             |rule: &u64| (Match { rule: RuleId(*rule), events: Events::OPEN_PERM, by: By::Rule }, None);
         let object = Object::open(Path::new("/")).unwrap();
-        Hold { object, occasion, since: Instant::now(), parts: rules.iter().map(part).collect() }
+        Hold {
+            object,
+            occasion,
+            since: Instant::now(),
+            held_for: None,
+            parts: rules.iter().map(part).collect(),
+        }
     }
 
     fn asked(rule: u64, deadline: Instant) -> Asked {

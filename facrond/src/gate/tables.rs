@@ -143,6 +143,13 @@ impl Tables {
         });
     }
 
+    /// The path of an inode that is only marked for itself: that of its rules.
+    pub fn path_of(&self, inode: Inode) -> Option<&[u8]> {
+        let place = self.places.get(&inode)?.first()?;
+        let known = self.rules.get(&place.rule)?;
+        (!self.has_directories_on(inode.device)).then(|| known.rule.path.as_bytes())
+    }
+
     /// The rules that an event is for, each once.
     pub fn matches(&self, object: &Object, path: Option<&[u8]>, events: Events) -> Vec<Match> {
         let events = if object.kind() == Kind::Directory {
@@ -162,10 +169,14 @@ impl Tables {
         for place in self.places.get(&object.inode()).into_iter().flatten() {
             add(self.rules.get(&place.rule).and_then(|known| known.matched(&place.below, text, events)));
         }
-        for found in self.as_entry(object, text, events) {
-            add(found);
+        if self.has_directories_on(object.inode().device) {
+            self.as_entry(object, text, events).into_iter().for_each(add);
         }
         matches
+    }
+
+    fn has_directories_on(&self, device: u64) -> bool {
+        self.rules.values().any(|known| known.rule.is_directory && known.devices.contains(&device))
     }
 
     /// The rules on the directory that the object is in.
@@ -310,6 +321,7 @@ mod tests {
         one.spared = vec![Text::from(top.join("own").as_os_str().as_bytes())];
         let mut tables = Tables::default();
         tables.insert(one);
+        tables.add_place(Object::open(&top).unwrap().inode(), RuleId(1), b"");
         for (name, expected) in [("a.txt", &[1][..]), ("b.log", &[]), ("own", &[])] {
             let path = top.join(name);
             assert_eq!(ids(&tables, &path, bytes(&path), Events::OPEN_PERM), expected, "{name}");

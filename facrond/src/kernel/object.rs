@@ -334,6 +334,24 @@ fn kind_of_entry(kind: nix::dir::Type) -> Kind {
     }
 }
 
+/// Tells the paths of open descriptors, of which one walk through `/proc` is the dearest part.
+#[derive(Debug)]
+pub struct Paths(OwnedFd);
+
+impl Paths {
+    /// Of this process's descriptors.
+    pub fn new() -> Result<Self, Errno> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        nix::fcntl::open("/proc/self/fd", flags, Mode::empty()).map(Self)
+    }
+
+    /// As [`Object::path`].
+    pub fn of(&self, object: &Object) -> Option<Vec<u8>> {
+        let name = object.fd.as_raw_fd().to_string();
+        readlinkat(&self.0, name.as_str()).ok().map(OsStringExt::into_vec)
+    }
+}
+
 /// Opens what a handle names, which must lie on the mount that the directory
 /// `mount` is on.
 ///

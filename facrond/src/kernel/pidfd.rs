@@ -3,8 +3,8 @@
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::Pid;
-use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::{mem, ptr};
 
 /// A process.
 #[derive(Debug)]
@@ -48,11 +48,22 @@ impl Process {
         match Errno::result(result) {
             Ok(_) => Some(Facts { parent: info.ppid.cast_signed(), uid: info.euid }),
             Err(Errno::ESRCH) => None,
-            // Linux 6.13 brought the call; before, there is `/proc`.
+            // Linux 6.13 brought the call; before, there is `/proc`, which may tell of the
+            // next process with this pid.
             Err(_) => {
-                Some(Facts { parent: super::process::parent(self.pid)?, uid: super::process::uid(self.pid)? })
+                let (parent, uid) = (super::process::parent(self.pid)?, super::process::uid(self.pid)?);
+                self.exists().then_some(Facts { parent, uid })
             }
         }
+    }
+
+    fn exists(&self) -> bool {
+        // SAFETY: signal 0 is none, and no siginfo is passed.
+        let result = unsafe {
+            let none = ptr::null::<libc::siginfo_t>();
+            libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), 0, none, 0)
+        };
+        result == 0
     }
 }
 

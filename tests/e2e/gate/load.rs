@@ -1,13 +1,13 @@
 //! Many who wait, few descriptors, logs that wait, and how long it all takes.
 
 use super::{Opened, open, script, with_rules};
-use crate::harness::{Place, Watchdog, gate_of, wait_for, wait_until};
+use crate::harness::{Place, Watchdog, gate_of, responder, wait_for, wait_until};
 use nix::sys::fanotify::{
     EventFFlags, Fanotify, FanotifyResponse, InitFlags, MarkFlags, MaskFlags, Response,
 };
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -108,34 +108,33 @@ fn a_log_that_waits_for_an_answer() {
     assert!(ended.load(Ordering::SeqCst) && fs::metadata(&log).unwrap().len() > 1000);
 }
 
-const OPENS: u32 = 20_000;
-
-/// The time of one opening; the best of several, since the machine has others to serve.
+/// The time of one opening, over a moment.
 fn time_of_opening(file: &str) -> Duration {
-    let time = || {
-        let start = Instant::now();
-        for _ in 0..OPENS {
-            assert_eq!(open(file), Opened::Yes);
-        }
-        start.elapsed() / OPENS
-    };
-    (0..5).map(|_| time()).min().unwrap()
+    const OPENS: u32 = 1000;
+    let start = Instant::now();
+    for _ in 0..OPENS {
+        assert_eq!(open(file), Opened::Yes);
+    }
+    start.elapsed() / OPENS
 }
 
-/// The least that any gate has to do.
-fn bare_responder(file: &str, stop: &AtomicBool) {
-    let group = Fanotify::init(InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_NONBLOCK, EventFFlags::O_RDONLY)
-        .unwrap();
-    group.mark(MarkFlags::FAN_MARK_ADD, MaskFlags::FAN_OPEN_PERM, nix::fcntl::AT_FDCWD, Some(file)).unwrap();
-    while !stop.load(Ordering::SeqCst) {
-        let mut fds =
-            [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&group), nix::poll::PollFlags::POLLIN)];
-        nix::poll::poll(&mut fds, 100u8).unwrap();
-        let Ok(events) = group.read_events() else { continue };
-        for event in events {
-            let response = FanotifyResponse::new(event.fd().unwrap(), Response::FAN_ALLOW);
-            group.write_response(response).unwrap();
-        }
+/// A program that only allows; killed in the end.
+struct BareResponder(Child);
+
+impl BareResponder {
+    fn new(file: &str) -> Self {
+        let mut child = responder(file).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Self(child)
+    }
+}
+
+impl Drop for BareResponder {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
 }
 
@@ -147,15 +146,14 @@ fn an_allowance_costs_little_more_than_the_kernel_does() {
     };
     with_rules(rules, |place, _| {
         let (file, bare) = (place.play("file"), place.play("bare"));
-        let stop = AtomicBool::new(false);
-        let (gated, least) = thread::scope(|scope| {
-            scope.spawn(|| bare_responder(&bare, &stop));
-            let least = time_of_opening(&bare);
-            let gated = time_of_opening(&file);
-            stop.store(true, Ordering::SeqCst);
-            (gated, least)
-        });
+        let _responder = BareResponder::new(&bare);
+        // Turn by turn, and the best of each: the machine has others to serve.
+        let times: Vec<_> = (0..60).map(|_| (time_of_opening(&file), time_of_opening(&bare))).collect();
+        let gated = times.iter().map(|(gated, _)| *gated).min().unwrap();
+        let least = times.iter().map(|(_, least)| *least).min().unwrap();
         eprintln!("an opening: {gated:?}, with a bare responder {least:?}");
-        assert!(gated < least * 3 / 2, "{gated:?} against {least:?}");
+        // Code that is not optimized takes its time; the kernel's part stays the same.
+        let limit = if cfg!(debug_assertions) { least * 10 } else { least * 3 / 2 };
+        assert!(gated < limit, "{gated:?} against {least:?}");
     });
 }

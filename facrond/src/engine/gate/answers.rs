@@ -149,10 +149,10 @@ impl Engine {
         let Some(entry) = self.rules.get_mut(part.rule) else { return };
         let is_failure = matches!(part.by, By::Deadline | By::Failure | By::Full);
         let event = event(answered.occasion.clone(), part.events);
-        entry.fired += 1;
+        entry.fired += 1 + answered.merged;
         entry.failed += u64::from(is_failure);
         entry.last = Some(event.time);
-        self.counts.matched += 1;
+        self.counts.matched += 1 + answered.merged;
         let spec = Rc::clone(&entry.spec);
         let (command, known) = match asked {
             Some(Asked { job, outcome, .. }) => (Some((job, outcome)), Known::AsPending),
@@ -161,7 +161,7 @@ impl Engine {
         let (job, ran) = command.unwrap_or_else(|| {
             let seq = self.next_seq;
             self.next_seq += 1;
-            (Job { seq, rule: part.rule, spec, event, merged: 0 }, OutcomeState::Pending.into())
+            (Job { seq, rule: part.rule, spec, event, merged: answered.merged }, OutcomeState::Pending.into())
         });
         let outcome = outcome(part.by, answered.verdict, held, ran);
         if is_failure {
