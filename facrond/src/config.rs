@@ -10,6 +10,7 @@
 
 mod check;
 mod command;
+pub mod culprit;
 mod diagnostic;
 mod events;
 pub mod filter;

@@ -5,6 +5,7 @@
 //! watch::drain -> Hit -> on_hit -> queue -> start_jobs -> child -> on_finished -> history, followers
 //! ```
 
+mod culprit;
 mod fire;
 mod history;
 mod ownership;
@@ -25,7 +26,8 @@ use crate::job::run::Runner;
 use crate::kernel::readiness;
 use crate::watch::{self, Watch};
 use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
-use fire::{Culprits, Finished};
+use culprit::Culprits;
+use fire::Finished;
 use history::History;
 use nix::unistd::Pid;
 use ownership::OwnProcesses;
@@ -78,6 +80,8 @@ pub enum Error {
 struct Counts {
     matched: u64,
     ignored_own: u64,
+    /// Events that a rule let pass because nobody knows who caused them.
+    unknown_culprits: u64,
     jobs: Jobs,
 }
 
@@ -100,6 +104,7 @@ pub struct Engine {
     finished: mpsc::UnboundedSender<Finished>,
     ended: mpsc::UnboundedReceiver<Finished>,
     hits: Vec<watch::Hit>,
+    culprits: Culprits,
     pid: i32,
 }
 
@@ -152,6 +157,7 @@ impl Engine {
             finished,
             ended,
             hits: Vec::new(),
+            culprits: Culprits::default(),
             pid: Pid::this().as_raw(),
             setup,
         })
@@ -236,11 +242,11 @@ impl Engine {
     /// Reads the kernel's queue, and starts what that leads to.
     fn drain(&mut self) -> Result<watch::Queue, Error> {
         let mut hits = std::mem::take(&mut self.hits);
-        let mut own = OwnProcesses::new(self.pid, self.runner.children());
+        self.culprits.begin();
+        let mut own = OwnProcesses::new(self.pid, self.runner.children(), &mut self.culprits);
         let queue = self.watch.drain(&mut own, &mut hits)?;
-        let mut culprits = Culprits::default();
         for hit in hits.drain(..) {
-            self.on_hit(hit, &mut culprits);
+            self.on_hit(hit);
         }
         self.hits = hits;
         self.start_jobs();

@@ -10,6 +10,7 @@
 mod anchor;
 mod arrival;
 mod cover;
+mod culprit;
 mod follow;
 mod grow;
 mod matching;
@@ -54,6 +55,9 @@ pub struct Hit {
 pub trait Whose {
     /// Whether `pid` is facrond, a command of it, or a descendant of one.
     fn is_own(&mut self, pid: i32) -> bool;
+
+    /// A process was seen that later events may be of: it can be looked at while it is there.
+    fn meet(&mut self, _pid: i32) {}
 }
 
 /// Whether there is more to read.
@@ -110,6 +114,8 @@ pub struct Watch {
     /// still to be told.
     former: FxHashMap<Box<[u8]>, NodeId>,
     unsettled: Vec<grow::Unsettled>,
+    /// How many rules ask who did it.
+    culprit_rules: usize,
     buffer: Vec<u8>,
     counters: Counters,
     marks: u64,
@@ -130,6 +136,7 @@ impl Watch {
             arrivals: Arrivals::default(),
             former: FxHashMap::default(),
             unsettled: Vec::new(),
+            culprit_rules: 0,
             buffer: vec![0; READ_SIZE],
             counters: Counters::default(),
             marks: 0,
@@ -158,6 +165,7 @@ impl Watch {
 
     /// Takes a rule in; when this returns its marks are in the kernel.
     pub fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> &PathState {
+        self.culprit_rules += usize::from(spec.options.culprit.matters());
         let slot = self.rules.insert(id, spec, self.moves);
         self.slots.insert(id, slot);
         self.resolve(slot, resolve::Occasion::First);
@@ -167,6 +175,7 @@ impl Watch {
     /// Lets a rule go, with the marks that only it needed.
     pub fn detach(&mut self, id: RuleId) {
         if let Some(slot) = self.slots.remove(&id) {
+            self.culprit_rules -= usize::from(self.rules[slot].spec.options.culprit.matters());
             self.release(slot);
             self.arrivals.forget_rule(slot);
             self.covers.forget(slot);
