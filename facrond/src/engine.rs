@@ -24,9 +24,10 @@ use crate::job::output::LogTo;
 use crate::job::queue::{Limits, Queue};
 use crate::job::run::Runner;
 use crate::kernel::readiness;
+use crate::kernel::sources::Sources;
 use crate::watch::{self, Watch};
-use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
 use culprit::Culprits;
+use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
 use fire::Finished;
 use history::History;
 use nix::unistd::Pid;
@@ -105,6 +106,8 @@ pub struct Engine {
     ended: mpsc::UnboundedReceiver<Finished>,
     hits: Vec<watch::Hit>,
     culprits: Culprits,
+    /// What wakes the engine besides the watch's own group.
+    sources: Sources,
     pid: i32,
 }
 
@@ -158,6 +161,7 @@ impl Engine {
             ended,
             hits: Vec::new(),
             culprits: Culprits::default(),
+            sources: Sources::new().map_err(io::Error::from).map_err(io("prepare to wait"))?,
             pid: Pid::this().as_raw(),
             setup,
         })
@@ -211,12 +215,20 @@ impl Engine {
         let mut signals = Signals::new().map_err(io("catch signals"))?;
         let group = self.watch.group().as_fd().try_clone_to_owned().map_err(io("watch the group"))?;
         let group = readiness(group).map_err(io("watch the group"))?;
+        let sources = self.sources.as_fd().try_clone_to_owned().map_err(io("watch the sources"))?;
+        let sources = readiness(sources).map_err(io("watch the sources"))?;
         loop {
             let [reload, reload_too] = &mut signals.reload;
             let [stop, stop_too] = &mut signals.stop;
             tokio::select! {
                 ready = group.readable() => {
                     let mut ready = ready.map_err(io("watch the group"))?;
+                    if self.drain()? == watch::Queue::Drained {
+                        ready.clear_ready();
+                    }
+                }
+                ready = sources.readable() => {
+                    let mut ready = ready.map_err(io("watch the sources"))?;
                     if self.drain()? == watch::Queue::Drained {
                         ready.clear_ready();
                     }
@@ -242,13 +254,17 @@ impl Engine {
     /// Reads the kernel's queue, and starts what that leads to.
     fn drain(&mut self) -> Result<watch::Queue, Error> {
         let mut hits = std::mem::take(&mut self.hits);
+        if !self.watch.asks_for_culprits() {
+            self.culprits.unfollow();
+        }
         self.culprits.begin();
-        let mut own = OwnProcesses::new(self.pid, self.runner.children(), &mut self.culprits);
+        let mut own = OwnProcesses::new(self.pid, self.runner.children());
         let queue = self.watch.drain(&mut own, &mut hits)?;
         for hit in hits.drain(..) {
             self.on_hit(hit);
         }
         self.hits = hits;
+        self.culprits.end(queue);
         self.start_jobs();
         Ok(queue)
     }

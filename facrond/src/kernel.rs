@@ -9,9 +9,12 @@ pub mod group;
 pub mod object;
 pub mod peer;
 pub mod process;
+
 pub mod record;
+pub mod sources;
 pub mod spawn;
 pub mod wait;
+pub mod whose;
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -10,7 +10,6 @@
 mod anchor;
 mod arrival;
 mod cover;
-mod culprit;
 mod follow;
 mod grow;
 mod matching;
@@ -55,9 +54,6 @@ pub struct Hit {
 pub trait Whose {
     /// Whether `pid` is facrond, a command of it, or a descendant of one.
     fn is_own(&mut self, pid: i32) -> bool;
-
-    /// A process was seen that later events may be of: it can be looked at while it is there.
-    fn meet(&mut self, _pid: i32) {}
 }
 
 /// Whether there is more to read.
@@ -161,6 +157,11 @@ impl Watch {
     /// The number of inode marks.
     pub fn marks(&self) -> u64 {
         self.marks
+    }
+
+    /// Whether there is a rule that asks who did it.
+    pub fn asks_for_culprits(&self) -> bool {
+        self.culprit_rules > 0
     }
 
     /// Takes a rule in; when this returns its marks are in the kernel.

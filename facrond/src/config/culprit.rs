@@ -71,7 +71,11 @@ impl Culprit {
     }
 }
 
-fn judge<T, F>(condition: Option<&Condition<T>>, fact: Option<F>, holds: impl Fn(&T, F) -> bool) -> Judgement {
+fn judge<T, F>(
+    condition: Option<&Condition<T>>,
+    fact: Option<F>,
+    holds: impl Fn(&T, F) -> bool,
+) -> Judgement {
     let counts = match (condition, fact) {
         (None, _) | (Some(Condition::IsNot(_)), None) => true,
         (Some(Condition::Is(_)), None) => return Judgement::Unknown,

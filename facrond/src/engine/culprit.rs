@@ -1,127 +1,138 @@
-//! Who caused events: looked up in `/proc`, as long as there is something to see.
+//! Who caused events.
 //!
-//! A process that is gone when its event is read was often seen alive a moment
-//! ago, with an event that came before. What was seen then is kept for a while.
+//! As long as no rule asks for it, this is looked up in `/proc`, where a process
+//! may be gone already; what was seen of it with an event that came before is
+//! believed for a while. For rules with `uid=` or `exe=` that is not enough: then
+//! the kernel is asked to tell of every process, where it does (see `ledger`).
 
+mod ledger;
+mod recent;
+
+use crate::config::culprit::Culprit;
 use crate::event::Event;
 use crate::kernel::process;
-use rustc_hash::FxHashMap;
-use std::time::{Duration, Instant};
+use crate::kernel::sources::Sources;
+use crate::kernel::whose::{Programs, Teller, Users};
+use crate::watch::Queue;
+use ledger::Ledger;
+use recent::Recent;
+use std::rc::Rc;
 
-/// How long what is known of a process that is gone is believed: far less than it
-/// takes until a pid is given out again.
-const BELIEVED: Duration = Duration::from_secs(10);
-
-/// Processes that are kept at most.
-const KEPT: usize = 4096;
-
-/// A process's executable and user.
+/// A process's executable and effective user.
 #[derive(Clone, Debug, Default)]
 struct Facts {
-    exe: Option<Box<[u8]>>,
+    exe: Option<Rc<[u8]>>,
     uid: Option<u32>,
 }
 
-#[derive(Debug)]
-struct Seen {
-    facts: Facts,
-    /// When it was last there.
-    at: Instant,
-    /// The draining of the queue in which it was last looked up.
-    turn: u64,
+impl Facts {
+    fn look_up(pid: i32) -> Self {
+        Self { exe: process::exe(pid).map(Rc::from), uid: process::uid(pid) }
+    }
 }
 
-/// The processes of the latest events.
+/// The processes of the latest events, or all there are.
 #[derive(Debug, Default)]
 pub struct Culprits {
-    seen: FxHashMap<i32, Seen>,
-    turn: u64,
+    recent: Recent,
+    users: Followed<Users>,
+    programs: Followed<Programs>,
 }
 
 impl Culprits {
-    /// The queue is drained once more: processes are looked up anew.
-    pub fn begin(&mut self) {
-        self.turn += 1;
-        if self.seen.len() > KEPT {
-            self.seen.retain(|_, seen| seen.at.elapsed() < BELIEVED);
-            if self.seen.len() > KEPT {
-                self.seen.clear();
-            }
+    /// A rule comes that asks for this: it is known of all processes from now on.
+    pub fn follow(&mut self, asked: &Culprit, sources: &Sources) {
+        if asked.uid.is_some() {
+            self.users.follow("uid=", sources);
+        }
+        if asked.exe.is_some() {
+            self.programs.follow("exe=", sources);
         }
     }
 
-    /// Looks at a process, now that it is likely to be there.
-    pub fn meet(&mut self, pid: i32) {
-        if pid > 0 {
-            self.look(pid);
+    /// No rule asks for anything any more.
+    pub fn unfollow(&mut self) {
+        (self.users, self.programs) = (Followed::No, Followed::No);
+    }
+
+    /// The queue of events is going to be read.
+    pub fn begin(&mut self) {
+        self.recent.begin();
+        self.users.begin();
+        self.programs.begin();
+    }
+
+    /// It has been read.
+    pub fn end(&mut self, queue: Queue) {
+        if queue == Queue::Drained {
+            self.users.forget_ended();
+            self.programs.forget_ended();
         }
     }
 
     /// Puts into an event whose it was.
     pub fn name(&mut self, event: &mut Event) {
-        if event.pid > 0 {
-            let Facts { exe, uid } = self.look(event.pid).clone();
-            (event.exe, event.uid) = (exe, uid);
+        if event.pid <= 0 {
+            return;
         }
-    }
-
-    fn look(&mut self, pid: i32) -> &Facts {
-        let (turn, now) = (self.turn, Instant::now());
-        let seen = self.seen.entry(pid).or_insert_with(|| Seen { facts: Facts::default(), at: now, turn: 0 });
-        if seen.turn != turn {
-            seen.turn = turn;
-            seen.refresh(Facts { exe: process::exe(pid), uid: process::uid(pid) }, now);
-        }
-        &seen.facts
+        let (exe, uid) = (self.programs.look(event.pid), self.users.look(event.pid));
+        let (exe, uid) = match (exe, uid) {
+            (Some(exe), Some(uid)) => (Some(exe), Some(uid)),
+            (exe, uid) => {
+                let recent = self.recent.look(event.pid);
+                (exe.or_else(|| recent.exe.clone()), uid.or(recent.uid))
+            }
+        };
+        (event.exe, event.uid) = (exe.as_deref().map(Box::from), uid);
     }
 }
 
-impl Seen {
-    /// A process that ends loses its executable first.
-    fn refresh(&mut self, facts: Facts, now: Instant) {
-        let is_believed = now.duration_since(self.at) < BELIEVED;
-        match facts {
-            Facts { exe: Some(_), .. } => (self.facts, self.at) = (facts, now),
-            Facts { exe: None, uid } if is_believed => self.facts.uid = uid.or(self.facts.uid),
-            gone => (self.facts, self.at) = (gone, now),
-        }
-    }
+/// Whether the kernel tells of all processes.
+#[derive(Debug, Default)]
+enum Followed<T: Teller> {
+    /// It was not asked.
+    #[default]
+    No,
+    /// It refused.
+    Refused,
+    /// It does.
+    Yes(Ledger<T>),
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn facts(exe: &str, uid: Option<u32>) -> Facts {
-        Facts { exe: (!exe.is_empty()).then(|| exe.as_bytes().into()), uid }
-    }
-
-    fn shown(seen: &Seen) -> (Option<&str>, Option<u32>) {
-        (seen.facts.exe.as_deref().map(|exe| str::from_utf8(exe).unwrap()), seen.facts.uid)
-    }
-
-    #[test]
-    fn what_is_gone_is_believed_for_a_while() {
-        let start = Instant::now();
-        let mut seen = Seen { facts: Facts::default(), at: start, turn: 0 };
-        seen.refresh(facts("/bin/a", Some(1)), start);
-        seen.refresh(facts("", None), start + BELIEVED / 2);
-        assert_eq!(shown(&seen), (Some("/bin/a"), Some(1)));
-        seen.refresh(facts("/bin/b", Some(2)), start + BELIEVED / 2);
-        assert_eq!(shown(&seen), (Some("/bin/b"), Some(2)), "the same process, another program");
-        seen.refresh(facts("", Some(3)), start + BELIEVED);
-        assert_eq!(shown(&seen), (Some("/bin/b"), Some(3)), "a zombie still has its user");
-        seen.refresh(facts("", None), start + BELIEVED * 2);
-        assert_eq!(shown(&seen), (None, None), "another process may have the pid by now");
-    }
-
-    #[test]
-    fn no_more_are_kept_than_are_of_use() {
-        let mut culprits = Culprits::default();
-        for pid in 1..=2 * KEPT {
-            culprits.begin();
-            culprits.meet(i32::MAX - i32::try_from(pid).unwrap());
+impl<T: Teller> Followed<T> {
+    fn follow(&mut self, option: &str, sources: &Sources) {
+        if !matches!(self, Self::No) {
+            return;
         }
-        assert!(culprits.seen.len() <= KEPT + 1);
+        let ledger = Ledger::follow().and_then(|ledger| sources.add(&ledger).map(|()| ledger));
+        *self = ledger.map_or_else(
+            |errno| {
+                tracing::warn!(
+                    error = errno.desc(),
+                    "the kernel does not tell of all processes: `{option}` misses those that live for moments only"
+                );
+                Self::Refused
+            },
+            Self::Yes,
+        );
+    }
+
+    fn begin(&mut self) {
+        if let Self::Yes(ledger) = self {
+            ledger.begin();
+        }
+    }
+
+    fn forget_ended(&mut self) {
+        if let Self::Yes(ledger) = self {
+            ledger.forget_ended();
+        }
+    }
+
+    fn look(&mut self, pid: i32) -> Option<T::Fact> {
+        match self {
+            Self::Yes(ledger) => ledger.look(pid),
+            Self::No | Self::Refused => None,
+        }
     }
 }

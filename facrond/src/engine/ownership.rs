@@ -5,7 +5,6 @@
 //! facrond. Children are reaped only after the kernel's queue has been drained: a
 //! pid in a record that is one of theirs is theirs.
 
-use super::culprit::Culprits;
 use crate::job::reaper::Children;
 use crate::kernel::process;
 use crate::watch::Whose;
@@ -18,13 +17,12 @@ pub struct OwnProcesses<'a> {
     daemon: i32,
     children: &'a Children,
     known: FxHashMap<i32, bool>,
-    culprits: &'a mut Culprits,
 }
 
 impl<'a> OwnProcesses<'a> {
     /// With the commands that run or wait to be reaped.
-    pub fn new(daemon: i32, children: &'a Children, culprits: &'a mut Culprits) -> Self {
-        Self { daemon, children, known: FxHashMap::default(), culprits }
+    pub fn new(daemon: i32, children: &'a Children) -> Self {
+        Self { daemon, children, known: FxHashMap::default() }
     }
 }
 
@@ -42,9 +40,5 @@ impl Whose for OwnProcesses<'_> {
             process::session(pid).is_some_and(|session| children.contains(session))
                 || process::descends_from(pid, |ancestor| ancestor == daemon)
         })
-    }
-
-    fn meet(&mut self, pid: i32) {
-        self.culprits.meet(pid);
     }
 }

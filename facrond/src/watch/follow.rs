@@ -66,9 +66,6 @@ impl Watch {
             record.new.map(|entry| Side { entry, events: flags.with(Events::RENAME).with(Events::MOVED_TO) }),
             record.entry.map(|entry| Side { entry, events: self.with_rename(events) }),
         ];
-        if self.announces_culprit(record) {
-            whose.meet(record.pid);
-        }
         let mut ownership = Ownership { whose, pid: record.pid, known: None };
         let mut firings = Vec::new();
         for side in sides.iter().flatten() {

@@ -1,7 +1,6 @@
 //! The rules as the watch sees them: a dense table, so that sets of rules are
 //! small numbers.
 
-use super::culprit::asked;
 use super::needs::{Depth, Moves, Needs};
 use super::tree::NodeId;
 use crate::config::rule::RuleSpec;
@@ -55,7 +54,7 @@ pub struct Watched {
 impl Watched {
     fn new(id: RuleId, spec: Rc<RuleSpec>, moves: Moves) -> Self {
         let depth = if spec.options.recursive { Depth::Recursive } else { Depth::Entries };
-        let needs = Needs::of(asked(&spec), depth, moves);
+        let needs = Needs::of(spec.events, depth, moves);
         let state = PathState::Waiting("not looked at yet".to_owned());
         Self { id, spec, needs, trail: Vec::new(), target: None, seat: None, state }
     }
