@@ -144,9 +144,12 @@ impl Engine {
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(io::Error::from)
             .map_err(io("become a subreaper"))?;
+        let watch = Watch::new()?;
+        let sources = Sources::new().map_err(io::Error::from).map_err(io("prepare to wait"))?;
+        sources.add(watch.sources()).map_err(io::Error::from).map_err(io("prepare to wait"))?;
         let (finished, ended) = mpsc::unbounded_channel();
         Ok(Self {
-            watch: Watch::new()?,
+            watch,
             rules: Table::default(),
             queue: Queue::new(setup.limits),
             runner: Runner::new(setup.log_to).map_err(io("prepare to run commands"))?,
@@ -161,7 +164,7 @@ impl Engine {
             ended,
             hits: Vec::new(),
             culprits: Culprits::default(),
-            sources: Sources::new().map_err(io::Error::from).map_err(io("prepare to wait"))?,
+            sources,
             pid: Pid::this().as_raw(),
             setup,
         })

@@ -6,6 +6,7 @@
 pub mod detach;
 pub mod fanotify;
 pub mod group;
+pub mod mounts;
 pub mod object;
 pub mod peer;
 pub mod process;

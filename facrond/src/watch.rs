@@ -13,9 +13,11 @@ mod cover;
 mod follow;
 mod grow;
 mod matching;
+mod mounting;
 mod needs;
 mod resolve;
 mod rules;
+mod special;
 mod tree;
 
 pub use matching::foresee;
@@ -110,6 +112,7 @@ pub struct Watch {
     /// still to be told.
     former: FxHashMap<Box<[u8]>, NodeId>,
     unsettled: Vec<grow::Unsettled>,
+    special: special::Special,
     /// How many rules ask who did it.
     culprit_rules: usize,
     buffer: Vec<u8>,
@@ -132,6 +135,7 @@ impl Watch {
             arrivals: Arrivals::default(),
             former: FxHashMap::default(),
             unsettled: Vec::new(),
+            special: special::Special::new().map_err(Error::Open)?,
             culprit_rules: 0,
             buffer: vec![0; READ_SIZE],
             counters: Counters::default(),
@@ -169,8 +173,9 @@ impl Watch {
         self.culprit_rules += usize::from(spec.options.culprit.matters());
         let slot = self.rules.insert(id, spec, self.moves);
         self.slots.insert(id, slot);
+        self.attach_special(slot);
         self.resolve(slot, resolve::Occasion::First);
-        &self.rules[slot].state
+        self.state_of(slot)
     }
 
     /// Lets a rule go, with the marks that only it needed.
@@ -178,6 +183,7 @@ impl Watch {
         if let Some(slot) = self.slots.remove(&id) {
             self.culprit_rules -= usize::from(self.rules[slot].spec.options.culprit.matters());
             self.release(slot);
+            self.detach_special(slot);
             self.arrivals.forget_rule(slot);
             self.covers.forget(slot);
             self.rules.remove(slot);
@@ -186,11 +192,16 @@ impl Watch {
 
     /// Whether a rule can fire; `None` if it is not attached.
     pub fn state(&self, id: RuleId) -> Option<&PathState> {
-        self.slots.get(&id).map(|slot| &self.rules[*slot].state)
+        self.slots.get(&id).map(|slot| self.state_of(*slot))
+    }
+
+    fn state_of(&self, slot: Slot) -> &PathState {
+        self.special.refusal(slot).unwrap_or(&self.rules[slot].state)
     }
 
     /// Reads the kernel's queue and adds the firings to `hits`, in order.
     pub fn drain(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>) -> Result<Queue, Error> {
+        self.drain_special(whose, hits).map_err(Error::Read)?;
         for _ in 0..READS_PER_TURN {
             let mut buffer = std::mem::take(&mut self.buffer);
             let read = self.group.read(&mut buffer);
