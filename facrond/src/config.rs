@@ -8,6 +8,7 @@
 //! A line with an error is no rule; all others are, and every problem is told:
 //! what to do about it (run the good rules, refuse a reload) is for the caller.
 
+mod blind;
 mod check;
 mod command;
 pub mod culprit;
@@ -28,6 +29,7 @@ mod suggest;
 mod tests;
 mod words;
 
+pub use blind::blind_spot;
 pub use check::check;
 pub use diagnostic::{Diagnostic, has_errors};
 pub use words::{Words, parse_words};

@@ -1,6 +1,6 @@
 //! `add`.
 
-use crate::config::{Diagnostic, Words, parse_words};
+use crate::config::{Diagnostic, Words, blind_spot, parse_words};
 use crate::control::{Caller, Serve};
 use crate::engine::Engine;
 use crate::engine::table::Origin;
@@ -19,7 +19,8 @@ impl Serve<Add> for Engine {
             options: params.options.as_bytes(),
             command: params.command.iter().map(Text::as_bytes).collect(),
         };
-        let (spec, warnings) = parse_words(&words).map_err(|diagnostics| refuse(&diagnostics))?;
+        let (spec, mut warnings) = parse_words(&words).map_err(|diagnostics| refuse(&diagnostics))?;
+        warnings.extend(blind_spot(&spec));
         if let Some(name) = &spec.options.name
             && let Some(other) = self.rules.named(name)
         {
