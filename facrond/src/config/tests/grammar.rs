@@ -87,6 +87,7 @@ fn events() {
         ("MOVE", Events::MOVE),
         ("arrived|Q_OVERFLOW", Events::ARRIVED.with(Events::Q_OVERFLOW)),
         ("ALL_EVENTS|ONDIR", Events::ALL_EVENTS.with(Events::ONDIR)),
+        ("FS_ERROR|MNT_ATTACH,FAN_MNT_DETACH", Events::FS_ERROR.with(Events::MNT_ATTACH).with(Events::MNT_DETACH)),
         ("\"OPEN\"", Events::OPEN),
     ];
     for (written, events) in cases {
@@ -117,6 +118,10 @@ fn options() {
         ),
         ("[exclude=a\\]]", Options { filter: filter(&[], &["a]"], None), ..default() }),
         ("[type=file]", Options { filter: filter(&[], &[], Some(ObjectKind::File)), ..default() }),
+        (
+            "[uid=!0]",
+            Options { culprit: Culprit { uid: Some(Condition::IsNot(0)), exe: None }, ..default() },
+        ),
         ("[cwd=/var/tmp]", Options { cwd: Some("/var/tmp".into()), ..default() }),
         (
             "[env=A=b=c env=\"B=x y\" env=C=]",
