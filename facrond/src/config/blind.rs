@@ -7,9 +7,11 @@
 use super::diagnostic::{Diagnostic, show_path};
 use super::rule::RuleSpec;
 use crate::events::Events;
+use crate::kernel::mounts::unescape;
 use facron_proto::Severity;
+use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// File systems whose files other machines, or the host, change.
@@ -114,29 +116,15 @@ impl Mount {
         let options = words.get(dash + 3).copied().unwrap_or_default();
         let upper = options.split(|byte| *byte == b',').find_map(|option| option.strip_prefix(b"upperdir="));
         Some(Self {
-            point: unescape(words.get(4)?),
+            point: path(words.get(4)?),
             kind: String::from_utf8_lossy(words.get(dash + 1)?).into_owned(),
-            upper: upper.map(unescape),
+            upper: upper.map(path),
         })
     }
 }
 
-/// Octal escapes to bytes.
-fn unescape(text: &[u8]) -> PathBuf {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let digits =
-            after.get(..3).filter(|_| *first == b'\\').and_then(|digits| str::from_utf8(digits).ok());
-        if let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            out.push(byte);
-            rest = &after[3..];
-        } else {
-            out.push(*first);
-            rest = after;
-        }
-    }
-    PathBuf::from(std::ffi::OsString::from_vec(out))
+fn path(escaped: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(unescape(escaped)))
 }
 
 /// Where a path leads, as far as it exists.

@@ -1,4 +1,5 @@
-//! Mounts by their unique numbers: statmount(2) and listmount(2), Linux 6.8.
+//! Mounts by their unique numbers: statmount(2) and listmount(2), Linux 6.8. And
+//! paths as older tables have them.
 
 use nix::errno::Errno;
 use nix::libc::{self, c_long};
@@ -75,6 +76,21 @@ pub fn all() -> Result<Vec<u64>, Errno> {
             return Ok(mounts);
         }
     }
+}
+
+/// A path in a table of `/proc`, where blanks and backslashes stand as `\040`.
+pub fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, others)) = rest.split_first() {
+        let octal = others.get(..3).filter(|_| *first == b'\\').and_then(|digits| {
+            let digits = str::from_utf8(digits).ok()?;
+            u8::from_str_radix(digits, 8).ok()
+        });
+        out.push(octal.unwrap_or(*first));
+        rest = if octal.is_some() { &others[3..] } else { others };
+    }
+    out
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::events::Events;
 use crate::kernel::fanotify::{Group, Privilege};
 use crate::kernel::object::{HandleBuffer, Object};
-use crate::kernel::record::{Record, Records};
+use crate::kernel::record::{FsId, Record, Records};
 use crate::kernel::sources::Sources;
 use facron_proto::Text;
 use nix::errno::Errno;
@@ -29,13 +29,10 @@ pub struct Special {
     mount_rules: Vec<Slot>,
     /// The rules about errors, with the file system that each is about now, or why
     /// that cannot be.
-    error_rules: FxHashMap<Slot, Option<Result<FileSystem, PathState>>>,
+    error_rules: FxHashMap<Slot, Option<Result<FsId, PathState>>>,
     /// Rules that cannot have what they ask for, wherever their path leads.
     refused: FxHashMap<Slot, PathState>,
 }
-
-/// A file system's id, as in records.
-type FileSystem = [u8; 8];
 
 impl Special {
     pub(super) fn new() -> Result<Self, Errno> {
@@ -122,7 +119,7 @@ impl Watch {
         }
         let Some(target) = self.rules[slot].target else { return };
         let Ok(object) = self.open(target) else { return };
-        let marked = self.mark_file_system(&object).map_err(|errno| {
+        let marked = self.mark_for_errors(&object).map_err(|errno| {
             let path = Text(self.tree.path(target));
             PathState::Failed(format!("{path}: {}", no_errors(errno)))
         });
@@ -131,49 +128,43 @@ impl Watch {
 
     /// The mark of a file system is gone when that is unmounted; adding it again
     /// where it is there changes nothing.
-    fn mark_file_system(&mut self, object: &Object) -> Result<FileSystem, Errno> {
-        self.special.open_errors()?.add_file_system_mark(object, Events::FS_ERROR.mask())?;
+    fn mark_for_errors(&mut self, object: &Object) -> Result<FsId, Errno> {
+        self.special.open_errors()?.add_fs_mark(object, Events::FS_ERROR.mask())?;
         let mut room = HandleBuffer::default();
-        object.handle(&mut room)?.as_bytes().first_chunk().copied().ok_or(Errno::EOVERFLOW)
+        Ok(object.handle(&mut room)?.fs)
     }
 
-    /// Reads the groups of such rules and adds the firings to `hits`.
-    pub(super) fn drain_special(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>) -> Result<(), Errno> {
-        if self.special.mounting.is_none() && self.special.errors.is_none() {
-            return Ok(());
-        }
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let result = self.read_special(&mut buffer, whose, hits);
-        self.buffer = buffer;
-        result
-    }
-
-    fn read_special(
+    /// Reads once from each group of such rules; whether there was something.
+    pub(super) fn read_special(
         &mut self,
         buffer: &mut [u8],
         whose: &mut dyn Whose,
         hits: &mut Vec<Hit>,
-    ) -> Result<(), Errno> {
-        while let Some(mounting) = &self.special.mounting
+    ) -> Result<bool, Errno> {
+        let mut some = false;
+        if let Some(mounting) = &self.special.mounting
             && let Some(bytes) = mounting.group.read(buffer)?
         {
-            for record in Records::new(bytes).flatten() {
-                self.counters.read += 1;
+            whose.on_read();
+            for record in Records::new(bytes, FsId::default()).flatten() {
                 self.on_mount_record(&record, whose, hits);
             }
+            some = true;
         }
-        while let Some(errors) = &self.special.errors
+        if let Some(errors) = &self.special.errors
             && let Some(bytes) = errors.read(buffer)?
         {
-            for record in Records::new(bytes).flatten() {
-                self.counters.read += 1;
+            whose.on_read();
+            for record in Records::new(bytes, FsId::default()).flatten() {
                 self.on_error_record(&record, whose, hits);
             }
+            some = true;
         }
-        Ok(())
+        Ok(some)
     }
 
     fn on_mount_record(&mut self, record: &Record<'_>, whose: &mut dyn Whose, hits: &mut Vec<Hit>) {
+        self.counters.read += 1;
         let (Some(mounting), Some(mount)) = (&mut self.special.mounting, record.mount) else { return };
         let Some(change) = mounting.on_record(Events::from_mask(record.mask), mount) else {
             return tracing::warn!("a mount came and went before its place could be looked at");
@@ -219,11 +210,10 @@ impl Watch {
     }
 
     fn on_error_record(&mut self, record: &Record<'_>, whose: &mut dyn Whose, hits: &mut Vec<Hit>) {
-        let Some(file_system) = record.object.and_then(|object| object.as_bytes().first_chunk()) else {
-            return;
-        };
+        self.counters.read += 1;
+        let Some(fs) = record.object.map(|object| object.fs) else { return };
         for (slot, about) in &self.special.error_rules {
-            if !matches!(about, Some(Ok(about)) if about == file_system) {
+            if !matches!(about, Some(Ok(about)) if *about == fs) {
                 continue;
             }
             let rule = &self.rules[*slot];

@@ -1,6 +1,7 @@
 //! PATH, EVENTS and OPTIONS: one case a fact.
 
 use super::{errors, read, rule, warnings};
+use crate::config::culprit::{Condition, Culprit};
 use crate::config::filter::{Filter, ObjectKind, Patterns};
 use crate::config::rule::{Options, Output};
 use crate::events::Events;
@@ -87,7 +88,10 @@ fn events() {
         ("MOVE", Events::MOVE),
         ("arrived|Q_OVERFLOW", Events::ARRIVED.with(Events::Q_OVERFLOW)),
         ("ALL_EVENTS|ONDIR", Events::ALL_EVENTS.with(Events::ONDIR)),
-        ("FS_ERROR|MNT_ATTACH,FAN_MNT_DETACH", Events::FS_ERROR.with(Events::MNT_ATTACH).with(Events::MNT_DETACH)),
+        (
+            "FS_ERROR|MNT_ATTACH,FAN_MNT_DETACH",
+            Events::FS_ERROR.with(Events::MNT_ATTACH).with(Events::MNT_DETACH),
+        ),
         ("\"OPEN\"", Events::OPEN),
     ];
     for (written, events) in cases {
@@ -118,10 +122,7 @@ fn options() {
         ),
         ("[exclude=a\\]]", Options { filter: filter(&[], &["a]"], None), ..default() }),
         ("[type=file]", Options { filter: filter(&[], &[], Some(ObjectKind::File)), ..default() }),
-        (
-            "[uid=!0]",
-            Options { culprit: Culprit { uid: Some(Condition::IsNot(0)), exe: None }, ..default() },
-        ),
+        ("[uid=!0]", Options { culprit: Culprit { uid: Some(Condition::IsNot(0)), exe: None }, ..default() }),
         ("[cwd=/var/tmp]", Options { cwd: Some("/var/tmp".into()), ..default() }),
         (
             "[env=A=b=c env=\"B=x y\" env=C=]",
@@ -192,13 +193,16 @@ fn mistakes() {
         ("/a OPEN [once -", &["1:9: the `]` that ends OPTIONS is missing"]),
         ("/a OPEN [once]-", &["1:15: a blank is missing"]),
         ("/a OPEN [once] [jobs=1] -", &["1:16: OPTIONS are one group before COMMAND"]),
-        ("/a OPEN [recursiv] -", &["1:10: unknown option `recursiv`; the options are name, include,"]),
+        ("/a OPEN [zzzzzz] -", &["1:10: unknown option `zzzzzz`; the options are name, "]),
         ("/a OPEN [timout=3s] -", &["1:10: unknown option `timout`; did you mean `timeout=30s`?"]),
         ("/a OPEN [ONCE] -", &["did you mean `once`?"]),
         ("/a OPEN [once once] -", &["1:15: the option `once` is given twice"]),
         ("/a OPEN [jobs=1 jobs=2] -", &["1:17: the option `jobs` is given twice"]),
         ("/a OPEN [once=1] -", &["1:15: the option `once` takes no value; write `once` alone"]),
-        ("/a OPEN [uid=no-such-user] -", &["1:14: bad value `no-such-user` of the option `uid`; there is no user"]),
+        (
+            "/a OPEN [uid=no-such-user] -",
+            &["1:14: bad value `no-such-user` of the option `uid`; there is no user"],
+        ),
         ("/a OPEN [uid=root uid=!root] -", &["1:19: the option `uid` is given twice"]),
         ("/a OPEN [exe=bin/vim] -", &["bad value `bin/vim` of the option `exe`; write the path of programs"]),
         ("/a OPEN [timeout] -", &["1:10: the option `timeout` needs a value; write it like `timeout=30s`"]),

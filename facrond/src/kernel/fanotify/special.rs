@@ -1,7 +1,6 @@
 //! Groups for what is not about one file: mounts, and errors of file systems.
 
 use super::{Group, Privilege, UNLIMITED, init};
-use crate::kernel::object::Object;
 use nix::errno::Errno;
 use nix::libc;
 use std::fs::File;
@@ -30,29 +29,9 @@ impl Group {
         Errno::result(result).map(|_| group)
     }
 
-    /// A group for marks of whole file systems whose records have no names.
-    ///
-    /// # Errors
-    /// `EPERM` for ordinary users.
+    /// A group for marks of whole file systems, whose records have no names.
     pub fn for_file_systems() -> Result<Self, Errno> {
         Self::special(libc::FAN_REPORT_FID)
-    }
-
-    /// Adds `mask` to the mark of the file system that an object is on.
-    ///
-    /// # Errors
-    /// `EOPNOTSUPP` where it does not report errors or has no handles, `EXDEV` on a
-    /// subvolume of btrfs, `EINVAL` before Linux 5.16.
-    pub fn add_file_system_mark(&self, object: &Object, mask: u64) -> Result<(), Errno> {
-        self.mark(libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM, object, mask)
-    }
-
-    /// Takes `mask` out of that mark. A mark that is not there is no error.
-    pub fn remove_file_system_mark(&self, object: &Object, mask: u64) -> Result<(), Errno> {
-        match self.mark(libc::FAN_MARK_REMOVE | libc::FAN_MARK_FILESYSTEM, object, mask) {
-            Err(Errno::ENOENT) => Ok(()),
-            other => other,
-        }
     }
 
     fn special(report: u32) -> Result<Self, Errno> {
