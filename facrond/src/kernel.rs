@@ -10,6 +10,7 @@ pub mod group;
 pub mod mounts;
 pub mod object;
 pub mod peer;
+mod perf;
 pub mod process;
 pub mod record;
 pub mod sources;

@@ -1,6 +1,6 @@
 //! Rules that ask who did it, and rules about mounts and file systems.
 
-use crate::harness::{Place, STRANGER, as_stranger, code, err, out, wait_until};
+use crate::harness::{FACROND, Place, STRANGER, as_stranger, code, err, out, wait_until};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -133,19 +133,10 @@ fn a_rule_that_asks_can_come_and_go() {
     place.conf("");
     let _daemon = place.start();
     for round in 1..=3 {
-        place.ctl_ok(&[
-            "add",
-            "-o",
-            "name=asks uid=0 exe=sh exe=sh".trim_end_matches(" exe=sh"),
-            &dir,
-            "CREATE",
-            "-",
-        ]);
-        run(Command::new("sh"), &format!("echo > {dir}/{round}"));
+        place.ctl_ok(&["add", "-o", "name=asks uid=0 exe=!touch", &dir, "CREATE", "-"]);
+        run(Command::new("sh"), &format!("echo > {dir}/sh.{round}; touch {dir}/touch.{round}"));
         place.settle();
-        let shell = fs::canonicalize("/bin/sh").unwrap();
-        let expected = u64::from(shell.file_name().unwrap() == "sh");
-        assert_eq!(place.fired("asks"), expected, "the path counts with its links resolved");
+        assert_eq!(place.fired("asks"), 1);
         place.ctl_ok(&["remove", "asks"]);
     }
 }
@@ -231,12 +222,13 @@ fn what_the_kernel_does_not_tell_is_refused_with_the_reason() {
 fn a_user_is_refused_what_only_root_is_told() {
     let place = Place::new();
     let dir = open_dir(&place);
+    let facrond = place.for_all(FACROND);
     for (events, options, reason) in [
         ("MNT_ATTACH", "name=x", "an ordinary user is not told of mounts"),
         ("FS_ERROR", "name=x", "an ordinary user is not told of them"),
         ("CREATE", "uid=0", "an ordinary user is not told who causes events"),
     ] {
-        let mut watch = as_stranger(place.for_all(crate::harness::FACROND));
+        let mut watch = as_stranger(&facrond);
         let watched = watch.args(["watch", &dir, events, "-o", options, "--", "-"]).output().unwrap();
         assert_eq!(code(&watched), 1);
         assert!(err(&watched).contains(reason), "{}", err(&watched));
@@ -260,7 +252,9 @@ fn where_changes_can_go_by_check_and_add_warn() {
     assert_eq!(code(&checked), 0);
     assert!(text.contains("2 warnings") && told.iter().all(|told| text.contains(told)), "{text}");
     let daemon = place.start();
-    told.iter().for_each(|told| daemon.wait_for_log(told));
+    for told in &told {
+        daemon.wait_for_log(told);
+    }
     let added = place.ctl(&["add", overlay, "CREATE", "-"]);
     assert_eq!(code(&added), 0);
     assert!(err(&added).contains(&told[0]), "{}", err(&added));

@@ -109,7 +109,7 @@ impl Mounts {
 }
 
 impl Mount {
-    /// A line of proc_pid_mountinfo(5).
+    /// A line of `proc_pid_mountinfo(5)`.
     fn parse(line: &[u8]) -> Option<Self> {
         let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
         let dash = words.iter().position(|word| *word == b"-")?;

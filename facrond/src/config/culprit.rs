@@ -62,7 +62,7 @@ impl Culprit {
     /// Whether an event of this process counts.
     pub fn judge(&self, uid: Option<u32>, exe: Option<&[u8]>) -> Judgement {
         let by_uid = judge(self.uid.as_ref(), uid, |wanted, uid| *wanted == uid);
-        let by_exe = judge(self.exe.as_ref(), exe, |program, path| program.is(path));
+        let by_exe = judge(self.exe.as_ref(), exe, Program::is);
         match (by_uid, by_exe) {
             (Judgement::DoesNot, _) | (_, Judgement::DoesNot) => Judgement::DoesNot,
             (Judgement::Unknown, _) | (_, Judgement::Unknown) => Judgement::Unknown,

@@ -5,7 +5,6 @@
 //! gone before their event is read.
 
 mod programs;
-mod rings;
 mod users;
 
 pub use programs::Programs;

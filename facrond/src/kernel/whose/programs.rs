@@ -1,9 +1,12 @@
 //! The executables of all processes: perf's records of forks, executions and
-//! executable mappings, perf_event_open(2). The first mapping after an execution
+//! executable mappings, `perf_event_open(2)`. The first mapping after an execution
 //! is that of the executable.
 
-use super::rings::{Record, Rings};
 use super::{Deed, Teller, Told};
+use crate::kernel::perf::{
+    COMM, COMM_EXEC, MISC_COMM_EXEC, MMAP, RECORD_COMM, RECORD_EXIT, RECORD_FORK, RECORD_LOST, RECORD_MMAP,
+    Record, Rings, TASK, Whom,
+};
 use crate::kernel::process;
 use nix::errno::Errno;
 use rustc_hash::FxHashSet;
@@ -17,19 +20,6 @@ pub struct Programs {
     loading: FxHashSet<i32>,
 }
 
-/// Bits of `perf_event_attr`: which records there are.
-const MMAP: u64 = 1 << 8;
-const COMM: u64 = 1 << 9;
-const TASK: u64 = 1 << 13;
-const COMM_EXEC: u64 = 1 << 24;
-
-const RECORD_MMAP: u32 = 1;
-const RECORD_LOST: u32 = 2;
-const RECORD_COMM: u32 = 3;
-const RECORD_EXIT: u32 = 4;
-const RECORD_FORK: u32 = 7;
-/// Of `RECORD_COMM`: the name changed by an execution.
-const MISC_COMM_EXEC: u16 = 1 << 13;
 /// Where in the body of a `RECORD_MMAP` the path begins.
 const MMAP_PATH: usize = 32;
 
@@ -39,7 +29,10 @@ impl Teller for Programs {
     /// # Errors
     /// `EACCES` without `CAP_PERFMON`, `ENOSYS` or `ENOENT` where the kernel has no perf.
     fn follow() -> Result<Self, Errno> {
-        Ok(Self { rings: Rings::open(MMAP | COMM | TASK | COMM_EXEC)?, loading: FxHashSet::default() })
+        Ok(Self {
+            rings: Rings::open(Whom::Everyone, MMAP | COMM | TASK | COMM_EXEC)?,
+            loading: FxHashSet::default(),
+        })
     }
 
     fn read(&mut self, told: &mut Vec<Told<Rc<[u8]>>>) -> Result<(), Errno> {
@@ -56,15 +49,14 @@ impl Teller for Programs {
 
 impl Programs {
     fn parse(&mut self, record: &Record) -> Option<Told<Rc<[u8]>>> {
-        let word = |at: usize| Some(i32::from_ne_bytes(record.body.get(at..at + 4)?.try_into().ok()?));
         if record.kind == RECORD_LOST {
             self.loading.clear();
             return Some(Told::Lost);
         }
-        let (pid, second) = (word(0)?, word(4)?);
+        let (pid, second) = (record.number(0)?, record.number(4)?);
         match record.kind {
             RECORD_FORK if second != pid => Some(Told::Deed(pid, Deed::Forked { parent: second })),
-            RECORD_EXIT if word(8)? == pid => {
+            RECORD_EXIT if record.number(8)? == pid => {
                 self.loading.remove(&pid);
                 Some(Told::Deed(pid, Deed::Ended))
             }

@@ -1,9 +1,10 @@
-//! perf_event_open(2) without counting: records of what processes do, written by
-//! the kernel into one ring a CPU. Reading is a look at shared memory.
+//! `perf_event_open(2)` without counting: records of what processes do, written by
+//! the kernel into one ring a CPU. Reading is a look at shared memory and no system
+//! call.
 
-use crate::kernel::sources::Sources;
 use nix::errno::Errno;
 use nix::libc::{self, c_void};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::unistd::{SysconfVar, sysconf};
 use std::fs;
@@ -22,25 +23,55 @@ pub(super) struct Record {
     pub(super) body: Vec<u8>,
 }
 
+impl Record {
+    /// A number in the body, which a process's is there.
+    pub(super) fn number(&self, at: usize) -> Option<i32> {
+        Some(i32::from_ne_bytes(self.body.get(at..at + 4)?.try_into().ok()?))
+    }
+}
+
 /// The rings of all CPUs.
 #[derive(Debug)]
 pub(super) struct Rings {
     rings: Vec<Ring>,
     /// Readable when one of them is half full.
-    fullness: Sources,
+    fullness: Epoll,
 }
 
-/// Of each ring, a power of two.
-const PAGES: usize = 64;
+/// Whose deeds are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// What the calling thread starts from now on.
+    Descendants,
+    /// All processes; for root.
+    Everyone,
+}
+
+/// Bits of `perf_event_attr`: which records there are.
+pub(super) const MMAP: u64 = 1 << 8;
+pub(super) const COMM: u64 = 1 << 9;
+pub(super) const TASK: u64 = 1 << 13;
+pub(super) const COMM_EXEC: u64 = 1 << 24;
+
+/// Types of records.
+pub(super) const RECORD_MMAP: u32 = 1;
+pub(super) const RECORD_LOST: u32 = 2;
+pub(super) const RECORD_COMM: u32 = 3;
+pub(super) const RECORD_EXIT: u32 = 4;
+pub(super) const RECORD_FORK: u32 = 7;
+/// Of `RECORD_COMM`: the name changed by an execution.
+pub(super) const MISC_COMM_EXEC: u16 = 1 << 13;
 
 const TYPE_SOFTWARE: u32 = 1;
 const COUNT_DUMMY: u64 = 9;
 const SAMPLE_TIME: u64 = 1 << 2;
+const NO_GROUP: libc::c_int = -1;
 const FLAG_CLOEXEC: libc::c_ulong = 8;
 
-/// Bits of `perf_event_attr`.
+/// More bits of `perf_event_attr`.
+const INHERIT: u64 = 1 << 1;
 const EXCLUDE_KERNEL: u64 = 1 << 5;
-const WATERMARK: u64 = 1 << 14;
+const EXCLUDE_HV: u64 = 1 << 6;
 const SAMPLE_ID_ALL: u64 = 1 << 18;
 const USE_CLOCKID: u64 = 1 << 25;
 
@@ -55,29 +86,43 @@ struct Attributes {
     sample_type: u64,
     read_format: u64,
     flags: u64,
-    wakeup: u32,
-    unused: [u32; 10],
+    unused: [u32; 11],
     clock: i32,
     unused_too: [u32; 4],
 }
 
+impl Attributes {
+    const SIZE: u32 = 112;
+}
+
+const _: () = assert!(size_of::<Attributes>() == Attributes::SIZE as usize);
+
 impl Rings {
-    /// Starts writing records of these kinds (bits of `perf_event_attr`), of all processes.
+    /// Starts recording what is of these kinds (bits of `perf_event_attr`).
     ///
     /// # Errors
-    /// That of `perf_event_open(2)` or `mmap(2)`: `EACCES` without `CAP_PERFMON`.
-    pub(super) fn open(kinds: u64) -> Result<Self, Errno> {
-        let fullness = Sources::new()?;
+    /// That of `perf_event_open(2)` or `mmap(2)`: the kernel has no perf, or does
+    /// not let this user have it or that much memory of it.
+    pub(super) fn open(whom: Whom, kinds: u64) -> Result<Self, Errno> {
+        let pages = (1024 / cpus().len()).clamp(16, 64).next_power_of_two();
+        Self::with_pages(whom, kinds, pages)
+    }
+
+    /// The same with rings of so many pages, a power of two.
+    pub(super) fn with_pages(whom: Whom, kinds: u64, pages: usize) -> Result<Self, Errno> {
+        let fullness = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut rings = Vec::new();
         for cpu in cpus() {
-            match open(cpu, kinds) {
+            match open(whom, cpu, kinds) {
                 Ok(event) => {
-                    let ring = Ring::map(event)?;
-                    fullness.add(&ring.event)?;
+                    let ring = Ring::map(event, pages)?;
+                    // Told once each time it gets half full; what is read then is all there is.
+                    fullness
+                        .add(&ring.event, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
                     rings.push(ring);
                 }
-                // It is offline.
-                Err(Errno::ENODEV) => {}
+                // Nobody runs on a CPU that is offline.
+                Err(Errno::ENODEV) if whom == Whom::Everyone => {}
                 Err(errno) => return Err(errno),
             }
         }
@@ -85,8 +130,10 @@ impl Rings {
     }
 
     /// All records until now, in order of time.
+    ///
+    /// One in one ring can have its cause in another that was read before it: the
+    /// rings are read until there is nothing in any.
     pub(super) fn read(&mut self) -> Vec<Record> {
-        // One may have its cause in a ring that was read before it.
         const MAX_TURNS: usize = 8;
         let mut records = Vec::new();
         for _ in 0..MAX_TURNS {
@@ -102,39 +149,36 @@ impl Rings {
 }
 
 impl AsFd for Rings {
+    /// Becomes readable when the rings should be read, lest they overflow.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fullness.as_fd()
+        self.fullness.0.as_fd()
     }
 }
 
-fn open(cpu: i32, kinds: u64) -> Result<OwnedFd, Errno> {
+fn open(whom: Whom, cpu: i32, kinds: u64) -> Result<OwnedFd, Errno> {
+    let (pid, inherit) = match whom {
+        Whom::Descendants => (0, INHERIT),
+        Whom::Everyone => (-1, 0),
+    };
     let attributes = Attributes {
         kind: TYPE_SOFTWARE,
-        size: u32::try_from(size_of::<Attributes>()).expect("a small structure"),
+        size: Attributes::SIZE,
         config: COUNT_DUMMY,
         sample_type: SAMPLE_TIME,
-        flags: kinds | EXCLUDE_KERNEL | WATERMARK | SAMPLE_ID_ALL | USE_CLOCKID,
-        wakeup: u32::try_from(PAGES * 4096 / 2).expect("a small constant"),
+        flags: kinds | inherit | EXCLUDE_KERNEL | EXCLUDE_HV | SAMPLE_ID_ALL | USE_CLOCKID,
         clock: libc::CLOCK_MONOTONIC,
         ..Attributes::default()
     };
-    let (every_process, no_group) = (-1, -1);
     // SAFETY: the structure has the size that it says and outlives the call.
     let fd = unsafe {
-        libc::syscall(
-            libc::SYS_perf_event_open,
-            &raw const attributes,
-            every_process,
-            cpu,
-            no_group,
-            FLAG_CLOEXEC,
-        )
+        libc::syscall(libc::SYS_perf_event_open, &raw const attributes, pid, cpu, NO_GROUP, FLAG_CLOEXEC)
     };
     let fd = i32::try_from(Errno::result(fd)?).map_err(|_| Errno::EOVERFLOW)?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// All CPUs that can ever be online.
 fn cpus() -> Vec<i32> {
     let text = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
     let ranges = text.trim().split(',').filter_map(|range| {
@@ -150,6 +194,8 @@ fn cpus() -> Vec<i32> {
 struct Ring {
     event: OwnedFd,
     base: NonNull<c_void>,
+    /// Of the mapping: a page of positions, then the records.
+    length: usize,
     page: usize,
     tail: u64,
 }
@@ -162,14 +208,15 @@ const TAIL: usize = 1032;
 const HEADER: usize = 8;
 
 impl Ring {
-    fn map(event: OwnedFd) -> Result<Self, Errno> {
+    fn map(event: OwnedFd, pages: usize) -> Result<Self, Errno> {
         let page = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| usize::try_from(size).ok());
         let page = page.ok_or(Errno::EINVAL)?;
-        let length = NonZeroUsize::new((PAGES + 1) * page).ok_or(Errno::EINVAL)?;
+        let length = (pages + 1) * page;
+        let not_zero = NonZeroUsize::new(length).ok_or(Errno::EINVAL)?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice.
-        let base = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, &event, 0)? };
-        Ok(Self { event, base, page, tail: 0 })
+        let base = unsafe { mmap(None, not_zero, protection, MapFlags::MAP_SHARED, &event, 0)? };
+        Ok(Self { event, base, length, page, tail: 0 })
     }
 
     fn read(&mut self, records: &mut Vec<Record>) {
@@ -190,7 +237,7 @@ impl Ring {
 
     /// Bytes of the ring, which go on at its beginning where it ends.
     fn copy(&self, from: u64, len: usize) -> Vec<u8> {
-        let size = PAGES * self.page;
+        let size = self.length - self.page;
         let start = usize::try_from(from % size as u64).unwrap_or_default();
         let first = len.min(size - start);
         let mut out = Vec::with_capacity(len);
@@ -215,6 +262,6 @@ impl Drop for Ring {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours and nobody borrows from it any more.
         // Failure would only leak it.
-        let _ = unsafe { munmap(self.base, self.page * (PAGES + 1)) };
+        let _ = unsafe { munmap(self.base, self.length) };
     }
 }
