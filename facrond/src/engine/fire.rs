@@ -195,7 +195,7 @@ fn report_failure(job: &Job, outcome: &Outcome) {
         (Some(error), ..) => tracing::warn!(%rule, %path, "command failed: {error}"),
         (None, Some(code), _) => tracing::warn!(%rule, %path, "command failed: exit status {code}"),
         (None, None, Some(signal)) => {
-            tracing::warn!(%rule, %path, "command failed: ended by signal {signal}")
+            tracing::warn!(%rule, %path, "command failed: ended by signal {signal}");
         }
         (None, None, None) => tracing::warn!(%rule, %path, "command failed"),
     }

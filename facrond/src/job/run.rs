@@ -2,6 +2,7 @@
 
 use super::Job;
 use super::argv::{self, Counter};
+use super::descendants::Descendants;
 use super::env;
 use super::error::StartError;
 use super::output::{self, Capture, Leftovers, LogTo, RuleLog, Target};
@@ -29,6 +30,7 @@ pub struct Runner {
     base: env::Base,
     counter: Counter,
     children: Children,
+    descendants: Rc<Descendants>,
     null: OwnedFd,
     log_to: LogTo,
     logs: FxHashMap<RuleId, Rc<RuleLog>>,
@@ -45,6 +47,7 @@ impl Runner {
             base: env::Base::of_this_user(),
             counter: Counter::default(),
             children: Children::default(),
+            descendants: Rc::new(Descendants::follow()),
             null: File::options().read(true).write(true).open("/dev/null")?.into(),
             log_to,
             logs: FxHashMap::default(),
@@ -69,6 +72,11 @@ impl Runner {
     /// The commands that run.
     pub fn children(&self) -> &Children {
         &self.children
+    }
+
+    /// What descends from them.
+    pub fn descendants(&self) -> &Descendants {
+        &self.descendants
     }
 
     /// Reaps the commands that have ended; see [`Children::reap`].
@@ -102,6 +110,7 @@ impl Runner {
             exit: self.children.insert(pid),
             capture: pipe.map(|pipe| Capture::new(pipe, pid, self.log_of(job))),
             group,
+            descendants: Rc::clone(&self.descendants),
             started,
             timeout: options.timeout,
             kill_after: options.kill_after,

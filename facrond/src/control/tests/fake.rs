@@ -68,6 +68,7 @@ serve! {
         marks: [("followers".to_owned(), engine.followers.len() as u64)].into(),
         queue: facron_proto::Queue::default(),
         events: facron_proto::Events::default(),
+        own_events: facron_proto::OwnEvents::default(),
         jobs: facron_proto::Jobs::default(),
         health: "ok".into(),
     });
@@ -86,6 +87,7 @@ fn rule(id: u64, params: AddParams) -> Rule {
         line: None,
         state: State::Active,
         reason: None,
+        strategy: None,
         path: params.path,
         events: vec![params.events.0],
         options: params.options,
