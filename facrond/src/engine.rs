@@ -31,11 +31,13 @@ use nix::unistd::Pid;
 use ownership::OwnProcesses;
 use rustc_hash::FxHashMap;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use table::{Origin, Table};
+use tokio::io::Interest;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
@@ -207,8 +209,13 @@ impl Engine {
     pub async fn run(mut self, mut calls: Calls<Self>) -> Result<(), Error> {
         let io = |what| move |source| Error::Io { what, source };
         let mut signals = Signals::new().map_err(io("catch signals"))?;
-        let group = self.watch.group().as_fd().try_clone_to_owned().map_err(io("watch the group"))?;
-        let group = readiness(group).map_err(io("watch the group"))?;
+        let group = self.watch.as_fd().try_clone_to_owned().map_err(io("watch the group"))?;
+        let group = readiness(group, Interest::READABLE).map_err(io("watch the group"))?;
+        let mounts = self.watch.mounts_fd().try_clone_to_owned().map_err(io("watch mounts"))?;
+        let mounts = readiness(mounts, Interest::PRIORITY).map_err(io("watch mounts"))?;
+        let forks = self.runner.descendants().fullness().transpose().map_err(io("follow forks"))?;
+        let forks = forks.map(|forks| readiness(forks, Interest::READABLE));
+        let forks = forks.transpose().map_err(io("follow forks"))?;
         loop {
             let [reload, reload_too] = &mut signals.reload;
             let [stop, stop_too] = &mut signals.stop;
@@ -218,6 +225,19 @@ impl Engine {
                     if self.drain()? == watch::Queue::Drained {
                         ready.clear_ready();
                     }
+                }
+                () = std::future::ready(()), if self.watch.has_work() => {
+                    self.watch.work();
+                    tokio::task::yield_now().await;
+                }
+                Ok(mut full) = forks_are_many(forks.as_ref()) => {
+                    full.clear_ready();
+                    self.drain()?;
+                }
+                changed = mounts.ready(Interest::PRIORITY) => {
+                    changed.map_err(io("watch mounts"))?.clear_ready();
+                    self.watch.on_mounts().map_err(io("read the table of mounts"))?;
+                    while self.drain()? == watch::Queue::More {}
                 }
                 Some(()) = signals.child.recv() => self.on_children()?,
                 Some(finished) = self.ended.recv() => {
@@ -242,7 +262,7 @@ impl Engine {
     /// Reads the kernel's queue, and starts what that leads to.
     fn drain(&mut self) -> Result<watch::Queue, Error> {
         let mut hits = std::mem::take(&mut self.hits);
-        let mut own = OwnProcesses::new(self.pid, self.runner.children());
+        let mut own = OwnProcesses::new(self.pid, &self.runner);
         let queue = self.watch.drain(&mut own, &mut hits)?;
         let mut culprits = Culprits::default();
         for hit in hits.drain(..) {
@@ -346,6 +366,14 @@ impl Engine {
 async fn reached(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Becomes ready when the forks of commands should be read, lest they are lost.
+async fn forks_are_many(forks: Option<&AsyncFd<OwnedFd>>) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
+    match forks {
+        Some(forks) => forks.readable().await,
         None => std::future::pending().await,
     }
 }

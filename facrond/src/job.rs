@@ -11,8 +11,10 @@
 //! of its outcome. [`Children`](reaper::Children) is told by the engine when to reap.
 
 pub mod argv;
+pub mod descendants;
 pub mod env;
 mod error;
+mod family;
 pub mod output;
 pub mod queue;
 pub mod reaper;

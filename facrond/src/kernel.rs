@@ -5,6 +5,7 @@
 
 pub mod detach;
 pub mod fanotify;
+pub mod forks;
 pub mod group;
 pub mod object;
 pub mod peer;
@@ -18,8 +19,8 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Waits for a descriptor's becoming readable, within a tokio runtime.
-pub fn readiness(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+/// Waits for a descriptor's becoming ready, within a tokio runtime.
+pub fn readiness(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` stays the same open descriptor until it is dropped.
-    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+    Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
 }

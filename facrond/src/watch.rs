@@ -10,10 +10,14 @@
 mod anchor;
 mod arrival;
 mod cover;
+mod filesystem;
 mod follow;
+mod groups;
 mod grow;
 mod matching;
+mod mounts;
 mod needs;
+mod rescan;
 mod resolve;
 mod rules;
 mod tree;
@@ -24,16 +28,23 @@ pub use rules::{PathState, Slot};
 use crate::config::rule::RuleSpec;
 use crate::event::Event;
 use crate::events::Events;
-use crate::kernel::fanotify::{Group, Privilege, READ_SIZE};
-use crate::kernel::record::Records;
+use crate::kernel::fanotify::{Privilege, READ_SIZE};
+use crate::kernel::record::{FsId, Records};
 use arrival::Arrivals;
 use cover::Covers;
 use facron_proto::RuleId;
+use filesystem::FileSystems;
+use groups::Groups;
+use mounts::Mounts;
 use needs::Moves;
 use nix::errno::Errno;
-use rules::Rules;
+use rescan::Rescan;
+use rules::{Inode, Rules};
 use rustc_hash::FxHashMap;
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
+use std::time::SystemTime;
 use tree::{NodeId, Tree};
 
 /// Reads of one turn; then others get theirs, however busy the kernel's queue is.
@@ -54,6 +65,13 @@ pub struct Hit {
 pub trait Whose {
     /// Whether `pid` is facrond, a command of it, or a descendant of one.
     fn is_own(&mut self, pid: i32) -> bool;
+
+    /// Records were read and are judged next.
+    fn on_read(&mut self) {}
+
+    /// The queue was empty: all that had happened before the last
+    /// [`Whose::on_read`] is judged.
+    fn on_drained(&mut self) {}
 }
 
 /// Whether there is more to read.
@@ -71,6 +89,9 @@ pub enum Error {
     /// No group to be had.
     #[error("cannot open a fanotify group: {}", open_help(*.0))]
     Open(#[source] Errno),
+    /// No table of mounts.
+    #[error("cannot read /proc/self/mountinfo: {0}")]
+    Mounts(#[source] io::Error),
     /// The group is broken.
     #[error("cannot read from the fanotify group: {}", .0.desc())]
     Read(#[source] Errno),
@@ -99,7 +120,7 @@ pub struct Counters {
 /// The rules, their marks and the tree below them.
 #[derive(Debug)]
 pub struct Watch {
-    group: Group,
+    groups: Groups,
     moves: Moves,
     tree: Tree,
     covers: Covers,
@@ -108,20 +129,28 @@ pub struct Watch {
     arrivals: Arrivals,
     /// Handles of what stood at a rule's path until it was replaced: their end is
     /// still to be told.
-    former: FxHashMap<Box<[u8]>, NodeId>,
+    former: FxHashMap<Inode, NodeId>,
     unsettled: Vec<grow::Unsettled>,
+    mounts: Mounts,
+    file_systems: FileSystems,
+    rescan: Rescan,
+    /// When the queue was last empty, with nothing missing.
+    settled: SystemTime,
     buffer: Vec<u8>,
     counters: Counters,
-    marks: u64,
 }
 
 impl Watch {
     /// A watch without rules.
     pub fn new() -> Result<Self, Error> {
-        let group = Group::open().map_err(Error::Open)?;
-        let moves = if group.has_rename() { Moves::Rename } else { Moves::FromTo };
+        let groups = Groups::open().map_err(Error::Open)?;
+        let moves = if groups.has_rename() { Moves::Rename } else { Moves::FromTo };
         Ok(Self {
-            group,
+            rescan: Rescan::new(groups.privilege()),
+            mounts: Mounts::read().map_err(Error::Mounts)?,
+            settled: SystemTime::now(),
+            file_systems: FileSystems::default(),
+            groups,
             moves,
             tree: Tree::default(),
             covers: Covers::default(),
@@ -132,18 +161,17 @@ impl Watch {
             unsettled: Vec::new(),
             buffer: vec![0; READ_SIZE],
             counters: Counters::default(),
-            marks: 0,
         })
     }
 
-    /// The group, to wait for its becoming readable.
-    pub fn group(&self) -> &Group {
-        &self.group
+    /// Becomes readable when there is something to drain.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.groups.as_fd()
     }
 
     /// What the kernel lets this process see.
     pub fn privilege(&self) -> Privilege {
-        self.group.privilege()
+        self.groups.privilege()
     }
 
     /// Counters since the start.
@@ -153,7 +181,7 @@ impl Watch {
 
     /// The number of inode marks.
     pub fn marks(&self) -> u64 {
-        self.marks
+        self.groups.marks()
     }
 
     /// Takes a rule in; when this returns its marks are in the kernel.
@@ -179,30 +207,56 @@ impl Watch {
         self.slots.get(&id).map(|slot| &self.rules[*slot].state)
     }
 
-    /// Reads the kernel's queue and adds the firings to `hits`, in order.
+    /// Reads the kernel's queues and adds the firings to `hits`, in order.
     pub fn drain(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>) -> Result<Queue, Error> {
+        whose.on_read();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut result = Ok(Queue::More);
         for _ in 0..READS_PER_TURN {
-            let mut buffer = std::mem::take(&mut self.buffer);
-            let read = self.group.read(&mut buffer);
-            let more = match read {
-                Ok(Some(bytes)) => {
-                    self.on_bytes(bytes, whose, hits);
-                    true
+            match self.read_all(&mut buffer, whose, hits) {
+                Ok(true) => {}
+                Ok(false) => {
+                    whose.on_drained();
+                    if !self.on_drained(hits) {
+                        result = Ok(Queue::Drained);
+                        break;
+                    }
                 }
-                Ok(None) => self.on_drained(hits),
-                Err(Errno::EINTR) => true,
-                Err(errno) => return Err(Error::Read(errno)),
-            };
-            self.buffer = buffer;
-            if !more {
-                return Ok(Queue::Drained);
+                Err(errno) => {
+                    result = Err(Error::Read(errno));
+                    break;
+                }
             }
         }
-        Ok(Queue::More)
+        self.buffer = buffer;
+        result
     }
 
-    fn on_bytes(&mut self, bytes: &[u8], whose: &mut dyn Whose, hits: &mut Vec<Hit>) {
-        for record in Records::new(bytes) {
+    /// Reads once from each group; whether there was something.
+    fn read_all(
+        &mut self,
+        buffer: &mut [u8],
+        whose: &mut dyn Whose,
+        hits: &mut Vec<Hit>,
+    ) -> Result<bool, Errno> {
+        let mut some = false;
+        for index in 0..self.groups.len() {
+            match self.groups.read(index, buffer) {
+                Ok(Some((fs, bytes))) => {
+                    whose.on_read();
+                    self.on_bytes(bytes, fs, whose, hits);
+                    some = true;
+                }
+                Ok(None) => {}
+                Err(Errno::EINTR) => some = true,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(some)
+    }
+
+    fn on_bytes(&mut self, bytes: &[u8], fs: FsId, whose: &mut dyn Whose, hits: &mut Vec<Hit>) {
+        for record in Records::new(bytes, fs) {
             self.counters.read += 1;
             match record {
                 Ok(record) if record.mask & Events::Q_OVERFLOW.mask() != 0 => self.on_overflow(hits),
@@ -216,8 +270,15 @@ impl Watch {
     fn on_drained(&mut self, hits: &mut Vec<Hit>) -> bool {
         self.settle_directories();
         self.fire_arrivals(hits);
+        let more_directories = self.rescan.is_under_way() && self.rescan_some();
         self.look_at_arrivals();
-        !self.arrivals.is_empty() || !self.unsettled.is_empty()
+        if more_directories || !self.arrivals.is_empty() || !self.unsettled.is_empty() {
+            return true;
+        }
+        self.groups.collect();
+        self.settled = SystemTime::now();
+        self.rescan.settle(self.settled);
+        false
     }
 }
 

@@ -118,7 +118,7 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use method::{Method, Notice};
 pub use record::{Outcome, OutcomeState, Record};
 pub use rule::{Rule, RuleId, RuleRef, Source, State};
-pub use status::{Events, Jobs, Queue, Status};
+pub use status::{Events, Jobs, OwnEvents, Queue, Status};
 pub use text::Text;
 
 /// The version of the protocol. Members, methods and codes may be added without

@@ -20,10 +20,27 @@ pub struct Status {
     pub queue: Queue,
     /// What came from the kernel.
     pub events: Events,
+    /// How events are told apart that facron's own commands caused.
+    #[serde(default)]
+    pub own_events: OwnEvents,
     /// What became of the matched events.
     pub jobs: Jobs,
     /// `ok`, or what is wrong, in one line.
     pub health: String,
+}
+
+/// How events are told apart that facron's own commands and all that descends
+/// from them cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OwnEvents {
+    /// The kernel tells of each fork (`perf_event_open(2)`): completely.
+    Perf,
+    /// By the parents of processes, as long as they live.
+    #[default]
+    Parents,
+    /// By what happens: the kernel tells an ordinary user no process of an event.
+    Behaviour,
 }
 
 /// Commands that wait and run.

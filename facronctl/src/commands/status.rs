@@ -7,7 +7,7 @@ use crate::format::uptime;
 use crate::style::Tone;
 use crate::terminal::Terminal;
 use facron_proto::method::{Empty, GetStatus};
-use facron_proto::{Status, Text};
+use facron_proto::{OwnEvents, Status, Text};
 use std::collections::BTreeMap;
 
 pub(super) fn run(client: &mut Client, terminal: &mut Terminal<'_>) -> Result<(), Error> {
@@ -22,8 +22,8 @@ pub(super) fn run(client: &mut Client, terminal: &mut Terminal<'_>) -> Result<()
     })
 }
 
-fn lines(status: &Status) -> [(&'static str, String); 6] {
-    let Status { version, pid, uptime_ms, rules, marks, queue, events, jobs, .. } = status;
+fn lines(status: &Status) -> [(&'static str, String); 7] {
+    let Status { version, pid, uptime_ms, rules, marks, queue, events, own_events, jobs, .. } = status;
     let version = Text::from(version.as_str());
     [
         ("facrond", format!("{version}, pid {pid}, up {}", uptime(*uptime_ms))),
@@ -36,6 +36,17 @@ fn lines(status: &Status) -> [(&'static str, String); 6] {
                 "{} read, {} matched, {} of facron's own ignored, {} overflows",
                 events.read, events.matched, events.ignored_own, events.overflows
             ),
+        ),
+        (
+            "own",
+            match own_events {
+                OwnEvents::Perf => "known completely, by the forks of commands (perf)",
+                OwnEvents::Parents => "known while the process or its parents live (/proc)",
+                OwnEvents::Behaviour => {
+                    "guessed by behaviour: the kernel hides processes from ordinary users"
+                }
+            }
+            .to_owned(),
         ),
         (
             "jobs",

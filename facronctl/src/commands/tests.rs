@@ -200,7 +200,7 @@ fn tail_goes_on_until_the_daemon_ends() {
 fn status_is_a_page() {
     let status = json!({"version": "1.2.3", "pid": 9, "uptime_ms": 61_000, "rules": {"active": 3, "waiting": 1},
         "marks": {}, "queue": {"pending": 1, "running": 2, "limit": 10}, "health": "ok",
-        "events": {"read": 4, "matched": 3, "ignored_own": 1, "overflows": 0},
+        "events": {"read": 4, "matched": 3, "ignored_own": 1, "overflows": 0}, "own_events": "perf",
         "jobs": {"run": 3, "failed": 1, "merged": 0, "skipped": 0, "dropped": 0, "timeout": 0}});
     assert_eq!(
         ran(&["status"], status).out,
@@ -210,6 +210,7 @@ fn status_is_a_page() {
          marks    none\n\
          queue    1 pending (at most 10), 2 running\n\
          events   4 read, 3 matched, 1 of facron's own ignored, 0 overflows\n\
+         own      known completely, by the forks of commands (perf)\n\
          jobs     3 run, 1 failed, 0 timed out, 0 merged, 0 skipped, 0 dropped\n"
     );
 }
@@ -247,4 +248,26 @@ fn check_needs_no_daemon() {
     assert!(failed && diagnostics[0]["line"] == 2, "{out}");
     std::fs::write(&file, "/a OPEN -\n").unwrap();
     assert!(!client(nowhere, &words).2);
+}
+
+#[test]
+fn each_shell_gets_a_script_for_each_program() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        for program in ["facronctl", "facrond"] {
+            let (out, err, failed) = client(Path::new("/nonexistent"), &["completions", shell, program]);
+            assert!(out.contains(program) && err.is_empty() && !failed, "{shell} {program}");
+        }
+    }
+}
+
+#[test]
+fn the_manual_is_where_man_looks() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, err, failed) = client(Path::new("/nonexistent"), &["man", dir.path().to_str().unwrap()]);
+    assert!(!failed, "{err}");
+    let page = |name| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    assert!(page("man1/facronctl-add.1").contains("\\-\\-persist"));
+    assert!(page("man8/facrond.8").contains("\\-\\-conf\\-dir"));
+    assert!(page("man5/facron.conf.5").contains("FAN_CLOSE_WRITE"));
+    assert!(!dir.path().join("man1/facronctl-man.1").exists());
 }

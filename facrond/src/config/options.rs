@@ -60,6 +60,10 @@ const TABLE: &[Known] = &[
         draft.options.name = Some(rule_name(value)?);
         Ok(())
     }),
+    once("recursive", "recursive", |draft, _| {
+        draft.options.recursive = true;
+        Ok(())
+    }),
     many("include", "include=*.conf", |draft, value| {
         draft.patterns.include.push(glob(value)?);
         Ok(())
@@ -126,6 +130,11 @@ const TABLE: &[Known] = &[
         Ok(())
     }),
 ];
+
+/// Each option as it may be written, for the manual.
+pub fn samples() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|known| known.sample)
+}
 
 /// What the options of one rule make, piece by piece.
 #[derive(Default)]

@@ -5,7 +5,7 @@ use super::table::{Entry, Origin, Switch};
 use crate::config::rule::Command;
 use crate::kernel::fanotify::Privilege;
 use crate::watch::PathState;
-use facron_proto::{Queue, Rule, State, Status, Text};
+use facron_proto::{OwnEvents, Queue, Rule, State, Status, Text};
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
@@ -64,7 +64,10 @@ impl Engine {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             health: self.health(&rules),
             rules,
-            marks: BTreeMap::from([("inode".to_owned(), self.watch.marks())]),
+            marks: BTreeMap::from([
+                ("inode".to_owned(), self.watch.marks()),
+                ("filesystem".to_owned(), count(self.watch.fs_marks())),
+            ]),
             queue: Queue {
                 pending: count(self.queue.pending()),
                 running: count(self.queue.running()),
@@ -76,7 +79,16 @@ impl Engine {
                 ignored_own: self.counts.ignored_own,
                 overflows: watched.overflows,
             },
+            own_events: self.own_events(),
             jobs: self.counts.jobs.clone(),
+        }
+    }
+
+    fn own_events(&self) -> OwnEvents {
+        match self.watch.privilege() {
+            Privilege::User => OwnEvents::Behaviour,
+            Privilege::Full if self.runner.descendants().is_tracked() => OwnEvents::Perf,
+            Privilege::Full => OwnEvents::Parents,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::Job;
 use super::argv::{self, Counter};
+use super::descendants::Descendants;
 use super::env;
 use super::error::StartError;
 use super::output::{self, Capture, Leftovers, LogTo, RuleLog, Target};
@@ -30,6 +31,7 @@ pub struct Runner {
     base: env::Base,
     counter: Counter,
     children: Children,
+    descendants: Rc<Descendants>,
     null: OwnedFd,
     log_to: LogTo,
     logs: FxHashMap<RuleId, Rc<RuleLog>>,
@@ -46,6 +48,7 @@ impl Runner {
             base: env::Base::of_this_user(),
             counter: Counter::default(),
             children: Children::default(),
+            descendants: Rc::new(Descendants::follow()),
             null: File::options().read(true).write(true).open("/dev/null")?.into(),
             log_to,
             logs: FxHashMap::default(),
@@ -87,6 +90,11 @@ impl Runner {
         &self.children
     }
 
+    /// What descends from them.
+    pub fn descendants(&self) -> &Descendants {
+        &self.descendants
+    }
+
     /// Reaps the commands that have ended; see [`Children::reap`].
     pub fn reap(&mut self) {
         self.children.reap();
@@ -118,6 +126,7 @@ impl Runner {
             exit: self.children.insert(pid),
             capture: pipe.map(|pipe| Capture::new(pipe, pid, self.log_of(job))),
             group,
+            descendants: Rc::clone(&self.descendants),
             started,
             timeout: options.timeout,
             kill_after: options.kill_after,

@@ -1,5 +1,6 @@
 //! A command that runs, to its end.
 
+use super::descendants::Descendants;
 use super::output::{Capture, Leftovers, Progress};
 use crate::kernel::group::Group;
 use crate::kernel::wait::Exit;
@@ -21,6 +22,7 @@ const GROUP_POLL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Running {
     pub(super) group: Group,
+    pub(super) descendants: Rc<Descendants>,
     pub(super) exit: oneshot::Receiver<Exit>,
     pub(super) capture: Option<Capture>,
     pub(super) started: Instant,
@@ -119,7 +121,8 @@ impl Running {
         (self.terminate().await, ending)
     }
 
-    /// SIGTERM to the whole group, and SIGKILL to what of it is left in the end.
+    /// SIGTERM to the whole group and to what left it, and SIGKILL to what of all
+    /// that is left in the end.
     async fn terminate(&mut self) -> Exit {
         let kill_at = Instant::now().checked_add(self.kill_after);
         self.signal(Signal::SIGTERM);
@@ -128,7 +131,7 @@ impl Running {
         let mut leader = None;
         let group_ends = async {
             leader = Some(ended(&mut self.exit).await);
-            while self.group.exists() {
+            while self.group.exists() || self.descendants.any_of(self.group.pid()) {
                 sleep(GROUP_POLL).await;
             }
         };
@@ -146,6 +149,7 @@ impl Running {
     }
 
     fn signal(&self, signal: Signal) {
+        self.descendants.signal_outside(self.pid(), signal);
         if let Err(errno) = self.group.signal(signal) {
             warn!(pid = self.pid(), %signal, error = errno.desc(), "cannot signal a command's process group");
         }

@@ -4,7 +4,7 @@
 //! handle, reading a directory) happens through the descriptor, so that what is
 //! marked is what was looked at, whatever is renamed meanwhile.
 
-use super::record::Handle;
+use super::record::{FsId, Handle};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::libc;
@@ -13,6 +13,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +49,9 @@ pub struct Object {
     kind: Kind,
     size: u64,
     links: u64,
+    device: u64,
+    changed: SystemTime,
+    modified: SystemTime,
 }
 
 impl Object {
@@ -75,6 +79,9 @@ impl Object {
             kind: Kind::of_mode(stat.st_mode),
             size: stat.st_size.cast_unsigned(),
             links: stat.st_nlink,
+            device: stat.st_dev,
+            changed: time(stat.st_ctime, stat.st_ctime_nsec),
+            modified: time(stat.st_mtime, stat.st_mtime_nsec),
         })
     }
 
@@ -86,6 +93,23 @@ impl Object {
     /// Its size in bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// When its content, its metadata or its name changed last, in ticks of the
+    /// kernel's clock.
+    pub fn changed(&self) -> SystemTime {
+        self.changed
+    }
+
+    /// When its content changed last.
+    pub fn modified(&self) -> SystemTime {
+        self.modified
+    }
+
+    /// When it was made, where the file system keeps that.
+    pub fn born(&self) -> Option<SystemTime> {
+        let link = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        std::fs::metadata(link).and_then(|metadata| metadata.created()).ok()
     }
 
     /// The number of its hard links when it was opened.
@@ -108,9 +132,30 @@ impl Object {
         Some(CString::new(link).expect("no NUL in it"))
     }
 
+    /// Its path as it is now, from the root of what this process sees.
+    pub fn path(&self) -> Option<Vec<u8>> {
+        let link = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        nix::fcntl::readlink(link.as_str()).ok().map(OsStringExt::into_vec)
+    }
+
     /// Writes its handle, as records of the kernel have it, into `out`.
     pub fn handle<'o>(&self, out: &'o mut HandleBuffer) -> Result<Handle<'o>, Errno> {
-        out.fill(self.fd.as_fd())
+        let fs = fsid_of(self.fd.as_fd())?;
+        match out.ask(self.fd.as_fd(), AT_HANDLE_FID) {
+            Err(Errno::EINVAL) => out.ask(self.fd.as_fd(), 0)?,
+            other => other?,
+        }
+        Handle::from_prefix(fs.or(self.own_fs()), &out.0.0).ok_or(Errno::EOVERFLOW)
+    }
+
+    /// Tells its file system from others where it has no id: by its device.
+    fn own_fs(&self) -> FsId {
+        FsId(self.device | 1 << 63)
+    }
+
+    /// Whether its file system has no id, so that it needs a group of its own.
+    pub fn is_on_nameless(handle: Handle<'_>) -> bool {
+        handle.fs.0 >> 63 == 1 && u32::try_from(handle.fs.0 & !(1 << 63)).is_ok()
     }
 
     /// The names and kinds of a directory's entries, without `.` and `..`.
@@ -170,6 +215,12 @@ impl AsFd for Object {
     }
 }
 
+fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
+    let whole = Duration::from_secs(seconds.unsigned_abs());
+    let start = if seconds < 0 { UNIX_EPOCH - whole } else { UNIX_EPOCH + whole };
+    start + Duration::from_nanos(nanoseconds.unsigned_abs())
+}
+
 fn kind_of_entry(kind: nix::dir::Type) -> Kind {
     match kind {
         nix::dir::Type::File => Kind::File,
@@ -190,25 +241,19 @@ pub fn open_by_handle(mount: &Object, handle: Handle<'_>) -> Result<Object, Errn
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mount = openat(&mount.fd, ".", flags, Mode::empty())?;
     let mut room = HandleBuffer::default();
-    room.0.0[..handle.as_bytes().len()].copy_from_slice(handle.as_bytes());
-    // SAFETY: behind the fsid the buffer holds a `struct file_handle` (length, type,
-    // bytes) that is as long as it says, as `Handle` guarantees, and 4-byte aligned.
-    let fd = unsafe {
-        libc::open_by_handle_at(
-            mount.as_raw_fd(),
-            room.0.0[FSID_LEN..].as_mut_ptr().cast(),
-            libc::O_PATH | libc::O_CLOEXEC,
-        )
-    };
+    room.0.0[..handle.bytes.len()].copy_from_slice(handle.bytes);
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // SAFETY: the buffer holds a `struct file_handle` (length, type, bytes) that is as
+    // long as it says, as `Handle` guarantees, and aligned.
+    let fd = unsafe { libc::open_by_handle_at(mount.as_raw_fd(), room.0.0.as_mut_ptr().cast(), flags) };
     let fd = Errno::result(fd)?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     Object::held(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-const FSID_LEN: usize = 8;
 /// `MAX_HANDLE_SZ` of `<linux/exportfs.h>`.
 const MAX_HANDLE: usize = 128;
-const ROOM: usize = FSID_LEN + 8 + MAX_HANDLE;
+const ROOM: usize = 8 + MAX_HANDLE;
 /// Take a handle that identifies, even where it cannot be opened; Linux 6.5.
 const AT_HANDLE_FID: i32 = 0x200;
 
@@ -227,19 +272,9 @@ impl Default for HandleBuffer {
 }
 
 impl HandleBuffer {
-    fn fill(&mut self, fd: BorrowedFd<'_>) -> Result<Handle<'_>, Errno> {
-        let fsid = fsid_of(fd)?;
-        self.0.0[..FSID_LEN].copy_from_slice(&fsid);
-        match self.ask(fd, AT_HANDLE_FID) {
-            Err(Errno::EINVAL) => self.ask(fd, 0)?,
-            other => other?,
-        }
-        Handle::from_prefix(&self.0.0).ok_or(Errno::EOVERFLOW)
-    }
-
     fn ask(&mut self, fd: BorrowedFd<'_>, flags: i32) -> Result<(), Errno> {
         let room = u32::try_from(MAX_HANDLE).expect("a small constant");
-        self.0.0[FSID_LEN..FSID_LEN + 4].copy_from_slice(&room.to_ne_bytes());
+        self.0.0[..4].copy_from_slice(&room.to_ne_bytes());
         let mut mount_id = 0;
         let empty: &CStr = c"";
         // SAFETY: the pointer leads to a `struct file_handle` with `MAX_HANDLE` bytes
@@ -248,7 +283,7 @@ impl HandleBuffer {
             libc::name_to_handle_at(
                 fd.as_raw_fd(),
                 empty.as_ptr(),
-                self.0.0[FSID_LEN..].as_mut_ptr().cast(),
+                self.0.0.as_mut_ptr().cast(),
                 &raw mut mount_id,
                 AtFlags::AT_EMPTY_PATH.bits() | flags,
             )
@@ -258,11 +293,12 @@ impl HandleBuffer {
 }
 
 /// The file system id as fanotify reports it.
-fn fsid_of(fd: BorrowedFd<'_>) -> Result<[u8; FSID_LEN], Errno> {
+fn fsid_of(fd: BorrowedFd<'_>) -> Result<FsId, Errno> {
     let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: the pointer leads to room for one `struct statfs`, which the kernel fills.
     Errno::result(unsafe { libc::fstatfs(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
     // SAFETY: the call succeeded, so the structure is initialised; `fsid_t` is two
     // ints without padding, as in fanotify's `__kernel_fsid_t`.
-    Ok(unsafe { std::mem::transmute::<libc::fsid_t, [u8; FSID_LEN]>(stat.assume_init().f_fsid) })
+    let id = unsafe { std::mem::transmute::<libc::fsid_t, [u8; 8]>(stat.assume_init().f_fsid) };
+    Ok(FsId(u64::from_ne_bytes(id)))
 }

@@ -3,10 +3,15 @@
 //! A process may end at any moment: each fact is `None` where it is not to be
 //! had any more.
 
+use nix::errno::Errno;
+use nix::libc::{self, c_int};
+use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getsid};
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::ptr;
 
 /// What the kernel appends to the path of an executable that was unlinked.
 const DELETED: &[u8] = b" (deleted)";
@@ -31,13 +36,67 @@ pub fn uid(pid: i32) -> Option<u32> {
     number(words(line).nth(1)?)
 }
 
-/// The parent's pid; 0 for those that have none.
-pub fn parent(pid: i32) -> Option<i32> {
+/// What `/proc/PID/stat` says of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// The parent's; 0 for those that have none.
+    pub parent: i32,
+    /// Its process group's.
+    pub group: i32,
+    /// Its session's.
+    pub session: i32,
+    /// Whether it has ended and is not reaped.
+    pub is_zombie: bool,
+}
+
+/// Looks at a process.
+pub fn look(pid: i32) -> Option<Process> {
     let mut buffer = [0; 512];
     let stat = read(&format!("/proc/{pid}/stat"), &mut buffer)?;
     // The name before it is in parentheses and may itself contain any byte.
     let end_of_name = stat.iter().rposition(|byte| *byte == b')')?;
-    number(words(stat.get(end_of_name + 1..)?).nth(1)?)
+    let mut words = words(stat.get(end_of_name + 1..)?);
+    let state = words.next()?;
+    let parent = number(words.next()?)?;
+    let group = number(words.next()?)?;
+    let session = number(words.next()?)?;
+    Some(Process { pid, parent, group, session, is_zombie: matches!(state, b"Z" | b"X") })
+}
+
+/// Looks at all processes, one after the other.
+pub fn all() -> impl Iterator<Item = Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| look(entry.file_name().to_str()?.parse().ok()?))
+}
+
+/// Signals a process if it is one to be signalled, which is asked when its number
+/// can no longer become another's. That it is not there is no error.
+pub fn signal_if(pid: i32, signal: Signal, is_meant: impl FnOnce(i32) -> bool) -> Result<(), Errno> {
+    // SAFETY: the call takes no pointers.
+    let fd = match Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }) {
+        Err(Errno::ESRCH) => return Ok(()),
+        result => result?,
+    };
+    let fd = c_int::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    if !is_meant(pid) {
+        return Ok(());
+    }
+    let (signal, info) = (signal as c_int, ptr::null::<libc::siginfo_t>());
+    // SAFETY: the descriptor is open, and no siginfo is passed.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal, info, 0) };
+    match Errno::result(sent) {
+        Err(Errno::ESRCH) => Ok(()),
+        result => result.map(drop),
+    }
+}
+
+/// The parent's pid; 0 for those that have none.
+pub fn parent(pid: i32) -> Option<i32> {
+    look(pid).map(|process| process.parent)
 }
 
 /// The session's number.
@@ -94,6 +153,7 @@ mod tests {
     fn nothing_of_a_process_that_is_not_there() {
         let none = i32::MAX;
         assert_eq!((exe(none), uid(none), parent(none), session(none)), (None, None, None, None));
+        assert_eq!(look(none), None);
         assert!(!descends_from(none, |pid| pid == own()));
         assert!(!descends_from(0, |_| true));
     }

@@ -3,24 +3,37 @@
 //! The layout is that of fanotify(7): a metadata structure, then information
 //! records of file system id, file handle and name. Nothing here trusts a length.
 
-/// Identity of an inode: file system id, handle length, handle type, handle
-/// bytes, in one slice, in the order and byte order of the kernel's records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Handle<'a>(&'a [u8]);
+/// A file system. Mostly the id that `statfs(2)` tells; see [`FsId::or`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FsId(pub u64);
 
-/// Bytes of a [`Handle`] before the handle proper.
-const HANDLE_HEAD: usize = 16;
+impl FsId {
+    /// File systems such as FUSE have no id: each is watched by a group of its own,
+    /// which knows by what it is told from others.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self.0 == 0 { other } else { self }
+    }
+}
+
+/// Identity of an inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Handle<'a> {
+    /// The file system.
+    pub fs: FsId,
+    /// The handle's length, type and bytes, as the kernel lays out a `file_handle`.
+    pub bytes: &'a [u8],
+}
+
+/// Bytes before the handle proper: its length and type.
+const HANDLE_HEAD: usize = 8;
 
 impl<'a> Handle<'a> {
-    /// The handle at the start of `bytes`; `None` if it does not fit.
-    pub fn from_prefix(bytes: &'a [u8]) -> Option<Self> {
-        let len = usize::try_from(u32_at(bytes, 8)?).ok()?;
-        bytes.get(..HANDLE_HEAD.checked_add(len)?).map(Self)
-    }
-
-    /// The slice.
-    pub fn as_bytes(self) -> &'a [u8] {
-        self.0
+    /// The `file_handle` at the start of `bytes`; `None` if it does not fit.
+    pub fn from_prefix(fs: FsId, bytes: &'a [u8]) -> Option<Self> {
+        let len = usize::try_from(u32_at(bytes, 0)?).ok()?;
+        let bytes = bytes.get(..HANDLE_HEAD.checked_add(len)?)?;
+        Some(Self { fs, bytes })
     }
 }
 
@@ -63,7 +76,10 @@ const INFO_NEW_DFID_NAME: u8 = 12;
 /// The records of one read. Ends early, once, with an error where the bytes make
 /// no sense, which a kernel never does.
 #[derive(Debug)]
-pub struct Records<'a>(&'a [u8]);
+pub struct Records<'a> {
+    rest: &'a [u8],
+    fs: FsId,
+}
 
 /// Bytes that are no records of fanotify metadata version 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,9 +87,10 @@ pub struct Records<'a>(&'a [u8]);
 pub struct Malformed;
 
 impl<'a> Records<'a> {
-    /// Over what one read gave.
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+    /// Over what one read of a group gave; `fs` is the file system where a record
+    /// has no id.
+    pub fn new(bytes: &'a [u8], fs: FsId) -> Self {
+        Self { rest: bytes, fs }
     }
 }
 
@@ -81,16 +98,16 @@ impl<'a> Iterator for Records<'a> {
     type Item = Result<Record<'a>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
+        if self.rest.is_empty() {
             return None;
         }
-        let parsed = parse(self.0);
-        self.0 = parsed.map_or(&[], |(_, rest)| rest);
+        let parsed = parse(self.rest, self.fs);
+        self.rest = parsed.map_or(&[], |(_, rest)| rest);
         Some(parsed.map(|(record, _)| record).ok_or(Malformed))
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
+fn parse(bytes: &[u8], fs: FsId) -> Option<(Record<'_>, &[u8])> {
     let len = usize::try_from(u32_at(bytes, 0)?).ok()?;
     let head = usize::from(u16_at(bytes, 6)?);
     if bytes.get(4) != Some(&VERSION) || head < METADATA_LEN || len < head {
@@ -109,28 +126,33 @@ fn parse(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
             return None;
         }
         let (info, others) = infos.split_at_checked(info_len)?;
-        read_info(&mut record, info[0], &info[INFO_HEAD..])?;
+        read_info(&mut record, info[0], &info[INFO_HEAD..], fs)?;
         infos = others;
     }
     Some((record, rest))
 }
 
 /// Information that is not asked for is passed over.
-fn read_info<'a>(record: &mut Record<'a>, kind: u8, body: &'a [u8]) -> Option<()> {
+fn read_info<'a>(record: &mut Record<'a>, kind: u8, body: &'a [u8], fs: FsId) -> Option<()> {
     match kind {
-        INFO_FID => record.object = Some(Handle::from_prefix(body)?),
-        INFO_DFID => record.entry = Some(Entry { dir: Handle::from_prefix(body)?, name: b"." }),
-        INFO_DFID_NAME => record.entry = Some(named(body)?),
-        INFO_OLD_DFID_NAME => record.old = Some(named(body)?),
-        INFO_NEW_DFID_NAME => record.new = Some(named(body)?),
+        INFO_FID => record.object = Some(identity(body, fs)?),
+        INFO_DFID => record.entry = Some(Entry { dir: identity(body, fs)?, name: b"." }),
+        INFO_DFID_NAME => record.entry = Some(named(body, fs)?),
+        INFO_OLD_DFID_NAME => record.old = Some(named(body, fs)?),
+        INFO_NEW_DFID_NAME => record.new = Some(named(body, fs)?),
         _ => {}
     }
     Some(())
 }
 
-fn named(body: &[u8]) -> Option<Entry<'_>> {
-    let dir = Handle::from_prefix(body)?;
-    let name = &body[dir.0.len()..];
+fn identity(body: &[u8], fs: FsId) -> Option<Handle<'_>> {
+    let (id, handle) = body.split_first_chunk::<8>()?;
+    Handle::from_prefix(FsId(u64::from_ne_bytes(*id)).or(fs), handle)
+}
+
+fn named(body: &[u8], fs: FsId) -> Option<Entry<'_>> {
+    let dir = identity(body, fs)?;
+    let name = &body[8 + dir.bytes.len()..];
     let end = name.iter().position(|b| *b == 0)?;
     Some(Entry { dir, name: &name[..end] })
 }
@@ -196,10 +218,10 @@ mod tests {
     #[test]
     fn names_and_handles_are_read_in_place() {
         let bytes = sample();
-        let records: Vec<_> = Records::new(&bytes).map(Result::unwrap).collect();
+        let records: Vec<_> = Records::new(&bytes, FsId(1)).map(Result::unwrap).collect();
         let [write, rename] = records[..] else { panic!("{records:?}") };
         assert_eq!((write.mask, write.pid, write.entry.unwrap().name), (8, 42, &b"a\xff b"[..]));
-        assert_eq!(&write.object.unwrap().as_bytes()[HANDLE_HEAD..], b"file");
+        assert_eq!(&write.object.unwrap().bytes[HANDLE_HEAD..], b"file");
         assert_eq!((rename.old.unwrap().name, rename.new.unwrap().name), (&b"x"[..], &b"y"[..]));
         assert_eq!(rename.entry, None);
     }
@@ -207,13 +229,16 @@ mod tests {
     #[test]
     fn an_overflow_has_no_information() {
         let bytes = bytes_of(0x4000, 0, &[]);
-        assert_eq!(Records::new(&bytes).next(), Some(Ok(Record { mask: 0x4000, ..Record::default() })));
+        assert_eq!(
+            Records::new(&bytes, FsId(1)).next(),
+            Some(Ok(Record { mask: 0x4000, ..Record::default() }))
+        );
     }
 
     proptest! {
         #[test]
         fn garbage_is_an_error_and_never_a_panic(bytes: Vec<u8>) {
-            for _ in Records::new(&bytes) {}
+            for _ in Records::new(&bytes, FsId(1)) {}
         }
 
         #[test]
@@ -221,7 +246,7 @@ mod tests {
             let bytes = sample();
             let whole = bytes_of(8, 42, &[(INFO_DFID_NAME, b"dirhandl", Some(b"a\xff b")), (INFO_FID, b"file", None)]).len();
             prop_assume!(cut < bytes.len() && cut != whole);
-            prop_assert_eq!(Records::new(&bytes[..cut]).last(), Some(Err(Malformed)));
+            prop_assert_eq!(Records::new(&bytes[..cut], FsId(1)).last(), Some(Err(Malformed)));
         }
 
         #[test]
@@ -229,7 +254,7 @@ mod tests {
             let mut bytes = sample();
             let at = at.index(bytes.len());
             bytes[at] = value;
-            for _ in Records::new(&bytes) {}
+            for _ in Records::new(&bytes, FsId(1)) {}
         }
     }
 }

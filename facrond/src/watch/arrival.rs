@@ -10,6 +10,7 @@ use super::Slot;
 use super::tree::NodeId;
 use crate::events::Events;
 use rustc_hash::FxHashMap;
+use std::time::SystemTime;
 
 /// Why a file is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +20,11 @@ pub enum Origin {
         /// By this process.
         pid: i32,
     },
-    /// It was there when its directory was first looked into.
-    Found,
+    /// It was there when its directory was looked into.
+    Found {
+        /// Only what has changed since counts; everything if nothing is known.
+        since: Option<SystemTime>,
+    },
 }
 
 /// One such file.

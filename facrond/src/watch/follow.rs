@@ -5,25 +5,25 @@ use super::cover::CoverId;
 use super::grow::{MAX_TRIES, join};
 use super::matching::{Position, mask_of, matched, may_have_arrived};
 use super::needs::Moves;
-use super::resolve::Occasion;
-use super::rules::Slot;
+use super::resolve::{News, Occasion};
+use super::rules::{Inode, Slot};
 use super::tree::{Content, NodeId};
 use super::{Hit, Watch, Whose};
 use crate::config::rule::RuleSpec;
 use crate::event::Event;
 use crate::events::Events;
 use crate::kernel::object::{Kind, Object};
-use crate::kernel::record::{Entry, Record};
+use crate::kernel::record::{Entry, Handle, Record};
 use nix::errno::Errno;
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
 /// One rule's view of one event.
-struct Firing {
-    slot: Slot,
-    matched: Events,
+pub(super) struct Firing {
+    pub(super) slot: Slot,
+    pub(super) matched: Events,
     /// The directory and name below PATH; nothing where it is PATH itself.
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
 }
 
 /// What a record says about one name.
@@ -33,12 +33,12 @@ struct Side<'a> {
 }
 
 /// What every firing of a record has in common.
-struct Cause {
-    time: SystemTime,
-    events: Events,
-    pid: i32,
-    own: bool,
-    synthetic: bool,
+pub(super) struct Cause {
+    pub(super) time: SystemTime,
+    pub(super) events: Events,
+    pub(super) pid: i32,
+    pub(super) own: bool,
+    pub(super) synthetic: bool,
 }
 
 /// Whether a record is one of facron's own, asked for at most once.
@@ -66,6 +66,11 @@ impl Watch {
             record.new.map(|entry| Side { entry, events: flags.with(Events::RENAME).with(Events::MOVED_TO) }),
             record.entry.map(|entry| Side { entry, events: self.with_rename(events) }),
         ];
+        if !self.file_systems.is_empty() {
+            for side in sides.iter().flatten() {
+                self.learn(side.entry.dir);
+            }
+        }
         let mut ownership = Ownership { whose, pid: record.pid, known: None };
         let mut firings = Vec::new();
         for side in sides.iter().flatten() {
@@ -107,6 +112,7 @@ impl Watch {
             } else {
                 self.match_entry(node, name, events, firings, &mut candidates);
                 self.arrivals.note(node, name, events);
+                self.rescan.note(node, name, events);
             }
         }
         for (node, slot) in candidates {
@@ -177,12 +183,12 @@ impl Watch {
             }
         }
         if events.intersects(Events::SELF)
-            && let Some(node) = self.former.get(object.as_bytes()).copied()
+            && let Some(node) = self.former.get(&(object.fs, object.bytes.into())).copied()
         {
             let end = events.and(Events::SELF.with(Events::ONDIR));
             self.match_path(node, end, firings);
             if events.contains(Events::DELETE_SELF) {
-                self.former.remove(object.as_bytes());
+                self.former.remove(&(object.fs, object.bytes.into()));
             }
         }
     }
@@ -249,7 +255,7 @@ impl Watch {
         }
     }
 
-    fn hit(&self, firing: &Firing, cause: &Cause, old: Option<(NodeId, &[u8])>) -> Hit {
+    pub(super) fn hit(&self, firing: &Firing, cause: &Cause, old: Option<(NodeId, &[u8])>) -> Hit {
         let rule = &self.rules[firing.slot];
         let place = firing.place.as_ref().map(|(dir, name)| (*dir, &**name));
         let event = Event {
@@ -295,7 +301,7 @@ impl Watch {
             }
         }
         for node in touched {
-            self.touch(node, ownership.is_own());
+            self.touch(node, News { own: ownership.is_own(), since: None });
         }
     }
 
@@ -322,7 +328,11 @@ impl Watch {
             }
         }
         if events.intersects(Events::CREATE.with(Events::MOVED_TO)) {
-            self.take_in(dir, name, ownership.is_own());
+            let made = record.object.filter(|_| events.contains(Events::CREATE));
+            if !self.take_at_word(dir, name, made) {
+                let news = News { own: ownership.is_own(), since: None };
+                self.take_in(dir, name, news);
+            }
         }
     }
 
@@ -343,15 +353,17 @@ impl Watch {
             let name: Box<[u8]> = self.tree[child].name().into();
             self.transplant(child, new, &name);
         }
-        let handle: Option<Box<[u8]>> = self.tree[node].handle().map(|handle| handle.as_bytes().into());
+        let inode: Option<Inode> = self.tree[node].handle().map(|handle| (handle.fs, handle.bytes.into()));
         let (content, marked, cover) =
             (self.tree[node].content, self.tree[node].marked, self.tree[node].cover);
+        let is_read = std::mem::take(&mut self.tree[node].is_read);
         self.tree.unbind(node);
         self.tree[node].cover = CoverId::NONE;
-        if let Some(handle) = handle.as_deref().and_then(crate::kernel::record::Handle::from_prefix) {
+        if let Some(handle) = inode.as_ref().and_then(|(fs, bytes)| Handle::from_prefix(*fs, bytes)) {
             self.tree.bind(new, handle, content);
             self.tree[new].marked = marked;
             self.tree[new].cover = cover;
+            self.tree[new].is_read = is_read;
         }
     }
 
@@ -376,14 +388,15 @@ impl Watch {
             && let Ok(object) = self.open_bound(node)
         {
             self.tree[node].cover = cover;
-            if self.mark(node, &object, self.covers[cover].mask).is_ok() {
-                self.grow(node, object, &news, Some(ownership.is_own()));
+            if self.mark(node, &object, self.cover_mask(node)).is_ok() {
+                let found = News { own: ownership.is_own(), since: None };
+                self.grow(node, object, &news, Some(found));
             }
         }
     }
 
     /// Something changed at a place that rules lead through: they look again.
-    fn touch(&mut self, node: NodeId, own: bool) {
+    pub(super) fn touch(&mut self, node: NodeId, news: News) {
         let Some(anchor) = &self.tree[node].anchor else { return };
         let users = anchor.users();
         // What was found by name may be something else now; the look will tell.
@@ -392,24 +405,7 @@ impl Watch {
             self.vacate(node);
         }
         for slot in users {
-            self.resolve(slot, Occasion::Change { own });
-        }
-    }
-
-    /// The kernel dropped records: every path is looked at again, and rules for
-    /// overflows fire.
-    pub(super) fn on_overflow(&mut self, hits: &mut Vec<Hit>) {
-        self.counters.overflows += 1;
-        tracing::error!("the kernel's event queue overflowed: events were lost");
-        let slots: Vec<_> = self.rules.iter().map(|(slot, _)| slot).collect();
-        let events = Events::Q_OVERFLOW;
-        let cause = Cause { time: SystemTime::now(), events, pid: 0, own: false, synthetic: false };
-        for slot in slots {
-            if self.rules[slot].spec.events.contains(events) {
-                let firing = Firing { slot, matched: events, place: None };
-                hits.push(self.hit(&firing, &cause, None));
-            }
-            self.resolve(slot, Occasion::Change { own: false });
+            self.resolve(slot, Occasion::Change(news));
         }
     }
 
@@ -433,6 +429,7 @@ impl Watch {
     pub(super) fn fire_arrivals(&mut self, hits: &mut Vec<Hit>) {
         for ((dir, name), arrival) in self.arrivals.take_looked() {
             let news = arrival.news();
+            self.rescan.note(dir, &name, news);
             if !news.without(Events::ONDIR).is_empty() {
                 self.fire_arrival(dir, &name, &arrival, news, hits);
             }
@@ -442,7 +439,7 @@ impl Watch {
     fn fire_arrival(&self, dir: NodeId, name: &[u8], arrival: &Arrival, news: Events, hits: &mut Vec<Hit>) {
         let (pid, synthetic) = match arrival.origin {
             Origin::Made { pid } => (pid, false),
-            Origin::Found => (0, true),
+            Origin::Found { .. } => (0, true),
         };
         let cause = Cause { time: SystemTime::now(), events: news, pid, own: arrival.own, synthetic };
         for slot in &arrival.slots {
@@ -462,7 +459,7 @@ impl Watch {
 /// `ARRIVED` was decided by the look, not by the events.
 fn arrived(spec: &RuleSpec, origin: Origin, position: Position, news: Events) -> Events {
     let arrived = news.and(spec.events).and(Events::ARRIVED);
-    if origin != Origin::Found {
+    if matches!(origin, Origin::Made { .. }) {
         return arrived;
     }
     let by_events = matched(spec, position, news.without(Events::ARRIVED)).without(Events::ARRIVED);
@@ -471,24 +468,47 @@ fn arrived(spec: &RuleSpec, origin: Origin, position: Position, news: Events) ->
 
 /// What a file's state tells of what must have happened to it.
 fn look(found: Result<Object, Errno>, origin: Origin) -> Events {
-    let object = match found {
-        Ok(object) => object,
-        Err(_) if origin == Origin::Found => return Events::CREATE,
-        Err(_) => return Events::NONE,
-    };
-    let is_complete = object.is_complete();
-    match (origin, object.kind()) {
-        (Origin::Made { .. }, Kind::File) if is_complete == Some(true) => {
+    match (found, origin) {
+        (Ok(object), Origin::Made { .. }) if object.is_complete() == Some(true) => {
             Events::ARRIVED.with(Events::CREATE)
         }
-        (Origin::Made { .. }, _) => Events::NONE,
-        (Origin::Found, Kind::Directory) => Events::CREATE.with(Events::ONDIR),
-        (Origin::Found, Kind::File) => {
-            let modified = if object.size() > 0 { Events::MODIFY } else { Events::NONE };
-            let complete = Events::CLOSE_WRITE.with(Events::ARRIVED);
-            let complete = if is_complete == Some(false) { Events::NONE } else { complete };
-            Events::CREATE.with(modified).with(complete)
-        }
-        (Origin::Found, _) => Events::CREATE,
+        (Ok(object), Origin::Found { since: None }) => look_at_new(&object),
+        (Ok(object), Origin::Found { since: Some(since) }) => look_at_changed(&object, since),
+        // It was there, and its end has a record of its own.
+        (Err(_), Origin::Found { since: None }) => Events::CREATE,
+        (_, Origin::Made { .. }) | (Err(_), Origin::Found { since: Some(_) }) => Events::NONE,
     }
+}
+
+/// Of something in a directory that is new itself.
+fn look_at_new(object: &Object) -> Events {
+    let modified = if object.size() > 0 { Events::MODIFY } else { Events::NONE };
+    match object.kind() {
+        Kind::Directory => Events::CREATE.with(Events::ONDIR),
+        Kind::File => Events::CREATE.with(modified).with(closed(object)),
+        Kind::Link | Kind::Other => Events::CREATE,
+    }
+}
+
+/// Of something that may have been there before, by its times.
+fn look_at_changed(object: &Object, since: SystemTime) -> Events {
+    if object.changed() < since {
+        return Events::NONE;
+    }
+    let is_new = object.born().is_some_and(|born| born >= since);
+    let created = if is_new { Events::CREATE } else { Events::NONE };
+    match object.kind() {
+        Kind::Directory => created.with(Events::ATTRIB).with(Events::ONDIR),
+        Kind::File if is_new || object.modified() >= since => {
+            created.with(Events::MODIFY).with(closed(object))
+        }
+        // Its name or its metadata: which, the times do not tell.
+        Kind::File => Events::ATTRIB.with(Events::MOVED_TO).with(closed(object).and(Events::ARRIVED)),
+        Kind::Link | Kind::Other => created.with(Events::MOVED_TO),
+    }
+}
+
+/// What is true of a file that no writer has open.
+fn closed(object: &Object) -> Events {
+    if object.is_complete() == Some(false) { Events::NONE } else { Events::CLOSE_WRITE.with(Events::ARRIVED) }
 }

@@ -7,6 +7,7 @@
 use super::Watch;
 use super::arrival::Origin;
 use super::cover::CoverId;
+use super::resolve::News;
 use super::rules::Slot;
 use super::tree::{Content, NodeId};
 use crate::config::filter::ObjectKind;
@@ -29,31 +30,68 @@ pub(super) const MAX_TRIES: u32 = 100;
 pub(super) struct Unsettled {
     parent: NodeId,
     name: Box<[u8]>,
-    own: bool,
+    news: News,
     tries: u32,
 }
 
+/// What taking a directory in has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Adopted {
+    /// Nothing is to be done: it is known, or not for any rule.
+    Known,
+    /// It was known, but not what is in it.
+    Unread(NodeId),
+    /// It is new to some rule.
+    New(NodeId),
+}
+
+impl Adopted {
+    /// The directory, if it has to be read. What is in one that was known is no news.
+    fn to_read(self, news: Option<News>) -> Option<NodeId> {
+        match self {
+            Self::New(node) => Some(node),
+            Self::Unread(node) if news.is_none() => Some(node),
+            Self::Known | Self::Unread(_) => None,
+        }
+    }
+}
+
 /// A directory that is being read.
-struct Level {
+#[derive(Debug)]
+pub(super) struct Level {
     node: NodeId,
     object: Object,
     directories: std::vec::IntoIter<Box<[u8]>>,
 }
 
-/// For whom what is found is news, and whether facron's own commands made it.
-#[derive(Clone, Copy)]
-struct News<'a> {
-    slots: &'a [Slot],
-    own: bool,
-}
-
 impl Watch {
     /// Takes in what is below a directory, for rules that are new there. With `news`
-    /// what is found counts as an event, caused by facron's own commands or not.
-    pub(super) fn grow(&mut self, top: NodeId, object: Object, slots: &[Slot], news: Option<bool>) {
-        let news = news.map(|own| News { slots, own });
-        let mut levels = vec![self.read_level(top, object, news)];
-        while let Some(level) = levels.last_mut() {
+    /// what is found counts as an event.
+    pub(super) fn grow(&mut self, top: NodeId, object: Object, slots: &[Slot], news: Option<News>) {
+        let mut levels = vec![self.read_level(top, object, slots, news)];
+        let mut count = 0;
+        while !levels.is_empty() {
+            count += self.descend(&mut levels, slots, news, 1);
+            if news.is_none()
+                && let [slot] = slots
+                && self.go_large(*slot, count, &mut levels)
+            {
+                return;
+            }
+        }
+    }
+
+    /// Takes in at most `limit` directories, depth first; returns how many it took.
+    pub(super) fn descend(
+        &mut self,
+        levels: &mut Vec<Level>,
+        slots: &[Slot],
+        news: Option<News>,
+        limit: usize,
+    ) -> usize {
+        let mut count = 0;
+        while count < limit {
+            let Some(level) = levels.last_mut() else { break };
             let (parent, Some(name)) = (level.node, level.directories.next()) else {
                 levels.pop();
                 continue;
@@ -66,21 +104,24 @@ impl Watch {
                     continue;
                 }
             };
-            if let Some(node) = self.adopt(parent, &name, &object) {
+            let adopted = self.adopt(parent, &name, &object);
+            if let Some(node) = adopted.to_read(news) {
                 if levels.len() == MAX_DEPTH {
                     self.complain(parent, &name, "too deep, what is below is not watched");
                     continue;
                 }
-                let level = self.read_level(node, object, news);
+                let level = self.read_level(node, object, slots, news);
                 levels.push(level);
+                count += 1;
             }
         }
+        count
     }
 
     /// Takes in one directory that was made in, or moved to, a known one.
-    pub(super) fn take_in(&mut self, parent: NodeId, name: &[u8], own: bool) {
-        if self.knows_children(parent) && !self.try_take_in(parent, name, own) {
-            self.unsettled.push(Unsettled { parent, name: name.into(), own, tries: 0 });
+    pub(super) fn take_in(&mut self, parent: NodeId, name: &[u8], news: News) {
+        if self.knows_children(parent) && !self.try_take_in(parent, name, news) {
+            self.unsettled.push(Unsettled { parent, name: name.into(), news, tries: 0 });
         }
     }
 
@@ -89,7 +130,7 @@ impl Watch {
     pub(super) fn settle_directories(&mut self) {
         for mut entry in std::mem::take(&mut self.unsettled) {
             let is_settled =
-                !self.knows_children(entry.parent) || self.try_take_in(entry.parent, &entry.name, entry.own);
+                !self.knows_children(entry.parent) || self.try_take_in(entry.parent, &entry.name, entry.news);
             entry.tries += 1;
             if is_settled {
                 continue;
@@ -104,13 +145,13 @@ impl Watch {
 
     /// `false` if the directory that it is in was itself renamed meanwhile: the
     /// record of that is still to be read.
-    fn try_take_in(&mut self, parent: NodeId, name: &[u8], own: bool) -> bool {
+    fn try_take_in(&mut self, parent: NodeId, name: &[u8], news: News) -> bool {
         let Ok(dir) = self.open_bound(parent) else { return false };
         match dir.entry(name) {
             Ok(object) if object.kind() == Kind::Directory => {
-                if let Some(node) = self.adopt(parent, name, &object) {
+                if let Adopted::New(node) = self.adopt(parent, name, &object) {
                     let slots = self.covers[self.tree[node].cover].rules.clone();
-                    self.grow(node, object, &slots, Some(own));
+                    self.grow(node, object, &slots, Some(news));
                 }
             }
             // Gone or replaced: there is a record of that, too.
@@ -120,42 +161,44 @@ impl Watch {
         true
     }
 
-    /// Binds, covers and marks a directory. Returns its node if what is in it has to
-    /// be looked at.
-    fn adopt(&mut self, parent: NodeId, name: &[u8], object: &Object) -> Option<NodeId> {
+    /// Binds, covers and marks a directory.
+    pub(super) fn adopt(&mut self, parent: NodeId, name: &[u8], object: &Object) -> Adopted {
         let cover = self.cover_of(parent, name);
         let node = self.tree.child_or_new(parent, name);
         if let Err(errno) = self.occupy(node, object, Content::Directory) {
             self.complain(parent, name, errno.desc());
             self.trim(node);
-            return None;
+            return Adopted::Known;
         }
         if self.tree[node].cover == cover {
-            return None;
+            let is_settled = self.tree[node].is_read || cover == CoverId::NONE;
+            return if is_settled { Adopted::Known } else { Adopted::Unread(node) };
         }
         self.tree[node].cover = cover;
-        match self.mark(node, object, self.covers[cover].mask) {
+        self.welcome(node, object);
+        match self.mark(node, object, self.cover_mask(node)) {
             Ok(()) => {}
             // Places like /proc in a tree: nothing to be seen there.
             Err(Errno::ENODEV | Errno::EOPNOTSUPP) => {
                 tracing::debug!(path = %Text(self.tree.path(node)), "this file system cannot be watched");
-                return None;
+                return Adopted::Known;
             }
             Err(errno) => self.complain(parent, name, errno.desc()),
         }
-        Some(node)
+        Adopted::New(node)
     }
 
-    fn read_level(&mut self, node: NodeId, object: Object, news: Option<News<'_>>) -> Level {
+    fn read_level(&mut self, node: NodeId, object: Object, slots: &[Slot], news: Option<News>) -> Level {
         let entries = object.entries().unwrap_or_else(|errno| {
             self.complain(node, b"", errno.desc());
             Vec::new()
         });
+        self.tree[node].is_read = true;
         let reach = self.reach(node);
-        if let Some(News { slots, own }) = news {
+        if let Some(News { own, since }) = news {
             let slots: Vec<_> = slots.iter().copied().filter(|slot| reach.contains(slot)).collect();
             for (name, _) in &entries {
-                self.arrivals.add(node, name, Origin::Found, own, &slots);
+                self.arrivals.add(node, name, Origin::Found { since }, own, &slots);
             }
         }
         let directories: Vec<_> = if self.knows_children(node) {
@@ -175,7 +218,7 @@ impl Watch {
     }
 
     /// Whether the directories in a directory have to be known.
-    fn knows_children(&self, dir: NodeId) -> bool {
+    pub(super) fn knows_children(&self, dir: NodeId) -> bool {
         self.tree[dir].content == Content::Directory
             && (self.tree[dir].cover != CoverId::NONE
                 || self.reach(dir).iter().any(|slot| self.rules[*slot].needs.knows_children))
@@ -242,6 +285,7 @@ impl Watch {
     /// As `vacate`, but keeps the node itself.
     pub(super) fn clear(&mut self, node: NodeId) {
         self.tree[node].cover = CoverId::NONE;
+        self.tree[node].is_read = false;
         for child in self.tree.children(node) {
             self.vacate(child);
         }
@@ -259,20 +303,21 @@ impl Watch {
                 tracing::warn!("too many replaced files are still in use; some of their ends go untold");
                 self.former.clear();
             }
-            self.former.insert(handle.as_bytes().into(), node);
+            self.former.insert((handle.fs, handle.bytes.into()), node);
         }
     }
 
     /// Unbinds a node and takes its mark from the inode, if that lives on somewhere.
     pub(super) fn retire(&mut self, node: NodeId) {
         let marked = self.tree[node].marked;
-        let is_former = self.tree[node].handle().is_some_and(|h| self.former.contains_key(h.as_bytes()));
+        let Some(handle) = self.tree[node].handle() else { return };
         if marked != 0 {
-            self.marks -= 1;
+            let (fs, is_former) = (handle.fs, self.former.contains_key(&(handle.fs, handle.bytes.into())));
             if !is_former && let Some(object) = self.open_elsewhere(node) {
                 // It may be gone by now, which is as good.
-                let _ = self.group.remove_mark(&object, marked);
+                let _ = self.groups.remove_mark(fs, &object, marked);
             }
+            self.groups.discount_mark(fs);
         }
         self.tree.unbind(node);
     }
@@ -280,10 +325,9 @@ impl Watch {
     /// Opens a node's inode wherever it is now; `None` where that cannot be done.
     fn open_elsewhere(&self, node: NodeId) -> Option<Object> {
         let handle = self.tree[node].handle()?;
-        let fsid = handle.as_bytes().first_chunk::<8>()?;
         let mut at = self.tree[node].parent();
         loop {
-            let on_same = self.tree[at].handle().and_then(|h| h.as_bytes().first_chunk::<8>()) == Some(fsid);
+            let on_same = self.tree[at].handle().is_some_and(|above| above.fs == handle.fs);
             if on_same && let Ok(mount) = self.open_bound(at) {
                 return open_by_handle(&mount, handle).ok();
             }

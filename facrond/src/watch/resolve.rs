@@ -5,7 +5,8 @@
 
 use super::Watch;
 use super::anchor::Anchor;
-use super::rules::{PathState, Seat, Slot};
+use super::arrival::Origin;
+use super::rules::{Inode, PathState, Seat, Slot};
 use super::tree::{Content, NodeId, ROOT};
 use crate::kernel::object::{HandleBuffer, Kind, Object};
 use facron_proto::Text;
@@ -13,6 +14,7 @@ use nix::errno::Errno;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 /// How many symbolic links a path may have, as in `path_resolution(7)`.
 const MAX_LINKS: usize = 40;
@@ -23,10 +25,16 @@ pub enum Occasion {
     /// The rule is new: what is there already is no event.
     First,
     /// Something on the way changed: what is found is news.
-    Change {
-        /// Whether facron's own commands changed it.
-        own: bool,
-    },
+    Change(News),
+}
+
+/// What found things mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Whether facron's own commands caused them.
+    pub own: bool,
+    /// Only what has changed since counts; everything if nothing is known.
+    pub since: Option<SystemTime>,
 }
 
 /// The walk of one rule along its path.
@@ -71,13 +79,18 @@ impl Watch {
         let seat = self.rules[slot].seat.take();
         match end {
             Ok(End::Directory(node, object)) => {
-                self.arrive_at_directory(slot, node, object, seat.as_ref(), occasion)
+                self.arrive_at_directory(slot, node, object, seat.as_ref(), occasion);
             }
             Ok(End::Entry { parent, node, exists }) => {
                 self.arrive_at_entry(slot, parent, node, exists, seat.as_ref(), occasion);
             }
-            Err(Stop::Waiting(why)) => self.rules[slot].state = PathState::Waiting(why),
-            Err(Stop::Failed(why)) => self.rules[slot].state = PathState::Failed(why),
+            Err(stop) => {
+                self.leave_file_systems(slot);
+                self.rules[slot].state = match stop {
+                    Stop::Waiting(why) => PathState::Waiting(why),
+                    Stop::Failed(why) => PathState::Failed(why),
+                };
+            }
         }
         if let Some(target) = target
             && self.rules[slot].target != Some(target)
@@ -89,6 +102,7 @@ impl Watch {
 
     /// Gives up all that a rule has.
     pub(super) fn release(&mut self, slot: Slot) {
+        self.leave_file_systems(slot);
         if let Some(target) = self.rules[slot].target.take() {
             self.drop_target(target, slot);
         }
@@ -206,8 +220,11 @@ impl Watch {
         rule.state = PathState::Active;
         let is_same = seat.as_ref() == before;
         rule.seat = seat;
+        if !is_same {
+            self.leave_file_systems(slot);
+        }
         match occasion {
-            Occasion::Change { own } if !is_same => self.grow(node, object, &[slot], Some(own)),
+            Occasion::Change(news) if !is_same => self.grow(node, object, &[slot], Some(news)),
             _ if needs.knows_children && !is_same => self.grow(node, object, &[slot], None),
             _ => {}
         }
@@ -234,17 +251,17 @@ impl Watch {
         rule.state = state;
         let is_same = seat.as_ref() == before;
         rule.seat = seat;
-        if let Occasion::Change { own } = occasion
+        if let Occasion::Change(News { own, since }) = occasion
             && exists
             && !is_same
         {
             let name: Box<[u8]> = self.tree[node].name().into();
-            self.arrivals.add(parent, &name, super::arrival::Origin::Found, own, &[slot]);
+            self.arrivals.add(parent, &name, Origin::Found { since }, own, &[slot]);
         }
     }
 
-    fn seat_of(&self, node: NodeId) -> Option<Box<[u8]>> {
-        self.tree[node].handle().map(|handle| handle.as_bytes().into())
+    fn seat_of(&self, node: NodeId) -> Option<Inode> {
+        self.tree[node].handle().map(|handle| (handle.fs, handle.bytes.into()))
     }
 
     fn bind_root(&mut self, walk: &Walk) {
@@ -330,12 +347,15 @@ impl Watch {
         self.mark(node, object, mask)
     }
 
-    /// Adds to a node's mark what it does not have yet.
+    /// Adds to a bound node's mark what it does not have yet.
     pub(super) fn mark(&mut self, node: NodeId, object: &Object, mask: u64) -> Result<(), Errno> {
-        let marked = self.tree[node].marked;
+        let place = &self.tree[node];
+        let (marked, handle) = (place.marked, place.handle().ok_or(Errno::ESTALE)?);
         if marked | mask != marked {
-            self.group.add_mark(object, mask)?;
-            self.marks += u64::from(marked == 0);
+            self.groups.add_mark(handle, object, mask)?;
+            if marked == 0 {
+                self.groups.count_mark(handle.fs);
+            }
             self.tree[node].marked = marked | mask;
         }
         Ok(())
@@ -369,13 +389,7 @@ impl Watch {
         let excess = self.excess(node);
         if excess != 0 {
             match self.open_bound(node) {
-                Ok(object) => {
-                    if let Err(errno) = self.group.remove_mark(&object, excess) {
-                        tracing::debug!(error = errno.desc(), "cannot take a mark back");
-                    }
-                    self.tree[node].marked &= !excess;
-                    self.marks -= u64::from(self.tree[node].marked == 0);
-                }
+                Ok(object) => self.unmark(node, &object, excess),
                 Err(_) => self.retire(node),
             }
         }
@@ -387,11 +401,22 @@ impl Watch {
         }
     }
 
+    fn unmark(&mut self, node: NodeId, object: &Object, mask: u64) {
+        let Some(fs) = self.tree[node].handle().map(|handle| handle.fs) else { return };
+        if let Err(errno) = self.groups.remove_mark(fs, object, mask) {
+            tracing::debug!(error = errno.desc(), "cannot take a mark back");
+        }
+        self.tree[node].marked &= !mask;
+        if self.tree[node].marked == 0 {
+            self.groups.discount_mark(fs);
+        }
+    }
+
     /// The bits of a node's mark that nothing needs.
     fn excess(&self, node: NodeId) -> u64 {
         let place = &self.tree[node];
         let by_path = place.anchor.as_ref().map_or(0, |anchor| anchor.mask());
-        place.marked & !(by_path | self.covers[place.cover].mask)
+        place.marked & !(by_path | self.cover_mask(node))
     }
 
     /// Opens a node by its path.
@@ -420,7 +445,7 @@ fn describe(path: &[u8], errno: Errno) -> String {
         Errno::ENODEV | Errno::EOPNOTSUPP => {
             "its file system has no file handles, so fanotify cannot watch it"
         }
-        Errno::EXDEV => "its file system needs a fanotify group of its own, which is not built yet",
+        Errno::EMFILE => "too many fanotify groups (see /proc/sys/fs/fanotify/max_user_groups)",
         Errno::ELOOP => "too many symbolic links",
         other => other.desc(),
     };

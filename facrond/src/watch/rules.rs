@@ -4,6 +4,7 @@
 use super::needs::{Depth, Moves, Needs};
 use super::tree::NodeId;
 use crate::config::rule::RuleSpec;
+use crate::kernel::record::FsId;
 use facron_proto::RuleId;
 use std::rc::Rc;
 
@@ -22,14 +23,17 @@ pub enum PathState {
     Failed(String),
 }
 
+/// An inode, kept: file system and handle.
+pub type Inode = (FsId, Box<[u8]>);
+
 /// What stands at the end of a rule's path: when it changes, it is another object
 /// under the same path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seat {
-    /// A directory, by its handle.
-    Directory(Box<[u8]>),
-    /// An entry, which may exist or not, of the directory with this handle.
-    Entry(Box<[u8]>),
+    /// A directory, by its inode.
+    Directory(Inode),
+    /// An entry, which may exist or not, of the directory with this inode.
+    Entry(Inode),
 }
 
 /// A rule that is watched.

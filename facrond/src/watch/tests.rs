@@ -1,6 +1,7 @@
 //! The watch on the real kernel: one process, one group, real files.
 
 use super::*;
+use crate::config::filter::{Filter, Patterns};
 use crate::config::rule::{Command, Options};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -354,4 +355,241 @@ fn a_rule_that_goes_takes_its_marks_along() {
     f.watch.detach(ids[2]);
     assert_eq!(f.watch.marks(), before);
     assert!(!Path::new("/proc/self/fdinfo").join("x").exists());
+}
+
+/// A tmpfs of the test's own, unmounted whatever happens.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(at: PathBuf) -> Self {
+        nix::mount::mount(Some("none"), &at, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>)
+            .unwrap();
+        Self(at)
+    }
+
+    /// Fails if somebody has something open on it.
+    fn unmount(self) {
+        nix::mount::umount(&self.0).unwrap();
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn mounts_on_and_below_a_path_are_taken_in_and_let_go() {
+    let mut f = Fixture::new();
+    f.mkdir("m/inner");
+    f.mkdir("t/below/deep");
+    f.rule("m/inner", Events::CLOSE_WRITE);
+    f.recursive("t", Events::CLOSE_WRITE);
+    for _ in 0..3 {
+        let on = Mounted::new(f.path("m"));
+        let below = Mounted::new(f.path("t/below"));
+        f.write("t/below/there already");
+        f.watch.on_mounts().unwrap();
+        f.fired();
+        assert!(f.is_waiting(RuleId(1)), "the mounted file system has no such directory");
+        f.mkdir("m/inner");
+        f.write("m/inner/a");
+        f.mkdir("t/below/new");
+        f.write("t/below/new/b");
+        assert_eq!(f.paths(), ["m/inner/a", "t/below/new/b"]);
+        on.unmount();
+        below.unmount();
+        f.watch.on_mounts().unwrap();
+        assert_eq!(f.fired(), []);
+        f.write("m/inner/c");
+        f.write("t/below/deep/d");
+        assert_eq!(f.paths(), ["m/inner/c", "t/below/deep/d"]);
+        fs::remove_file(f.path("m/inner/c")).unwrap();
+        fs::remove_file(f.path("t/below/deep/d")).unwrap();
+        f.fired();
+    }
+}
+
+impl Fixture {
+    /// Drains until so many have fired, and then until nothing more comes.
+    fn fired_by(&mut self, count: usize) -> Vec<String> {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let mut paths = Vec::new();
+        while paths.len() < count && std::time::Instant::now() < deadline {
+            paths.extend(self.paths());
+        }
+        for _ in 0..10 {
+            paths.extend(self.paths());
+        }
+        paths.sort();
+        paths
+    }
+}
+
+#[test]
+fn files_in_directories_just_made_are_told_once() {
+    const WRITERS: usize = 2;
+    const ROUNDS: usize = 500;
+    let mut f = Fixture::new();
+    f.mkdir("t");
+    f.recursive("t", Events::CLOSE_WRITE);
+    f.recursive("t", Events::ARRIVED);
+    let top = f.path("t");
+    let expected: Vec<_> = std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let top = &top;
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let dir = top.join(format!("{writer}-{round}/b/c"));
+                    fs::create_dir_all(&dir).unwrap();
+                    fs::write(dir.join("f"), "x").unwrap();
+                }
+            });
+        }
+        let expected = (0..WRITERS).flat_map(|w| (0..ROUNDS).map(move |r| format!("t/{w}-{r}/b/c/f")));
+        let mut twice: Vec<_> = expected.clone().chain(expected).collect();
+        twice.sort();
+        assert_eq!(f.fired_by(twice.len()), twice);
+        twice
+    });
+    let marks = f.watch.marks();
+    fs::remove_dir_all(f.path("t")).unwrap();
+    f.mkdir("t");
+    f.fired();
+    assert!(f.watch.marks() < marks / 100, "{} of {marks} for {}", f.watch.marks(), expected.len());
+}
+
+#[test]
+fn a_tree_moved_in_is_told_once_and_while_it_is_renamed() {
+    let mut f = Fixture::new();
+    f.mkdir("t");
+    f.mkdir("out");
+    f.recursive("t", Events::ARRIVED);
+    for dir in 0..50 {
+        f.mkdir(&format!("out/new/{dir}/x"));
+        for file in 0..10 {
+            f.write(&format!("out/new/{dir}/x/{file}"));
+        }
+    }
+    f.rename("out/new", "t/new");
+    assert_eq!(f.paths().len(), 500);
+    let top = f.path("t");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..200 {
+                let dir = top.join(format!("part-{round}"));
+                fs::create_dir_all(dir.join("x")).unwrap();
+                fs::write(dir.join("x/f"), "x").unwrap();
+                fs::rename(&dir, top.join(format!("done-{round}"))).unwrap();
+                fs::write(top.join(format!("done-{round}/x/g")), "x").unwrap();
+            }
+        });
+        let mut names: Vec<_> =
+            f.fired_by(400).into_iter().map(|path| path.replace("part-", "").replace("done-", "")).collect();
+        names.sort();
+        let mut expected: Vec<_> =
+            (0..200).flat_map(|round| ["f", "g"].map(|name| format!("t/{round}/x/{name}"))).collect();
+        expected.sort();
+        assert_eq!(names, expected);
+    });
+}
+
+impl Fixture {
+    fn drain_work(&mut self) {
+        while self.watch.has_work() {
+            self.watch.work();
+        }
+    }
+}
+
+#[test]
+fn a_large_tree_is_watched_by_its_file_system() {
+    let mut f = Fixture::new();
+    f.mkdir("m");
+    let mount = Mounted::new(f.path("m"));
+    for dir in 0..300 {
+        f.mkdir(&format!("m/t/{}/{dir}", dir % 10));
+    }
+    f.mkdir("m/elsewhere/x");
+    f.write("m/elsewhere/x/f");
+    let id = f.recursive("m/t", Events::CLOSE_WRITE.with(Events::MOVED_TO));
+    assert_eq!(f.watch.strategy(id), Some("one mark on the file system"));
+    assert!(f.watch.has_work() && f.watch.marks() < 100);
+    f.write("m/t/9/299/before it was read");
+    f.write("m/elsewhere/x/f");
+    assert_eq!(f.paths(), ["m/t/9/299/before it was read"]);
+    f.drain_work();
+    f.write("m/t/7/7/f");
+    f.mkdir("m/t/new/a/b");
+    f.write("m/t/new/a/b/f");
+    f.rename("m/t/new", "m/t/renamed");
+    f.write("m/t/renamed/a/b/g");
+    assert_eq!(f.paths(), ["m/t/7/7/f", "m/t/new/a/b/f", "m/t/renamed/a/b/g"]);
+    fs::remove_dir_all(f.path("m/t/renamed")).unwrap();
+    for _ in 0..100 {
+        f.write("m/elsewhere/x/f");
+        assert_eq!(f.fired(), []);
+    }
+    f.rename("m/elsewhere/x", "m/t/x");
+    assert_eq!(f.paths(), ["m/t/x/f"], "what is in a directory that was ignored");
+    f.write("m/t/x/f");
+    assert_eq!(f.paths(), ["m/t/x/f"]);
+    f.rename("m/t/x", "m/elsewhere/x");
+    f.write("m/elsewhere/x/f");
+    assert_eq!(f.fired(), []);
+    f.watch.detach(id);
+    assert_eq!(f.watch.fs_marks(), 0);
+    let read = f.watch.counters().read;
+    f.write("m/t/7/7/f");
+    assert_eq!((f.fired(), f.watch.counters().read), (vec![], read));
+    mount.unmount();
+}
+
+#[test]
+fn an_excluded_tree_is_neither_marked_nor_read() {
+    let mut f = Fixture::new();
+    f.mkdir("t/node_modules/a/b");
+    f.mkdir("t/src/.git/x");
+    let patterns = Patterns { exclude: vec!["node_modules".into(), ".git".into()], ..Patterns::default() };
+    let filter = Filter::new(patterns).unwrap();
+    let before = f.watch.marks();
+    f.rule_with("t", Events::CLOSE_WRITE, Options { recursive: true, filter, ..Options::default() });
+    f.write("t/node_modules/a/f");
+    f.write("t/src/.git/f");
+    f.mkdir("t/src/node_modules/c");
+    f.write("t/src/node_modules/c/f");
+    f.write("t/src/f");
+    assert_eq!(f.paths(), ["t/src/f"]);
+    let way = f.dir.path().ancestors().count() as u64;
+    assert_eq!(f.watch.marks() - before, way + 2, "the way to it, t and t/src");
+}
+
+#[test]
+fn the_same_races_in_a_large_tree() {
+    let mut f = Fixture::new();
+    for dir in 0..100 {
+        f.mkdir(&format!("t/{dir}"));
+    }
+    let id = f.recursive("t", Events::CLOSE_WRITE);
+    assert_eq!(f.watch.strategy(id), Some("one mark on the file system"));
+    f.drain_work();
+    let top = f.path("t");
+    std::thread::scope(|scope| {
+        for writer in 0..2 {
+            let top = &top;
+            scope.spawn(move || {
+                for round in 0..500 {
+                    let dir = top.join(format!("w{writer}-{round}/b/c"));
+                    fs::create_dir_all(&dir).unwrap();
+                    fs::write(dir.join("f"), "x").unwrap();
+                }
+            });
+        }
+        let mut expected: Vec<_> =
+            (0..2).flat_map(|w| (0..500).map(move |r| format!("t/w{w}-{r}/b/c/f"))).collect();
+        expected.sort();
+        assert_eq!(f.fired_by(1000), expected);
+    });
 }

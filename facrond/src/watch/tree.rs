@@ -8,7 +8,7 @@
 
 use super::anchor::Anchor;
 use super::cover::CoverId;
-use crate::kernel::record::Handle;
+use crate::kernel::record::{FsId, Handle};
 use hashbrown::HashTable;
 use rustc_hash::FxHasher;
 use std::hash::Hasher;
@@ -41,9 +41,12 @@ pub struct Node {
     next: NodeId,
     previous: NodeId,
     name: Box<[u8]>,
+    fs: FsId,
     handle: Box<[u8]>,
     /// What is there.
     pub content: Content,
+    /// Whether what is in it is known, for a directory in a large tree.
+    pub is_read: bool,
     /// Which recursive rules see what happens in this directory.
     pub cover: CoverId,
     /// The mask of its mark in the kernel; 0 without one.
@@ -65,7 +68,7 @@ impl Node {
 
     /// The inode that is there.
     pub fn handle(&self) -> Option<Handle<'_>> {
-        Handle::from_prefix(&self.handle)
+        Handle::from_prefix(self.fs, &self.handle)
     }
 }
 
@@ -89,9 +92,8 @@ impl Tree {
     /// The nodes that this inode is at: mostly none or one, several for hard links
     /// and bind mounts.
     pub fn by_handle(&self, handle: Handle<'_>) -> impl Iterator<Item = NodeId> {
-        let bytes = handle.as_bytes();
-        let same_hash = self.by_handle.iter_hash(hash_handle(bytes));
-        same_hash.copied().filter(move |id| *self[*id].handle == *bytes)
+        let same_hash = self.by_handle.iter_hash(hash_handle(handle.fs, handle.bytes));
+        same_hash.copied().filter(move |id| self[*id].fs == handle.fs && *self[*id].handle == *handle.bytes)
     }
 
     /// The node of a name in a directory.
@@ -135,19 +137,23 @@ impl Tree {
     /// Says which inode is at a place.
     pub fn bind(&mut self, id: NodeId, handle: Handle<'_>, content: Content) {
         self.unbind(id);
-        self[id].handle = handle.as_bytes().into();
+        self[id].fs = handle.fs;
+        self[id].handle = handle.bytes.into();
         self[id].content = content;
         let nodes = &self.nodes;
-        self.by_handle.insert_unique(hash_handle(handle.as_bytes()), id, |id| {
-            hash_handle(&nodes[id.0 as usize].handle)
-        });
+        let hash_of = |id: &NodeId| {
+            let node = &nodes[id.0 as usize];
+            hash_handle(node.fs, &node.handle)
+        };
+        self.by_handle.insert_unique(hash_of(&id), id, hash_of);
     }
 
     /// Forgets which inode is at a place.
     pub fn unbind(&mut self, id: NodeId) {
         let handle = std::mem::take(&mut self[id].handle);
         if !handle.is_empty()
-            && let Ok(entry) = self.by_handle.find_entry(hash_handle(&handle), |other| *other == id)
+            && let Ok(entry) =
+                self.by_handle.find_entry(hash_handle(self[id].fs, &handle), |other| *other == id)
         {
             entry.remove();
         }
@@ -266,8 +272,10 @@ impl Node {
             next: NIL,
             previous: NIL,
             name,
+            fs: FsId::default(),
             handle: Box::default(),
             content: Content::Unbound,
+            is_read: false,
             cover: CoverId::NONE,
             marked: 0,
             anchor: None,
@@ -275,8 +283,9 @@ impl Node {
     }
 }
 
-fn hash_handle(handle: &[u8]) -> u64 {
+fn hash_handle(fs: FsId, handle: &[u8]) -> u64 {
     let mut hasher = FxHasher::default();
+    hasher.write_u64(fs.0);
     hasher.write(handle);
     hasher.finish()
 }
@@ -292,10 +301,12 @@ fn hash_name(parent: NodeId, name: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    fn handle(n: u8) -> [u8; 17] {
-        let mut bytes = [0; 17];
-        bytes[8] = 1;
-        bytes[16] = n;
+    const FS: FsId = FsId(7);
+
+    fn handle(n: u8) -> [u8; 9] {
+        let mut bytes = [0; 9];
+        bytes[0] = 1;
+        bytes[8] = n;
         bytes
     }
 
@@ -305,10 +316,10 @@ mod tests {
         let a = tree.child_or_new(ROOT, b"a");
         let b = tree.child_or_new(a, b"b");
         let c = tree.child_or_new(b, b"c");
-        tree.bind(c, Handle::from_prefix(&handle(1)).unwrap(), Content::Directory);
+        tree.bind(c, Handle::from_prefix(FS, &handle(1)).unwrap(), Content::Directory);
         tree.rename(b, ROOT, b"B");
         assert_eq!(tree.path(c), b"/B/c");
-        assert!(tree.by_handle(Handle::from_prefix(&handle(1)).unwrap()).eq([c]));
+        assert!(tree.by_handle(Handle::from_prefix(FS, &handle(1)).unwrap()).eq([c]));
         assert_eq!((tree.child(a, b"b"), tree.child(ROOT, b"B")), (None, Some(b)));
         assert!(!tree.has_children(a));
         assert_eq!(tree.path_below(b, c).unwrap(), b"c");
@@ -320,7 +331,7 @@ mod tests {
         let mut tree = Tree::default();
         let (a, b) = (tree.child_or_new(ROOT, b"a"), tree.child_or_new(ROOT, b"b"));
         let inode = handle(1);
-        let inode = Handle::from_prefix(&inode).unwrap();
+        let inode = Handle::from_prefix(FS, &inode).unwrap();
         tree.bind(a, inode, Content::File);
         tree.bind(b, inode, Content::File);
         assert_eq!(tree.by_handle(inode).count(), 2);
@@ -344,6 +355,6 @@ mod tests {
 
     #[test]
     fn a_node_stays_small() {
-        assert!(size_of::<Node>() <= 80, "{}", size_of::<Node>());
+        assert!(size_of::<Node>() <= 88, "{}", size_of::<Node>());
     }
 }

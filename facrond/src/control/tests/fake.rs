@@ -68,6 +68,7 @@ serve! {
         marks: [("followers".to_owned(), engine.followers.len() as u64)].into(),
         queue: facron_proto::Queue::default(),
         events: facron_proto::Events::default(),
+        own_events: facron_proto::OwnEvents::default(),
         jobs: facron_proto::Jobs::default(),
         health: "ok".into(),
     });

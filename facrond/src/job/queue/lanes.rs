@@ -110,17 +110,14 @@ impl Lanes {
     pub(super) fn take_back(&mut self, key: &[u8]) -> Option<Job> {
         let hash = self.hash(key);
         let mut entry = self.waiting.find_entry(hash, |lane| lane.first.key() == key).ok()?;
-        let job = match entry.get_mut().rest.pop_back() {
-            Some(last) => last,
-            None => {
-                let Lane { until, first, .. } = *entry.remove().0;
-                self.ready.remove(&(first.seq, hash));
-                if let Some(until) = until {
-                    self.paused.remove(&(until, first.seq, hash));
-                }
-                first
+        let job = entry.get_mut().rest.pop_back().unwrap_or_else(|| {
+            let Lane { until, first, .. } = *entry.remove().0;
+            self.ready.remove(&(first.seq, hash));
+            if let Some(until) = until {
+                self.paused.remove(&(until, first.seq, hash));
             }
-        };
+            first
+        });
         self.events -= job.events().len();
         Some(job)
     }

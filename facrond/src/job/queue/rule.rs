@@ -109,6 +109,7 @@ impl RuleQueue {
     }
 
     /// Lets the last job that waits for its turn on this path stand for a job, too.
+    #[expect(clippy::result_large_err, reason = "no error: the job, not to be copied")]
     fn merge(&mut self, job: Job) -> Result<Admission, Job> {
         if self.busy == Busy::Restart {
             self.lanes.hurry(job.key());

@@ -37,6 +37,7 @@ impl Settling {
 impl Settle {
     /// Lets the job that waits for this one's path stand for it, too, and wait on;
     /// that job's number. Gives it back where there is none.
+    #[expect(clippy::result_large_err, reason = "no error: the job, not to be copied")]
     pub(super) fn absorb(&mut self, job: Job, quiet: Quiet, now: Instant) -> Result<u64, Job> {
         let hash = self.hasher.hash_one(&*job.event.path);
         let Some(settling) = self.paths.find_mut(hash, |settling| settling.job.event.path == job.event.path)

@@ -1,0 +1,184 @@
+//! The processes that descend from commands: which they are, and how to end them.
+
+use super::family::Family;
+use crate::kernel::forks::{Forks, Told};
+use crate::kernel::process::{self, Process};
+use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_gettime};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Whose a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kin {
+    /// A descendant of a command.
+    Own,
+    /// Anybody's.
+    Foreign,
+    /// The forks do not tell; its parents may.
+    Unknown,
+}
+
+/// The descendants of the thread that made this. Where the kernel does not tell of
+/// forks, what can be seen in `/proc` has to do.
+#[derive(Debug)]
+pub struct Descendants {
+    daemon: i32,
+    tracked: Option<RefCell<Tracked>>,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    forks: Forks,
+    family: Family,
+    changes: Vec<Told>,
+}
+
+impl Descendants {
+    /// Of the calling thread, which must not have started any yet.
+    pub fn follow() -> Self {
+        let daemon = nix::unistd::getpid().as_raw();
+        let tracked = match Forks::follow() {
+            Ok(forks) => Some(Tracked { forks, family: Family::new(daemon), changes: Vec::new() }),
+            Err(errno) => {
+                tracing::info!(
+                    error = errno.desc(),
+                    "the kernel does not tell of forks (perf_event_open(2))"
+                );
+                None
+            }
+        };
+        Self { daemon, tracked: tracked.map(RefCell::new) }
+    }
+
+    /// Whether the kernel tells of forks.
+    pub fn is_tracked(&self) -> bool {
+        self.tracked.is_some()
+    }
+
+    /// A descriptor that becomes readable when [`Descendants::refresh`] is due,
+    /// however idle the daemon is.
+    pub fn fullness(&self) -> Option<io::Result<OwnedFd>> {
+        self.tracked.as_ref().map(|tracked| tracked.borrow().forks.as_fd().try_clone_to_owned())
+    }
+
+    /// Takes in all forks and exits until now.
+    pub fn refresh(&self) {
+        if let Some(tracked) = &self.tracked {
+            tracked.borrow_mut().refresh(self.daemon);
+        }
+    }
+
+    /// All records that were queued before the last [`Descendants::refresh`] have
+    /// been read: processes that had ended by then are forgotten.
+    pub fn forget_ended(&self) {
+        if let Some(tracked) = &self.tracked {
+            let is_alive = |pid| process::look(pid).is_some_and(|process| is_below(&process, self.daemon));
+            tracked.borrow_mut().family.forget_ended(is_alive);
+        }
+    }
+
+    /// Whose the process is that caused a record read before the last
+    /// [`Descendants::refresh`].
+    pub fn kin(&self, pid: i32) -> Kin {
+        let Some(tracked) = &self.tracked else { return Kin::Unknown };
+        let family = &tracked.borrow().family;
+        if family.contains(pid, now) {
+            Kin::Own
+        } else if family.is_complete() {
+            Kin::Foreign
+        } else {
+            Kin::Unknown
+        }
+    }
+
+    /// Whether a command, given by its first process, or anything that descends
+    /// from it lives.
+    pub fn any_of(&self, leader: i32) -> bool {
+        !self.living(leader).is_empty()
+    }
+
+    /// Signals what descends from a command and left its process group.
+    ///
+    /// SIGKILL reaches all that descends from it, also what is made meanwhile: whoever is killed makes no more,
+    /// so that all are found in the end.
+    pub fn signal_outside(&self, leader: i32, signal: Signal) {
+        let mut done = FxHashSet::default();
+        let is_meant = |pid| {
+            let is_outside = |process: &Process| signal == Signal::SIGKILL || process.group != leader;
+            let process = process::look(pid).filter(is_outside);
+            process.is_some_and(|process| is_below(&process, self.daemon))
+        };
+        loop {
+            let mut living = self.living(leader);
+            living.retain(|pid| done.insert(*pid));
+            for pid in &living {
+                // By descriptor: between the look and the signal the number could
+                // become somebody else's.
+                if let Err(errno) = process::signal_if(*pid, signal, is_meant) {
+                    tracing::warn!(pid, %signal, error = errno.desc(), "cannot signal a command's descendant");
+                }
+            }
+            if living.is_empty() || signal != Signal::SIGKILL {
+                return;
+            }
+        }
+    }
+
+    fn living(&self, leader: i32) -> Vec<i32> {
+        match &self.tracked {
+            Some(tracked) => {
+                let tracked = &mut *tracked.borrow_mut();
+                tracked.refresh(self.daemon);
+                tracked.family.of(leader).collect()
+            }
+            None => {
+                seen(self.daemon).into_iter().filter(|(_, of)| *of == leader).map(|(pid, _)| pid).collect()
+            }
+        }
+    }
+}
+
+impl Tracked {
+    fn refresh(&mut self, daemon: i32) {
+        self.changes.clear();
+        self.forks.read(&mut self.changes);
+        self.family.apply(&self.changes);
+        if self.family.has_lost() {
+            tracing::debug!("forks were lost: looking for all descendants");
+            self.family.recover(seen(daemon), now());
+        }
+    }
+}
+
+/// All that can be seen to live below the daemon, each with its command's first
+/// process: the leader of the session in which its highest ancestor is.
+fn seen(daemon: i32) -> Vec<(i32, i32)> {
+    let all: FxHashMap<i32, Process> = process::all().map(|process| (process.pid, process)).collect();
+    let leader_of = |process: &Process| {
+        let mut top = *process;
+        // A snapshot that is not of one moment could have a circle in it.
+        for _ in 0..all.len() {
+            if top.parent == daemon {
+                return Some(top.session);
+            }
+            top = *all.get(&top.parent)?;
+        }
+        None
+    };
+    let living = all.values().filter(|process| !process.is_zombie);
+    living.filter_map(|process| Some((process.pid, leader_of(process)?))).collect()
+}
+
+/// Whether a process lives and descends from the daemon.
+fn is_below(process: &Process, daemon: i32) -> bool {
+    !process.is_zombie && process::descends_from(process.parent, |ancestor| ancestor == daemon)
+}
+
+/// In the clock of the changes.
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
+    time.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}

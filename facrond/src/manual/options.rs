@@ -1,0 +1,65 @@
+//! What each option does.
+
+/// The name of each option, and what it does.
+pub(super) const OPTIONS: &[(&str, &str)] = &[
+    ("name", "A name for `facronctl` and the log. No two rules have the same; letters, digits and `_.@:-`."),
+    ("recursive", "The whole tree below PATH, also directories that are made or moved in later."),
+    (
+        "include",
+        "Only what matches one of these globs. A glob without a `/` is matched on the file name, one with a `/` on the path below PATH. May be given several times.",
+    ),
+    (
+        "exclude",
+        "Nothing that matches this glob, and nothing in a directory that matches it. It wins over `include`. May be given several times.",
+    ),
+    (
+        "type",
+        "Only events of files, or with `type=dir` only those of directories; `type=dir` implies `FAN_ONDIR`. Anything but a directory counts as a file.",
+    ),
+    ("once", "The rule fires once. Then it is removed; a rule of a file is `done` until its line changes."),
+    (
+        "cwd",
+        "The command's working directory, an absolute path. Default: that of the daemon, `/` under systemd.",
+    ),
+    (
+        "env",
+        "A variable in the command's environment. `FACRON_*` variables that tell of the event cannot be changed. May be given several times.",
+    ),
+    (
+        "output",
+        "Where standard output and error go: `log`, the daemon's log (default); `null`, nowhere; or the absolute path of a file to append to, which is made if it is missing and must not be a symbolic link.",
+    ),
+    (
+        "timeout",
+        "The longest that the command may run. Then its process group gets SIGTERM. Default: no limit.",
+    ),
+    ("kill-after", "How long after SIGTERM what is left of the process group gets SIGKILL. Default: 5s."),
+    (
+        "jobs",
+        "At most so many commands of this rule run at the same time. Default: no limit but `--max-jobs`.",
+    ),
+    (
+        "settle",
+        "For each path, wait until it has been quiet for so long. The command then runs once, for all the events since the last run; `$%` and `$&` tell of all, the other tokens and variables of the last one.",
+    ),
+    (
+        "batch",
+        "Wait until there has been no event of the rule for so long, then run once for all paths. `$$` as a whole argument becomes one argument a path, each path once, in the order of their first events. All other tokens, the environment and the record tell of the last event. Where the arguments would be too long for the kernel, there are several runs, one after the other. The batches of a rule never run at the same time: while one runs, the next one grows. With `settle` as well, the longer of the two counts.",
+    ),
+    (
+        "max-wait",
+        "With `settle` or `batch`, the longest that an event waits for quiet. Default: ten times as long as the quiet has to last.",
+    ),
+    (
+        "rate",
+        "At most so many runs start within so much time; what is over waits. Tries of `retry` and the parts of a batch count, too.",
+    ),
+    (
+        "busy",
+        "What an event does while the rule's command runs on that path, or, with `batch`, runs at all. `queue`: it waits for a run of its own (default). `skip`: it is dropped. `restart`: it stops the command as a timeout would, and the command starts anew. `rerun`: the command runs once more afterwards, for all events meanwhile. With `batch`, `queue` is the same as `rerun`, and a stopped batch hands its paths on to the next. But for `queue`, an event joins what has not started yet.",
+    ),
+    (
+        "retry",
+        "Run the command again, up to so many times, when it exits with another status than 0, is ended by a signal or cannot be started; not when it runs into its timeout. The pauses between are 1s, 2s, 4s and so on up to 60s. Other paths do not wait for that. The record shows what became of the last try and how many there were; only that counts as failed.",
+    ),
+];

@@ -1,0 +1,157 @@
+//! The fanotify groups: one for all file systems that have an id, and one for each
+//! that the kernel does not let share (FUSE mounts, btrfs subvolumes). Few, for
+//! every group slows the writers down.
+
+use crate::kernel::fanotify::{Group, Privilege};
+use crate::kernel::object::Object;
+use crate::kernel::record::{FsId, Handle};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use rustc_hash::FxHashMap;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// A group and the marks in it.
+#[derive(Debug)]
+struct Member {
+    group: Group,
+    /// The one file system of a group that is not shared.
+    fs: FsId,
+    marks: u64,
+}
+
+/// All groups; readable as one descriptor.
+#[derive(Debug)]
+pub struct Groups {
+    ready: Epoll,
+    /// The first is the shared one; the others come and go.
+    members: Vec<Member>,
+    /// File systems that are not in the shared group.
+    alone: FxHashMap<FsId, usize>,
+}
+
+impl Groups {
+    /// The shared group alone.
+    pub fn open() -> Result<Self, Errno> {
+        let ready = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let mut groups = Self { ready, members: Vec::new(), alone: FxHashMap::default() };
+        groups.join(FsId::default())?;
+        Ok(groups)
+    }
+
+    fn join(&mut self, fs: FsId) -> Result<usize, Errno> {
+        let group = Group::open()?;
+        self.ready.add(group.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        self.members.push(Member { group, fs, marks: 0 });
+        Ok(self.members.len() - 1)
+    }
+
+    /// Becomes readable when one of the groups does.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ready.0.as_fd()
+    }
+
+    /// What the kernel lets this process see.
+    pub fn privilege(&self) -> Privilege {
+        self.members[0].group.privilege()
+    }
+
+    /// Whether the kernel knows `FAN_RENAME`.
+    pub fn has_rename(&self) -> bool {
+        self.members[0].group.has_rename()
+    }
+
+    /// The number of groups.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The number of marks in all groups.
+    pub fn marks(&self) -> u64 {
+        self.members.iter().map(|member| member.marks).sum()
+    }
+
+    /// Reads from one group; `Ok(None)` when its queue is empty. The file system is
+    /// that of records without an id.
+    pub fn read<'b>(&self, index: usize, buffer: &'b mut [u8]) -> Result<Option<(FsId, &'b [u8])>, Errno> {
+        let Some(member) = self.members.get(index) else { return Ok(None) };
+        Ok(member.group.read(buffer)?.map(|bytes| (member.fs, bytes)))
+    }
+
+    /// Adds to an inode's mark, in the group that its file system is in.
+    pub fn add_mark(&mut self, handle: Handle<'_>, object: &Object, mask: u64) -> Result<(), Errno> {
+        let fs = handle.fs;
+        if let Some(index) = self.alone.get(&fs) {
+            return self.members[*index].group.add_mark(object, mask);
+        }
+        if !Object::is_on_nameless(handle) {
+            match self.members[0].group.add_mark(object, mask) {
+                Err(Errno::EXDEV) => {}
+                other => return other,
+            }
+        }
+        let index = self.join(fs)?;
+        let added = self.members[index].group.add_mark(object, mask);
+        if added.is_ok() {
+            self.alone.insert(fs, index);
+        } else {
+            self.members.pop();
+        }
+        added
+    }
+
+    /// Takes from an inode's mark.
+    pub fn remove_mark(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
+        self.members[self.index(fs)].group.remove_mark(object, mask)
+    }
+
+    /// Adds to the mark of a whole file system.
+    pub fn add_fs_mark(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
+        self.members[self.index(fs)].group.add_fs_mark(object, mask)
+    }
+
+    /// Takes from the mark of a whole file system.
+    pub fn remove_fs_mark(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
+        self.members[self.index(fs)].group.remove_fs_mark(object, mask)
+    }
+
+    /// Ignores a directory, for as long as the kernel has memory for that.
+    pub fn ignore(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
+        self.members[self.index(fs)].group.ignore(object, mask)
+    }
+
+    /// Ignores a directory no longer.
+    pub fn heed(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
+        self.members[self.index(fs)].group.heed(object, mask)
+    }
+
+    /// An inode of this file system has got its first mark.
+    pub fn count_mark(&mut self, fs: FsId) {
+        let index = self.index(fs);
+        self.members[index].marks += 1;
+    }
+
+    /// An inode of this file system has no mark any more.
+    pub fn discount_mark(&mut self, fs: FsId) {
+        let index = self.index(fs);
+        self.members[index].marks -= 1;
+    }
+
+    /// Gives up groups that were for one file system and have no mark left. To be
+    /// called when their queues are empty.
+    pub fn collect(&mut self) {
+        if self.members.iter().skip(1).all(|member| member.marks > 0) {
+            return;
+        }
+        let mut index = 0;
+        self.members.retain(|member| {
+            index += 1;
+            index == 1 || member.marks > 0
+        });
+        self.alone =
+            self.members.iter().enumerate().skip(1).map(|(index, member)| (member.fs, index)).collect();
+    }
+
+    fn index(&self, fs: FsId) -> usize {
+        self.alone.get(&fs).copied().unwrap_or_default()
+    }
+}
