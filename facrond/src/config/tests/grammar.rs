@@ -296,6 +296,9 @@ fn doubts() {
         ("/a OPEN no-such-program", &["1:9: no program `no-such-program` is in PATH"]),
         ("/a OPEN sh", &[]),
         ("/a OPEN [env=PATH=/nonexistent] sh", &["no program `sh` is in PATH; PATH is `/nonexistent`"]),
+        ("/a OPEN [batch=1s] sh x --file=$$", &["1:25: of a batch, this is only the path of the last event"]),
+        ("/a OPEN [batch=1s] sh x $$ --last=$$", &[]),
+        ("/a OPEN [settle=1s] sh x --file=$$", &[]),
     ];
     for (text, expected) in cases {
         let loaded = read(text);
