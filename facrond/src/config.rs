@@ -27,6 +27,7 @@ mod shell;
 mod suggest;
 #[cfg(test)]
 mod tests;
+pub mod when;
 mod words;
 
 pub use blind::blind_spot;
