@@ -22,13 +22,15 @@ use crate::control::{Calls, Follower, encode};
 use crate::job::output::LogTo;
 use crate::job::queue::{Limits, Queue};
 use crate::job::run::Runner;
-use crate::kernel::readiness;
+use crate::kernel::{child_signals, readiness};
 use crate::watch::{self, Watch};
 use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
 use fire::{Culprits, Finished};
 use history::History;
+use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use ownership::OwnProcesses;
+use rustc_hash::FxHashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -38,7 +40,7 @@ use table::{Origin, Table};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// What running commands get between the order to stop and the end of the daemon.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -96,6 +98,8 @@ pub struct Engine {
     counts: Counts,
     next_seq: u64,
     started: Instant,
+    /// What stops the running jobs of rules with `busy=restart`, by their numbers.
+    stoppers: FxHashMap<u64, Rc<Notify>>,
     is_stopping: bool,
     /// What went wrong at the start and is still so.
     start_problems: Vec<String>,
@@ -115,7 +119,7 @@ struct Subscription {
 
 /// The signals that the daemon answers.
 struct Signals {
-    child: Signal,
+    child: AsyncFd<SignalFd>,
     reload: [Signal; 2],
     stop: [Signal; 2],
 }
@@ -123,7 +127,7 @@ struct Signals {
 impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
-            child: signal(SignalKind::child())?,
+            child: child_signals()?,
             reload: [signal(SignalKind::user_defined1())?, signal(SignalKind::hangup())?],
             stop: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
         })
@@ -149,6 +153,7 @@ impl Engine {
             counts: Counts::default(),
             next_seq: 1,
             started: Instant::now(),
+            stoppers: FxHashMap::default(),
             is_stopping: false,
             start_problems: Vec::new(),
             finished,
@@ -235,15 +240,20 @@ impl Engine {
                     self.watch.on_mounts().map_err(io("read the table of mounts"))?;
                     while self.drain()? == watch::Queue::More {}
                 }
-                Some(()) = signals.child.recv() => self.on_children()?,
+                ended = signals.child.readable() => {
+                    take(ended).map_err(io("wait for children"))?;
+                    self.on_children()?;
+                }
                 Some(finished) = self.ended.recv() => {
-                    self.on_finished(&finished);
+                    self.on_finished(finished);
                     self.start_jobs();
                 }
                 Some(call) = calls.recv() => {
                     call(&mut self);
                     self.start_jobs();
                 }
+                // Reads first what happened before: it may be what a job waits for.
+                () = reached(self.queue.next_deadline()) => { self.drain()?; }
                 Some(()) = reload.recv() => self.reload_by_signal(),
                 Some(()) = reload_too.recv() => self.reload_by_signal(),
                 Some(()) = stop.recv() => break,
@@ -299,6 +309,7 @@ impl Engine {
 
     /// Starts nothing more, and waits for what runs.
     async fn stop(&mut self, signals: &mut Signals) -> Result<(), Error> {
+        let io = |what| move |source| Error::Io { what, source };
         self.is_stopping = true;
         sd_notify_quietly(&[sd_notify::NotifyState::Stopping]);
         let pending = self.queue.pending();
@@ -308,15 +319,14 @@ impl Engine {
         self.runner.stop(STOP_GRACE);
         while self.queue.running() > 0 {
             tokio::select! {
-                Some(()) = signals.child.recv() => self.runner.reap(),
-                Some(finished) = self.ended.recv() => self.on_finished(&finished),
+                ended = signals.child.readable() => {
+                    take(ended).map_err(io("wait for children"))?;
+                    self.runner.reap();
+                }
+                Some(finished) = self.ended.recv() => self.on_finished(finished),
             }
         }
         Ok(())
-    }
-
-    fn has_followers(&self) -> bool {
-        !self.followers.is_empty()
     }
 
     /// Tells followers what became of a record.
@@ -360,12 +370,28 @@ impl Engine {
     }
 }
 
+/// Waits until then; without a time, for ever.
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Becomes ready when the forks of commands should be read, lest they are lost.
 async fn forks_are_many(forks: Option<&AsyncFd<OwnedFd>>) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
     match forks {
         Some(forks) => forks.readable().await,
         None => std::future::pending().await,
     }
+}
+
+/// Takes a SIGCHLD that is pending; others that come meanwhile make it ready anew.
+fn take(ready: io::Result<AsyncFdReadyGuard<'_, SignalFd>>) -> io::Result<()> {
+    let mut ready = ready?;
+    ready.clear_ready();
+    ready.get_inner().read_signal()?;
+    Ok(())
 }
 
 fn monotonic_now() -> sd_notify::NotifyState<'static> {

@@ -21,3 +21,4 @@ mod rpc;
 mod stopping;
 mod tail;
 mod watch;
+mod when;
