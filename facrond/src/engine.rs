@@ -22,11 +22,12 @@ use crate::control::{Calls, Follower, encode};
 use crate::job::output::LogTo;
 use crate::job::queue::{Limits, Queue};
 use crate::job::run::Runner;
-use crate::kernel::readiness;
+use crate::kernel::{child_signals, readiness};
 use crate::watch::{self, Watch};
 use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
 use fire::{Culprits, Finished};
 use history::History;
+use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use ownership::OwnProcesses;
 use rustc_hash::FxHashMap;
@@ -118,7 +119,7 @@ struct Subscription {
 
 /// The signals that the daemon answers.
 struct Signals {
-    child: Signal,
+    child: AsyncFd<SignalFd>,
     reload: [Signal; 2],
     stop: [Signal; 2],
 }
@@ -126,7 +127,7 @@ struct Signals {
 impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
-            child: signal(SignalKind::child())?,
+            child: child_signals()?,
             reload: [signal(SignalKind::user_defined1())?, signal(SignalKind::hangup())?],
             stop: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
         })
@@ -239,7 +240,10 @@ impl Engine {
                     self.watch.on_mounts().map_err(io("read the table of mounts"))?;
                     while self.drain()? == watch::Queue::More {}
                 }
-                Some(()) = signals.child.recv() => self.on_children()?,
+                ended = signals.child.readable() => {
+                    take(ended).map_err(io("wait for children"))?;
+                    self.on_children()?;
+                }
                 Some(finished) = self.ended.recv() => {
                     self.on_finished(finished);
                     self.start_jobs();
@@ -305,6 +309,7 @@ impl Engine {
 
     /// Starts nothing more, and waits for what runs.
     async fn stop(&mut self, signals: &mut Signals) -> Result<(), Error> {
+        let io = |what| move |source| Error::Io { what, source };
         self.is_stopping = true;
         sd_notify_quietly(&[sd_notify::NotifyState::Stopping]);
         let pending = self.queue.pending();
@@ -314,7 +319,10 @@ impl Engine {
         self.runner.stop(STOP_GRACE);
         while self.queue.running() > 0 {
             tokio::select! {
-                Some(()) = signals.child.recv() => self.runner.reap(),
+                ended = signals.child.readable() => {
+                    take(ended).map_err(io("wait for children"))?;
+                    self.runner.reap();
+                }
                 Some(finished) = self.ended.recv() => self.on_finished(finished),
             }
         }
@@ -376,6 +384,14 @@ async fn forks_are_many(forks: Option<&AsyncFd<OwnedFd>>) -> io::Result<AsyncFdR
         Some(forks) => forks.readable().await,
         None => std::future::pending().await,
     }
+}
+
+/// Takes a SIGCHLD that is pending; others that come meanwhile make it ready anew.
+fn take(ready: io::Result<AsyncFdReadyGuard<'_, SignalFd>>) -> io::Result<()> {
+    let mut ready = ready?;
+    ready.clear_ready();
+    ready.get_inner().read_signal()?;
+    Ok(())
 }
 
 fn monotonic_now() -> sd_notify::NotifyState<'static> {

@@ -3,6 +3,7 @@
 use super::Place;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::chown;
 use std::process::{Command, Stdio};
 
@@ -58,8 +59,13 @@ impl Place {
     /// A program where every user may run it.
     pub fn for_all(&self, program: &str) -> String {
         let path = self.path(program.rsplit('/').next().unwrap());
-        if fs::hard_link(program, &path).is_err() {
-            fs::copy(program, &path).unwrap();
+        match fs::hard_link(program, &path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                drop(fs::copy(program, &path).unwrap())
+            }
+            Err(error) => panic!("cannot link {program} to {path}: {error}"),
         }
         path
     }
