@@ -5,6 +5,7 @@
 //! watch::drain -> Hit -> on_hit -> queue -> start_jobs -> child -> on_finished -> history, followers
 //! ```
 
+mod culprit;
 mod fire;
 mod history;
 mod ownership;
@@ -22,16 +23,19 @@ use crate::control::{Calls, Follower, encode};
 use crate::job::output::LogTo;
 use crate::job::queue::{Limits, Queue};
 use crate::job::run::Runner;
+use crate::kernel::sources::Sources;
 use crate::kernel::{child_signals, readiness};
 use crate::watch::{self, Watch};
+use culprit::Culprits;
 use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
-use fire::{Culprits, Finished};
+use fire::Finished;
 use history::History;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use ownership::OwnProcesses;
 use rustc_hash::FxHashMap;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -83,6 +87,8 @@ pub enum Error {
 struct Counts {
     matched: u64,
     ignored_own: u64,
+    /// Events that a rule let pass because nobody knows who caused them.
+    unknown_culprits: u64,
     jobs: Jobs,
 }
 
@@ -107,6 +113,9 @@ pub struct Engine {
     finished: mpsc::UnboundedSender<Finished>,
     ended: mpsc::UnboundedReceiver<Finished>,
     hits: Vec<watch::Hit>,
+    culprits: Culprits,
+    /// What wakes the engine besides the watch's own group.
+    sources: Sources,
     pid: i32,
 }
 
@@ -143,9 +152,12 @@ impl Engine {
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(io::Error::from)
             .map_err(io("become a subreaper"))?;
+        let watch = Watch::new()?;
+        let sources = Sources::new().map_err(io::Error::from).map_err(io("prepare to wait"))?;
+        sources.add(watch.sources()).map_err(io::Error::from).map_err(io("prepare to wait"))?;
         let (finished, ended) = mpsc::unbounded_channel();
         Ok(Self {
-            watch: Watch::new()?,
+            watch,
             rules: Table::default(),
             queue: Queue::new(setup.limits),
             runner: Runner::new(setup.log_to).map_err(io("prepare to run commands"))?,
@@ -160,6 +172,8 @@ impl Engine {
             finished,
             ended,
             hits: Vec::new(),
+            culprits: Culprits::default(),
+            sources,
             pid: Pid::this().as_raw(),
             setup,
         })
@@ -218,6 +232,8 @@ impl Engine {
         let forks = self.runner.descendants().fullness().transpose().map_err(io("follow forks"))?;
         let forks = forks.map(|forks| readiness(forks, Interest::READABLE));
         let forks = forks.transpose().map_err(io("follow forks"))?;
+        let sources = self.sources.as_fd().try_clone_to_owned().map_err(io("watch the sources"))?;
+        let sources = readiness(sources, Interest::READABLE).map_err(io("watch the sources"))?;
         loop {
             let [reload, reload_too] = &mut signals.reload;
             let [stop, stop_too] = &mut signals.stop;
@@ -227,6 +243,12 @@ impl Engine {
                     match self.drain()? {
                         watch::Queue::Drained => ready.clear_ready(),
                         watch::Queue::More => yield_now().await,
+                    }
+                }
+                ready = sources.readable() => {
+                    let mut ready = ready.map_err(io("watch the sources"))?;
+                    if self.drain()? == watch::Queue::Drained {
+                        ready.clear_ready();
                     }
                 }
                 () = std::future::ready(()), if self.watch.has_work() => {
@@ -268,13 +290,17 @@ impl Engine {
     /// Reads the kernel's queue, and starts what that leads to.
     fn drain(&mut self) -> Result<watch::Queue, Error> {
         let mut hits = std::mem::take(&mut self.hits);
+        if !self.watch.asks_for_culprits() {
+            self.culprits.unfollow();
+        }
+        self.culprits.begin();
         let mut own = OwnProcesses::new(self.pid, &self.runner);
         let queue = self.watch.drain(&mut own, &mut hits)?;
-        let mut culprits = Culprits::default();
         for hit in hits.drain(..) {
-            self.on_hit(hit, &mut culprits);
+            self.on_hit(hit);
         }
         self.hits = hits;
+        self.culprits.end(queue);
         self.start_jobs();
         Ok(queue)
     }

@@ -7,12 +7,16 @@ pub mod detach;
 pub mod fanotify;
 pub mod forks;
 pub mod group;
+pub mod mounts;
 pub mod object;
 pub mod peer;
+mod perf;
 pub mod process;
 pub mod record;
+pub mod sources;
 pub mod spawn;
 pub mod wait;
+pub mod whose;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};

@@ -9,6 +9,7 @@ mod access;
 mod burst;
 mod commands;
 mod control;
+mod extras;
 mod follow;
 mod harness;
 mod life;

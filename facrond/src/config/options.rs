@@ -2,6 +2,7 @@
 //!
 //! An option is one entry of [`TABLE`]; nothing else lists them.
 
+use super::culprit;
 use super::diagnostic::{Line, Problems, show};
 use super::filter::{Filter, ObjectKind, Patterns, check_pattern};
 use super::lex::Word;
@@ -74,6 +75,14 @@ const TABLE: &[Known] = &[
     }),
     once("type", "type=file", |draft, value| {
         draft.patterns.kind = Some(object_kind(value)?);
+        Ok(())
+    }),
+    once("uid", "uid=backup", |draft, value| {
+        draft.options.culprit.uid = Some(culprit::uid(value)?);
+        Ok(())
+    }),
+    once("exe", "exe=/usr/bin/rsync", |draft, value| {
+        draft.options.culprit.exe = Some(culprit::exe(value)?);
         Ok(())
     }),
     once("once", "once", |draft, _| {

@@ -31,6 +31,7 @@ pub(super) struct Pieces {
 /// A rule, and where in the line the things are that others check.
 pub(super) struct Parsed {
     pub(super) spec: RuleSpec,
+    pub(super) path: Range<usize>,
     pub(super) program: Range<usize>,
     pub(super) name: Option<Range<usize>>,
 }
@@ -77,6 +78,7 @@ pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) ->
             options_text: pieces.options_text.clone(),
             command,
         },
+        path: pieces.path.span.clone(),
         program: pieces.command.first()?.span.clone(),
         name: options.name,
     })

@@ -1,5 +1,6 @@
 //! A rule as its line says it: the result of parsing, nothing of its fate.
 
+use super::culprit::Culprit;
 use super::filter::Filter;
 use super::when::{Busy, Rate};
 use crate::events::Events;
@@ -99,6 +100,8 @@ pub struct Options {
     pub recursive: bool,
     /// `include=`, `exclude=` and `type=`
     pub filter: Filter,
+    /// `uid=` and `exe=`
+    pub culprit: Culprit,
     /// `once`
     pub once: bool,
     /// `cwd=`, absolute
@@ -133,6 +136,7 @@ impl Default for Options {
             name: None,
             recursive: false,
             filter: Filter::default(),
+            culprit: Culprit::default(),
             once: false,
             cwd: None,
             env: Vec::new(),

@@ -2,15 +2,13 @@
 
 use super::Engine;
 use super::table::{Entry, Switch};
+use crate::config::culprit::Judgement;
 use crate::config::rule::Command;
 use crate::config::when::Busy;
-use crate::event::Event;
 use crate::job::queue::Admission;
 use crate::job::{Job, retry};
-use crate::kernel::process;
 use crate::watch::Hit;
 use facron_proto::{Outcome, OutcomeState, Record, RuleId, Text};
-use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -23,26 +21,9 @@ pub struct Finished {
     pub outcome: Outcome,
 }
 
-/// Who caused events, for one draining of the queue; pids are used again.
-#[derive(Debug, Default)]
-pub struct Culprits(FxHashMap<i32, Culprit>);
-
-/// A process's executable and user.
-type Culprit = (Option<Box<[u8]>>, Option<u32>);
-
-impl Culprits {
-    fn name(&mut self, event: &mut Event) {
-        if event.pid > 0 {
-            let facts =
-                self.0.entry(event.pid).or_insert_with(|| (process::exe(event.pid), process::uid(event.pid)));
-            (event.exe, event.uid) = facts.clone();
-        }
-    }
-}
-
 impl Engine {
     /// One firing: counted, recorded, and queued if there is something to run.
-    pub(super) fn on_hit(&mut self, mut hit: Hit, culprits: &mut Culprits) {
+    pub(super) fn on_hit(&mut self, mut hit: Hit) {
         if hit.own {
             self.counts.ignored_own += 1;
             return;
@@ -50,7 +31,12 @@ impl Engine {
         let Some(entry) = self.rules.get_mut(hit.rule).filter(|entry| entry.switch == Switch::On) else {
             return;
         };
-        culprits.name(&mut hit.event);
+        self.culprits.name(&mut hit.event);
+        match entry.spec.options.culprit.judge(hit.event.uid, hit.event.exe.as_deref()) {
+            Judgement::Counts => {}
+            Judgement::DoesNot => return,
+            Judgement::Unknown => return self.on_unknown_culprit(&hit),
+        }
         entry.fired += 1;
         entry.last = Some(hit.event.time);
         self.counts.matched += 1;
@@ -60,6 +46,18 @@ impl Engine {
         self.admit(Job::new(self.next_seq, hit.rule, spec, hit.event));
         if is_last {
             self.retire(hit.rule);
+        }
+    }
+
+    /// A rule with `uid=` or `exe=` was not told who did it.
+    fn on_unknown_culprit(&mut self, hit: &Hit) {
+        self.counts.unknown_culprits += 1;
+        let (rule, path, unknown) = (hit.rule, Text::from(&*hit.event.path), self.counts.unknown_culprits);
+        if unknown.is_power_of_two() {
+            tracing::warn!(
+                %rule, %path, unknown,
+                "events did not count for `uid=` or `exe=`: it is not known who caused them"
+            );
         }
     }
 
