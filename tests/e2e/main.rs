@@ -8,6 +8,7 @@
 mod burst;
 mod commands;
 mod control;
+mod filesystems;
 mod follow;
 mod harness;
 mod names;
