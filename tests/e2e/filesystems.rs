@@ -6,13 +6,15 @@
 mod cases;
 mod rows;
 
-use crate::harness::{Place, wait_until};
+use crate::harness::{Cgroup, Mount, Place, wait_until};
 use cases::{CASES, Case};
 use nix::errno::Errno;
 use rows::Row;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
+use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How long records may take until a cell counts as wrong.
@@ -53,17 +55,33 @@ fn every_operation_is_told_on_every_file_system() {
 
 /// What the rule of each cell has recorded, sorted.
 fn told(place: &Place, cells: &[(&Row, &Case)]) -> Vec<Vec<String>> {
-    let records = place.call("tail", &json!({ "limit": u64::MAX }));
-    let mut told: HashMap<String, Vec<String>> = HashMap::new();
-    for record in records["records"].as_array().unwrap() {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let events: Vec<_> = record["events"].as_array().unwrap().iter().map(text).collect();
-        let old = record["old_path"].as_str().map(|old| format!(" < {old}")).unwrap_or_default();
-        let line = format!("{} {}{old}", events.join("|"), text(&record["path"]));
-        told.entry(text(&record["rule_name"])).or_default().push(line);
+    let mut told: HashMap<String, Vec<Value>> = HashMap::new();
+    let mut tail = place.call("tail", &json!({ "limit": u64::MAX }));
+    for record in tail["records"].as_array_mut().unwrap() {
+        let rule = record["rule_name"].as_str().unwrap_or_default().to_owned();
+        told.entry(rule).or_default().push(record.take());
     }
-    told.values_mut().for_each(|lines| lines.sort());
-    cells.iter().map(|(row, case)| told.remove(&case.name(row)).unwrap_or_default()).collect()
+    let mut told_of = |(row, case): &(&Row, &Case)| {
+        let records = told.remove(&case.name(row)).unwrap_or_default();
+        // What is in a new control group, the kernel has made.
+        let counts = |record: &&Value| row.given.is_none() || record["synthetic"] == false;
+        let mut lines: Vec<_> = records.iter().filter(counts).map(shown).collect();
+        lines.sort();
+        if row.given.is_some() {
+            // All cases have the same file.
+            lines.dedup();
+        }
+        lines
+    };
+    cells.iter().map(&mut told_of).collect()
+}
+
+/// Events and path of a record, and the old path if it has one.
+fn shown(record: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let events: Vec<_> = record["events"].as_array().unwrap().iter().map(text).collect();
+    let old = record["old_path"].as_str().map(|old| format!(" < {old}")).unwrap_or_default();
+    format!("{} {}{old}", events.join("|"), text(&record["path"]))
 }
 
 /// The table, and below it what is wrong.
@@ -106,4 +124,47 @@ fn check_reasons(cells: &[(&Row, &Case)], done: &[Done]) {
         let is_read = matches!(case.name, "open" | "access" | "close");
         assert!(may && !is_read, "{} is refused: {errno}", case.name(row));
     }
+}
+
+/// A FUSE server does not answer for files that are gone, even to those who hold them.
+#[test]
+fn a_file_on_fuse_saved_a_hundred_times_fires_a_hundred_times() {
+    let place = Place::new();
+    let (source, at) = (place.mkdir("source"), place.play("bound"));
+    fs::write(format!("{source}/f"), "x").unwrap();
+    let mount = Mount::by(&["bindfs", &source, &at], &at);
+    place.conf(&format!("{at}/f ARRIVED [name=saved] -\n"));
+    let _daemon = place.start();
+    for _ in 0..100 {
+        fs::write(format!("{at}/tmp"), "x").unwrap();
+        fs::rename(format!("{at}/tmp"), format!("{at}/f")).unwrap();
+    }
+    wait_until("a hundred firings", || place.fired("saved") >= 100);
+    place.settle();
+    assert_eq!(place.fired("saved"), 100);
+    mount.unmount();
+}
+
+/// What happens in a control group is the kernel's doing as well.
+#[test]
+fn a_control_group_tells_of_new_groups_and_of_its_last_process() {
+    let place = Place::new();
+    let mount = Mount::of_type("cgroup2", "rw", &place.path("cgroup2"));
+    let top = Cgroup::new(format!("{}/{}", mount.at(), place.name()));
+    place.conf(&format!(
+        "{top}/a/cgroup.events MODIFY [name=populated] -\n{top} CREATE|ONDIR [recursive type=dir name=made] -\n"
+    ));
+    let _daemon = place.start();
+    fs::create_dir_all(format!("{top}/a/b/c")).unwrap();
+    place.settle();
+    let mut made: Vec<_> = place.tail_of("made").iter().map(shown).collect();
+    made.sort();
+    let expected = ["a", "a/b", "a/b/c"].map(|group| format!("FAN_CREATE|FAN_ONDIR {top}/{group}"));
+    assert_eq!(made, expected);
+    let mut process = Command::new("sleep").arg("3600").spawn().unwrap();
+    fs::write(format!("{top}/a/cgroup.procs"), process.id().to_string()).unwrap();
+    wait_until("the group to be populated", || place.fired("populated") == 1);
+    process.kill().unwrap();
+    process.wait().unwrap();
+    wait_until("the group to be empty", || place.fired("populated") == 2);
 }

@@ -11,7 +11,7 @@ mod user;
 mod wait;
 
 pub use daemon::Daemon;
-pub use mount::{Mount, run, wait_for_state};
+pub use mount::{Cgroup, Mount, run, wait_for_state};
 pub use names::awkward_names;
 pub use place::{FACRONCTL, FACROND, Place, code, err, out};
 pub use process::{children, is_alive, kill};

@@ -1,10 +1,10 @@
 //! The rows of the table: file systems, each with what the cases need.
 
 use super::Reasons;
-use super::cases::Case;
-use crate::harness::{Mount, Place, run};
+use super::cases::{CASES, Case};
+use crate::harness::{Cgroup, Mount, Place, run};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// One file system.
 pub struct Row {
@@ -22,24 +22,6 @@ pub struct Row {
 pub struct Mounts {
     _cgroup: Option<Cgroup>,
     _mounts: Vec<Mount>,
-}
-
-/// A control group and those below it; removed when dropped.
-struct Cgroup(PathBuf);
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        remove_directories(&self.0);
-    }
-}
-
-fn remove_directories(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_directories(&entry.path());
-        }
-    }
-    let _ = fs::remove_dir(dir);
 }
 
 /// Mounts all of them, and prepares the cases there.
@@ -77,7 +59,8 @@ impl Making<'_> {
 
     fn add_below(&mut self, name: &'static str, base: PathBuf) {
         // It may have been done below an overlay, or before a snapshot.
-        let unprepared = if base.exists() { Reasons::new() } else { Case::prepare_all(&base) };
+        let unprepared =
+            if base.join(CASES[0].name).exists() { Reasons::new() } else { Case::prepare_all(&base) };
         self.rows.push(Row { name, base, unprepared, given: None });
     }
 
@@ -150,10 +133,10 @@ impl Making<'_> {
             self.rows.last_mut().unwrap().given = Some(given);
         }
         let mount = Mount::of_type("cgroup2", "rw", &self.at("cgroup2"));
-        // the tree of groups is the system's own
-        let base = PathBuf::from(mount.at()).join(self.place.path("").replace('/', "-").trim_matches('-'));
+        let base = format!("{}/{}", mount.at(), self.place.name());
         self.mounts.push(mount);
-        self.cgroup = Some(Cgroup(base.clone()));
+        self.cgroup = Some(Cgroup::new(base.clone()));
+        let base = PathBuf::from(base);
         let given = base.join("cgroup.max.depth");
         self.add_below("cgroup2", base);
         self.rows.last_mut().unwrap().given = Some(given);

@@ -1,7 +1,9 @@
 //! File systems of a test's own.
 
 use super::{Place, wait_until};
+use std::fmt;
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::Command;
 
 /// A mounted file system; unmounted when dropped, whatever happens.
@@ -73,6 +75,41 @@ impl Place {
         run(&[mkfs, &[&image]].concat());
         image
     }
+}
+
+/// A control group and those below it; removed when dropped. The tree of groups is
+/// the system's own, wherever it is mounted.
+pub struct Cgroup(String);
+
+impl Cgroup {
+    /// Makes it.
+    #[track_caller]
+    pub fn new(path: String) -> Self {
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl fmt::Display for Cgroup {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        remove_directories(Path::new(&self.0));
+    }
+}
+
+fn remove_directories(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_directories(&entry.path());
+        }
+    }
+    // A test that failed may have left a process there.
+    let _ = fs::remove_dir(dir);
 }
 
 /// Runs a command, which must succeed.
