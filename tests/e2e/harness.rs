@@ -1,6 +1,7 @@
 //! What the tests share: a place of their own, a daemon in it, ways to talk to it.
 
 mod daemon;
+mod mount;
 mod names;
 mod place;
 mod process;
@@ -10,6 +11,7 @@ mod user;
 mod wait;
 
 pub use daemon::Daemon;
+pub use mount::{Cgroup, Mount, run, wait_for_state};
 pub use names::awkward_names;
 pub use place::{FACRONCTL, FACROND, Place, code, err, out};
 pub use process::{children, is_alive, kill};
