@@ -45,6 +45,7 @@ use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::yield_now;
 
 /// What running commands get between the order to stop and the end of the daemon.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -239,8 +240,9 @@ impl Engine {
             tokio::select! {
                 ready = group.readable() => {
                     let mut ready = ready.map_err(io("watch the group"))?;
-                    if self.drain()? == watch::Queue::Drained {
-                        ready.clear_ready();
+                    match self.drain()? {
+                        watch::Queue::Drained => ready.clear_ready(),
+                        watch::Queue::More => yield_now().await,
                     }
                 }
                 ready = sources.readable() => {
@@ -251,7 +253,7 @@ impl Engine {
                 }
                 () = std::future::ready(()), if self.watch.has_work() => {
                     self.watch.work();
-                    tokio::task::yield_now().await;
+                    yield_now().await;
                 }
                 Ok(mut full) = forks_are_many(forks.as_ref()) => {
                     full.clear_ready();
@@ -260,11 +262,11 @@ impl Engine {
                 changed = mounts.ready(Interest::PRIORITY) => {
                     changed.map_err(io("watch mounts"))?.clear_ready();
                     self.watch.on_mounts().map_err(io("read the table of mounts"))?;
-                    while self.drain()? == watch::Queue::More {}
+                    self.drain_all().await?;
                 }
                 ended = signals.child.readable() => {
                     take(ended).map_err(io("wait for children"))?;
-                    self.on_children()?;
+                    self.on_children().await?;
                 }
                 Some(finished) = self.ended.recv() => {
                     self.on_finished(finished);
@@ -303,10 +305,18 @@ impl Engine {
         Ok(queue)
     }
 
+    /// Reads the kernel's queue to its end, leaving room for clients and followers.
+    async fn drain_all(&mut self) -> Result<(), Error> {
+        while self.drain()? == watch::Queue::More {
+            yield_now().await;
+        }
+        Ok(())
+    }
+
     /// Reaps children, but reads first what they caused: until then their pids are
     /// not used again.
-    fn on_children(&mut self) -> Result<(), Error> {
-        while self.drain()? == watch::Queue::More {}
+    async fn on_children(&mut self) -> Result<(), Error> {
+        self.drain_all().await?;
         self.runner.reap();
         Ok(())
     }

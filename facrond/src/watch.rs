@@ -50,7 +50,7 @@ use std::time::SystemTime;
 use tree::{NodeId, Tree};
 
 /// Reads of one turn; then others get theirs, however busy the kernel's queue is.
-const READS_PER_TURN: usize = 32;
+const READS_PER_TURN: usize = 4;
 
 /// One firing: a rule and the event that it matched.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Who may use the socket, and how much of it.
 
 use crate::harness::{
-    FACRONCTL, FACROND, MEMBER_GROUP, Place, as_member, as_stranger, code, err, out, with_facron_group,
+    FACRONCTL, FACROND, MEMBER_GROUP, Place, as_member, as_stranger, code, err, give, out, with_facron_group,
 };
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -74,8 +74,8 @@ fn without_the_group_only_root_may() {
 #[test]
 fn a_users_own_daemon_is_the_users_and_roots() {
     let place = place();
-    place.give(&place.path(""));
-    place.give(&place.play(""));
+    give(&place.path(""));
+    give(&place.play(""));
     let mut command = as_stranger(place.for_all(FACROND));
     command.args(place.options());
     let daemon = place.start_as(command);

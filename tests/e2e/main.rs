@@ -10,6 +10,7 @@ mod burst;
 mod commands;
 mod control;
 mod extras;
+mod filesystems;
 mod follow;
 mod harness;
 mod life;

@@ -1,6 +1,6 @@
 //! The socket's clients may send, or not read, what they like.
 
-use crate::harness::{Place, Rpc, wait_until};
+use crate::harness::{Place, Rpc, code, err, wait_until};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::thread;
@@ -196,6 +196,13 @@ fn ten_thousand_requests_of_one_connection_are_answered_in_order() {
     assert!(grown < GROWTH, "{grown} bytes");
 }
 
+/// What a new connection hears; a refusal comes without being asked for.
+fn ask_version(rpc: &mut Rpc) -> Value {
+    // it may be closed already
+    let _ = rpc.sender().write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"version\",\"id\":1}\n");
+    rpc.receive().expect("closed without a word")
+}
+
 #[test]
 fn two_hundred_connections_are_served_and_too_many_are_refused() {
     let place = Place::new();
@@ -212,25 +219,21 @@ fn two_hundred_connections_are_served_and_too_many_are_refused() {
     let mut refused = 0;
     for _ in 0..100 {
         let mut rpc = place.rpc();
-        // what comes without being asked for is the refusal
-        rpc.send(b"{\"jsonrpc\":\"2.0\",\"method\":\"version\",\"id\":1}\n");
-        match rpc.receive() {
-            Some(reply) if reply.get("result").is_some() => connections.push(rpc),
-            Some(reply) => {
+        match ask_version(&mut rpc) {
+            reply if reply.get("result").is_some() => connections.push(rpc),
+            reply => {
                 assert_eq!(error(&reply), (TOO_MANY, Value::Null));
                 refused += 1;
             }
-            None => panic!("closed without a word"),
         }
     }
     assert!(refused > 0, "there is a limit");
+    let output = place.ctl(&["list"]);
+    assert_eq!(code(&output), 1, "{output:?}");
+    assert!(err(&output).contains("connections are open already"), "{output:?}");
     connections[0].call("status", &json!({})).unwrap();
     drop(connections);
-    wait_until("room again", || {
-        let mut rpc = place.rpc();
-        rpc.send(b"{\"jsonrpc\":\"2.0\",\"method\":\"version\",\"id\":1}\n");
-        rpc.receive().is_some_and(|reply| reply.get("result").is_some())
-    });
+    wait_until("room again", || ask_version(&mut place.rpc()).get("result").is_some());
     daemon.wait_for_log("connection refused");
 }
 

@@ -195,10 +195,19 @@ impl Watch {
             }
             Kind::File | Kind::Other => {}
         }
-        self.occupy(node, &object, Content::File)
-            .and_then(|()| self.want(node, &object, walk.slot, needs.file))
-            .map_err(|errno| Stop::Failed(describe(&self.tree.path(node), errno)))?;
-        Ok(End::Entry { parent, node, exists: true })
+        let marked = self
+            .occupy(node, &object, Content::File)
+            .and_then(|()| self.want(node, &object, walk.slot, needs.file));
+        match marked {
+            Ok(()) => Ok(End::Entry { parent, node, exists: true }),
+            // A FUSE server does not answer for a file that is gone by now, even if it
+            // is still held. The record of that is still to be read.
+            Err(Errno::ENOENT | Errno::ESTALE) => {
+                self.vacate(node);
+                Ok(End::Entry { parent, node, exists: false })
+            }
+            Err(errno) => Err(Stop::Failed(describe(&self.tree.path(node), errno))),
+        }
     }
 
     fn arrive_at_directory(

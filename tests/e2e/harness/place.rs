@@ -33,6 +33,11 @@ impl Place {
         place
     }
 
+    /// A word that no other place has.
+    pub fn name(&self) -> &str {
+        self.dir.path().file_name().unwrap().to_str().unwrap()
+    }
+
     /// Something in it.
     pub fn path(&self, name: &str) -> String {
         format!("{}/{name}", self.dir.path().to_str().unwrap())

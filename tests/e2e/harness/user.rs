@@ -60,18 +60,18 @@ impl Place {
     pub fn for_all(&self, program: &str) -> String {
         let path = self.path(program.rsplit('/').next().unwrap());
         match fs::hard_link(program, &path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) if error.kind() == ErrorKind::CrossesDevices => {
-                drop(fs::copy(program, &path).unwrap())
+                fs::copy(program, &path).unwrap();
             }
-            Err(error) => panic!("cannot link {program} to {path}: {error}"),
+            // it is there already
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            linked => linked.unwrap(),
         }
         path
     }
+}
 
-    /// Gives a file or directory to the [`STRANGER`].
-    pub fn give(&self, path: &str) {
-        chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
-    }
+/// Gives a file or directory to the [`STRANGER`].
+pub fn give(path: &str) {
+    chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
 }
