@@ -5,6 +5,7 @@
 //! watch::drain -> Hit -> on_hit -> queue -> start_jobs -> child -> on_finished -> history, followers
 //! ```
 
+mod culprit;
 mod fire;
 mod history;
 mod ownership;
@@ -22,14 +23,19 @@ use crate::control::{Calls, Follower, encode};
 use crate::job::output::LogTo;
 use crate::job::queue::{Limits, Queue};
 use crate::job::run::Runner;
-use crate::kernel::readiness;
+use crate::kernel::sources::Sources;
+use crate::kernel::{child_signals, readiness};
 use crate::watch::{self, Watch};
+use culprit::Culprits;
 use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
-use fire::{Culprits, Finished};
+use fire::Finished;
 use history::History;
+use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use ownership::OwnProcesses;
+use rustc_hash::FxHashMap;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -38,7 +44,8 @@ use table::{Origin, Table};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::yield_now;
 
 /// What running commands get between the order to stop and the end of the daemon.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -80,6 +87,8 @@ pub enum Error {
 struct Counts {
     matched: u64,
     ignored_own: u64,
+    /// Events that a rule let pass because nobody knows who caused them.
+    unknown_culprits: u64,
     jobs: Jobs,
 }
 
@@ -96,12 +105,17 @@ pub struct Engine {
     counts: Counts,
     next_seq: u64,
     started: Instant,
+    /// What stops the running jobs of rules with `busy=restart`, by their numbers.
+    stoppers: FxHashMap<u64, Rc<Notify>>,
     is_stopping: bool,
     /// What went wrong at the start and is still so.
     start_problems: Vec<String>,
     finished: mpsc::UnboundedSender<Finished>,
     ended: mpsc::UnboundedReceiver<Finished>,
     hits: Vec<watch::Hit>,
+    culprits: Culprits,
+    /// What wakes the engine besides the watch's own group.
+    sources: Sources,
     pid: i32,
 }
 
@@ -115,7 +129,7 @@ struct Subscription {
 
 /// The signals that the daemon answers.
 struct Signals {
-    child: Signal,
+    child: AsyncFd<SignalFd>,
     reload: [Signal; 2],
     stop: [Signal; 2],
 }
@@ -123,7 +137,7 @@ struct Signals {
 impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
-            child: signal(SignalKind::child())?,
+            child: child_signals()?,
             reload: [signal(SignalKind::user_defined1())?, signal(SignalKind::hangup())?],
             stop: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
         })
@@ -138,9 +152,12 @@ impl Engine {
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(io::Error::from)
             .map_err(io("become a subreaper"))?;
+        let watch = Watch::new()?;
+        let sources = Sources::new().map_err(io::Error::from).map_err(io("prepare to wait"))?;
+        sources.add(watch.sources()).map_err(io::Error::from).map_err(io("prepare to wait"))?;
         let (finished, ended) = mpsc::unbounded_channel();
         Ok(Self {
-            watch: Watch::new()?,
+            watch,
             rules: Table::default(),
             queue: Queue::new(setup.limits),
             runner: Runner::new(setup.log_to).map_err(io("prepare to run commands"))?,
@@ -149,11 +166,14 @@ impl Engine {
             counts: Counts::default(),
             next_seq: 1,
             started: Instant::now(),
+            stoppers: FxHashMap::default(),
             is_stopping: false,
             start_problems: Vec::new(),
             finished,
             ended,
             hits: Vec::new(),
+            culprits: Culprits::default(),
+            sources,
             pid: Pid::this().as_raw(),
             setup,
         })
@@ -212,19 +232,28 @@ impl Engine {
         let forks = self.runner.descendants().fullness().transpose().map_err(io("follow forks"))?;
         let forks = forks.map(|forks| readiness(forks, Interest::READABLE));
         let forks = forks.transpose().map_err(io("follow forks"))?;
+        let sources = self.sources.as_fd().try_clone_to_owned().map_err(io("watch the sources"))?;
+        let sources = readiness(sources, Interest::READABLE).map_err(io("watch the sources"))?;
         loop {
             let [reload, reload_too] = &mut signals.reload;
             let [stop, stop_too] = &mut signals.stop;
             tokio::select! {
                 ready = group.readable() => {
                     let mut ready = ready.map_err(io("watch the group"))?;
+                    match self.drain()? {
+                        watch::Queue::Drained => ready.clear_ready(),
+                        watch::Queue::More => yield_now().await,
+                    }
+                }
+                ready = sources.readable() => {
+                    let mut ready = ready.map_err(io("watch the sources"))?;
                     if self.drain()? == watch::Queue::Drained {
                         ready.clear_ready();
                     }
                 }
                 () = std::future::ready(()), if self.watch.has_work() => {
                     self.watch.work();
-                    tokio::task::yield_now().await;
+                    yield_now().await;
                 }
                 Ok(mut full) = forks_are_many(forks.as_ref()) => {
                     full.clear_ready();
@@ -233,17 +262,22 @@ impl Engine {
                 changed = mounts.ready(Interest::PRIORITY) => {
                     changed.map_err(io("watch mounts"))?.clear_ready();
                     self.watch.on_mounts().map_err(io("read the table of mounts"))?;
-                    while self.drain()? == watch::Queue::More {}
+                    self.drain_all().await?;
                 }
-                Some(()) = signals.child.recv() => self.on_children()?,
+                ended = signals.child.readable() => {
+                    take(ended).map_err(io("wait for children"))?;
+                    self.on_children().await?;
+                }
                 Some(finished) = self.ended.recv() => {
-                    self.on_finished(&finished);
+                    self.on_finished(finished);
                     self.start_jobs();
                 }
                 Some(call) = calls.recv() => {
                     call(&mut self);
                     self.start_jobs();
                 }
+                // Reads first what happened before: it may be what a job waits for.
+                () = reached(self.queue.next_deadline()) => { self.drain()?; }
                 Some(()) = reload.recv() => self.reload_by_signal(),
                 Some(()) = reload_too.recv() => self.reload_by_signal(),
                 Some(()) = stop.recv() => break,
@@ -256,21 +290,33 @@ impl Engine {
     /// Reads the kernel's queue, and starts what that leads to.
     fn drain(&mut self) -> Result<watch::Queue, Error> {
         let mut hits = std::mem::take(&mut self.hits);
+        if !self.watch.asks_for_culprits() {
+            self.culprits.unfollow();
+        }
+        self.culprits.begin();
         let mut own = OwnProcesses::new(self.pid, &self.runner);
         let queue = self.watch.drain(&mut own, &mut hits)?;
-        let mut culprits = Culprits::default();
         for hit in hits.drain(..) {
-            self.on_hit(hit, &mut culprits);
+            self.on_hit(hit);
         }
         self.hits = hits;
+        self.culprits.end(queue);
         self.start_jobs();
         Ok(queue)
     }
 
+    /// Reads the kernel's queue to its end, leaving room for clients and followers.
+    async fn drain_all(&mut self) -> Result<(), Error> {
+        while self.drain()? == watch::Queue::More {
+            yield_now().await;
+        }
+        Ok(())
+    }
+
     /// Reaps children, but reads first what they caused: until then their pids are
     /// not used again.
-    fn on_children(&mut self) -> Result<(), Error> {
-        while self.drain()? == watch::Queue::More {}
+    async fn on_children(&mut self) -> Result<(), Error> {
+        self.drain_all().await?;
         self.runner.reap();
         Ok(())
     }
@@ -299,6 +345,7 @@ impl Engine {
 
     /// Starts nothing more, and waits for what runs.
     async fn stop(&mut self, signals: &mut Signals) -> Result<(), Error> {
+        let io = |what| move |source| Error::Io { what, source };
         self.is_stopping = true;
         sd_notify_quietly(&[sd_notify::NotifyState::Stopping]);
         let pending = self.queue.pending();
@@ -308,15 +355,14 @@ impl Engine {
         self.runner.stop(STOP_GRACE);
         while self.queue.running() > 0 {
             tokio::select! {
-                Some(()) = signals.child.recv() => self.runner.reap(),
-                Some(finished) = self.ended.recv() => self.on_finished(&finished),
+                ended = signals.child.readable() => {
+                    take(ended).map_err(io("wait for children"))?;
+                    self.runner.reap();
+                }
+                Some(finished) = self.ended.recv() => self.on_finished(finished),
             }
         }
         Ok(())
-    }
-
-    fn has_followers(&self) -> bool {
-        !self.followers.is_empty()
     }
 
     /// Tells followers what became of a record.
@@ -360,12 +406,28 @@ impl Engine {
     }
 }
 
+/// Waits until then; without a time, for ever.
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Becomes ready when the forks of commands should be read, lest they are lost.
 async fn forks_are_many(forks: Option<&AsyncFd<OwnedFd>>) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
     match forks {
         Some(forks) => forks.readable().await,
         None => std::future::pending().await,
     }
+}
+
+/// Takes a SIGCHLD that is pending; others that come meanwhile make it ready anew.
+fn take(ready: io::Result<AsyncFdReadyGuard<'_, SignalFd>>) -> io::Result<()> {
+    let mut ready = ready?;
+    ready.clear_ready();
+    ready.get_inner().read_signal()?;
+    Ok(())
 }
 
 fn monotonic_now() -> sd_notify::NotifyState<'static> {

@@ -1,6 +1,10 @@
 //! Many events at once, and more than there is room for.
 
+<<<<<<< HEAD
 use crate::harness::{FACROND, Place, QueueLimit, as_stranger};
+=======
+use crate::harness::{FACROND, Place, as_stranger, give};
+>>>>>>> main
 use nix::sys::signal::Signal;
 use std::collections::HashSet;
 use std::fs::File;
@@ -18,7 +22,9 @@ fn twenty_thousand_files_of_two_writers_are_twenty_thousand_runs() {
         for writer in 0..2 {
             let place = &place;
             scope.spawn(move || {
-                (0..FILES / 2).for_each(|number| drop(place.write(&format!("{writer}-{number}"))))
+                for number in 0..FILES / 2 {
+                    place.write(&format!("{writer}-{number}"));
+                }
             });
         }
     });
@@ -80,7 +86,7 @@ fn an_overflow_of_the_kernels_queue_runs_its_rules() {
     let limit = kept.events();
     assert!(limit <= 200_000, "fs.fanotify.max_queued_events is {limit}: too many files for a test");
     let place = Place::new();
-    place.give(&place.path(""));
+    give(&place.path(""));
     let dir = place.mkdir("in");
     place.conf(&format!(
         "{dir} CREATE [name=made] -\n{dir} FAN_Q_OVERFLOW [name=overflow] /bin/echo $$ $%\n",

@@ -5,12 +5,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod access;
 mod burst;
 mod commands;
 mod control;
+mod extras;
 mod filesystems;
 mod follow;
 mod harness;
+mod life;
 mod mounts;
 mod moves;
 mod names;
@@ -19,8 +22,10 @@ mod output;
 mod overflow;
 mod own_events;
 mod reload;
+mod rpc;
 mod scale;
 mod stopping;
 mod tail;
 mod trees;
 mod watch;
+mod when;

@@ -29,15 +29,15 @@ fn a_renamed_ancestor_within_a_tree_changes_the_paths_below() {
         assert_eq!(place.fired("written"), round + 1);
     }
     // and without anybody looking in between
+    let mut expected = Vec::new();
     for round in 0..100 {
         let (old, new) = if round % 2 == 0 { ("a", "A") } else { ("A", "a") };
         fs::rename(place.play(&format!("tree/{old}")), place.play(&format!("tree/{new}"))).unwrap();
-        place.write(&format!("tree/{new}/b/c/d/f"));
+        // of one name, the kernel merges what is not read yet
+        expected.push(place.write(&format!("tree/{new}/b/c/d/{round}")));
     }
     assert_eq!(place.settle_fired("written", 120), 120);
     let told: Vec<_> = place.tail_of("written")[20..].iter().map(|record| record["path"].clone()).collect();
-    let expected: Vec<_> =
-        ["A", "a"].iter().cycle().take(100).map(|name| place.play(&format!("tree/{name}/b/c/d/f"))).collect();
     assert_eq!(told, expected);
 }
 

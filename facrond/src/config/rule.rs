@@ -1,6 +1,8 @@
 //! A rule as its line says it: the result of parsing, nothing of its fate.
 
+use super::culprit::Culprit;
 use super::filter::Filter;
+use super::when::{Busy, Rate};
 use crate::events::Events;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -98,6 +100,8 @@ pub struct Options {
     pub recursive: bool,
     /// `include=`, `exclude=` and `type=`
     pub filter: Filter,
+    /// `uid=` and `exe=`
+    pub culprit: Culprit,
     /// `once`
     pub once: bool,
     /// `cwd=`, absolute
@@ -112,6 +116,18 @@ pub struct Options {
     pub kill_after: Duration,
     /// `jobs=`
     pub jobs: Option<NonZeroU32>,
+    /// `settle=`; see [`gather`](Self::gather)
+    pub settle: Option<Duration>,
+    /// `batch=`; see [`gather`](Self::gather)
+    pub batch: Option<Duration>,
+    /// `max-wait=`; see [`gather`](Self::gather)
+    pub max_wait: Option<Duration>,
+    /// `rate=`
+    pub rate: Option<Rate>,
+    /// `busy=`
+    pub busy: Busy,
+    /// `retry=`; 0 where it is not given
+    pub retry: u32,
 }
 
 impl Default for Options {
@@ -120,6 +136,7 @@ impl Default for Options {
             name: None,
             recursive: false,
             filter: Filter::default(),
+            culprit: Culprit::default(),
             once: false,
             cwd: None,
             env: Vec::new(),
@@ -127,6 +144,12 @@ impl Default for Options {
             timeout: None,
             kill_after: KILL_AFTER,
             jobs: None,
+            settle: None,
+            batch: None,
+            max_wait: None,
+            rate: None,
+            busy: Busy::Queue,
+            retry: 0,
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The difference between the rules of the files and those that run.
 
 use super::Engine;
-use super::table::{Origin, Switch};
+use super::table::{Entry, Origin};
 use crate::config::rule::RuleSpec;
 use crate::config::{Diagnostic, Loaded, Located, has_errors};
 use crate::job::Job;
+use crate::watch::PathState;
 use facron_proto::method::ReloadReply;
 use facron_proto::{Outcome, OutcomeState, RuleId, Source};
 use std::collections::HashMap;
@@ -18,6 +19,22 @@ struct Difference {
     changed: Vec<(RuleId, Located)>,
     added: Vec<Located>,
     removed: Vec<RuleId>,
+}
+
+/// What makes two different rules the same one, changed.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Identity {
+    Name(String),
+    Path(PathBuf),
+}
+
+impl Identity {
+    fn of(spec: &RuleSpec) -> Self {
+        match &spec.options.name {
+            Some(name) => Self::Name(name.clone()),
+            None => Self::Path(spec.path.clone()),
+        }
+    }
 }
 
 impl Engine {
@@ -65,6 +82,7 @@ impl Engine {
         let origin = origin(&located.file, located.line);
         self.rules.remove(id);
         self.rules.insert_as(id, Rc::clone(&spec), origin);
+        self.queue.flush(id);
         self.attach(id, spec);
     }
 
@@ -78,45 +96,33 @@ impl Engine {
         tracing::info!(rule = %entry.name().map_or_else(|| id.to_string(), str::to_owned), "rule removed");
     }
 
-    fn skip(&mut self, job: &Job, why: &str) {
+    pub(super) fn skip(&mut self, job: &Job, why: &str) {
         self.counts.jobs.skipped += 1;
         let outcome = Outcome { error: Some(why.to_owned()), ..OutcomeState::Skipped.into() };
         self.conclude(job, outcome, super::fire::Known::AsPending);
     }
 
-    /// Equal rules are kept, in whatever order they stand. Of the rest, a rule that
-    /// has the name or the path of an old one is that one, changed.
+    /// Equal rules are kept, in whatever order they stand. Of the rest, a rule with
+    /// the name of an old one is that one, changed; of rules without a name, one with
+    /// the same path.
     fn difference(&self, new: Vec<Located>) -> Difference {
         let mut out = Difference::default();
-        let mut old: HashMap<PathBuf, Vec<(RuleId, Rc<RuleSpec>)>> = HashMap::new();
+        let mut old: HashMap<Identity, Vec<(RuleId, Rc<RuleSpec>)>> = HashMap::new();
         for entry in self.rules.iter().filter(|entry| entry.origin.source() == Source::File) {
-            let same_path = old.entry(entry.spec.path.clone()).or_default();
-            same_path.push((entry.id, Rc::clone(&entry.spec)));
+            let same = old.entry(Identity::of(&entry.spec)).or_default();
+            same.push((entry.id, Rc::clone(&entry.spec)));
         }
         let mut rest = Vec::new();
         for located in new {
-            let same_path = old.get_mut(&located.spec.path);
-            match same_path.and_then(|rules| take_first(rules, |(_, spec)| **spec == located.spec)) {
+            let same = old.get_mut(&Identity::of(&located.spec));
+            match same.and_then(|rules| take_first(rules, |(_, spec)| **spec == located.spec)) {
                 Some((id, _)) => out.kept.push((id, located)),
                 None => rest.push(located),
             }
         }
-        let mut named: HashMap<String, (PathBuf, RuleId)> = HashMap::new();
-        for (path, id, spec) in
-            old.iter().flat_map(|(path, rules)| rules.iter().map(move |(id, spec)| (path, id, spec)))
-        {
-            if let Some(name) = &spec.options.name {
-                named.insert(name.clone(), (path.clone(), *id));
-            }
-        }
         for located in rest {
-            let by_name = located.spec.options.name.as_ref().and_then(|name| named.remove(name));
-            let (path, wanted) =
-                by_name.map_or((located.spec.path.clone(), None), |(path, id)| (path, Some(id)));
-            let candidates = old.get_mut(&path);
-            match candidates
-                .and_then(|rules| take_first(rules, |(id, _)| wanted.is_none_or(|wanted| wanted == *id)))
-            {
+            let same = old.get_mut(&Identity::of(&located.spec));
+            match same.and_then(|rules| take_first(rules, |_| true)) {
                 Some((id, _)) => out.changed.push((id, located)),
                 None => out.added.push(located),
             }
@@ -128,10 +134,19 @@ impl Engine {
 
     /// Watches a rule that is switched on.
     pub(super) fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) {
-        if self.rules.get(id).is_some_and(|entry| entry.switch == Switch::On)
-            && let crate::watch::PathState::Failed(why) = self.watch.attach(id, spec)
-        {
+        if !self.rules.get(id).is_some_and(Entry::is_on) {
+            return;
+        }
+        self.follow_culprits(&spec);
+        if let PathState::Failed(why) = self.watch.attach(id, spec) {
             tracing::warn!(rule = %id, "cannot be watched: {why}");
+        }
+    }
+
+    /// A rule with `uid=` or `exe=` needs to know of all processes.
+    pub(super) fn follow_culprits(&mut self, spec: &RuleSpec) {
+        if spec.options.culprit.matters() {
+            self.culprits.follow(&spec.options.culprit, &self.sources);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! PATH, EVENTS and OPTIONS: one case a fact.
 
 use super::{errors, read, rule, warnings};
+use crate::config::culprit::{Condition, Culprit};
 use crate::config::filter::{Filter, ObjectKind, Patterns};
 use crate::config::rule::{Options, Output};
+use crate::config::when::{Busy, Rate};
 use crate::events::Events;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -87,6 +89,10 @@ fn events() {
         ("MOVE", Events::MOVE),
         ("arrived|Q_OVERFLOW", Events::ARRIVED.with(Events::Q_OVERFLOW)),
         ("ALL_EVENTS|ONDIR", Events::ALL_EVENTS.with(Events::ONDIR)),
+        (
+            "FS_ERROR|MNT_ATTACH,FAN_MNT_DETACH",
+            Events::FS_ERROR.with(Events::MNT_ATTACH).with(Events::MNT_DETACH),
+        ),
         ("\"OPEN\"", Events::OPEN),
     ];
     for (written, events) in cases {
@@ -117,6 +123,7 @@ fn options() {
         ),
         ("[exclude=a\\]]", Options { filter: filter(&[], &["a]"], None), ..default() }),
         ("[type=file]", Options { filter: filter(&[], &[], Some(ObjectKind::File)), ..default() }),
+        ("[uid=!0]", Options { culprit: Culprit { uid: Some(Condition::IsNot(0)), exe: None }, ..default() }),
         ("[cwd=/var/tmp]", Options { cwd: Some("/var/tmp".into()), ..default() }),
         (
             "[env=A=b=c env=\"B=x y\" env=C=]",
@@ -134,6 +141,24 @@ fn options() {
         ("[timeout=2h]", Options { timeout: Some(Duration::from_secs(7200)), ..default() }),
         ("[kill-after=0s]", Options { kill_after: Duration::ZERO, ..default() }),
         ("[once\\\n jobs=1]", Options { once: true, jobs: 1.try_into().ok(), ..default() }),
+        ("[settle=300ms]", Options { settle: Some(Duration::from_millis(300)), ..default() }),
+        (
+            "[max-wait=2s batch=2s]",
+            Options {
+                batch: Some(Duration::from_secs(2)),
+                max_wait: Some(Duration::from_secs(2)),
+                ..default()
+            },
+        ),
+        (
+            "[rate=10/1m]",
+            Options { rate: Some(Rate { runs: 10, per: Duration::from_secs(60) }), ..default() },
+        ),
+        ("[busy=queue]", default()),
+        ("[busy=skip]", Options { busy: Busy::Skip, ..default() }),
+        ("[busy=restart]", Options { busy: Busy::Restart, ..default() }),
+        ("[busy=rerun]", Options { busy: Busy::Rerun, ..default() }),
+        ("[retry=3]", Options { retry: 3, ..default() }),
     ];
     for (written, options) in cases {
         assert_eq!(rule(format!("/a OPEN {written} -")).options, options, "{written}");
@@ -184,8 +209,6 @@ fn mistakes() {
         ("/a PRE_ACCESS -", &["permission rules are not built yet"]),
         ("/a ALL_PERM_EVENTS -", &["permission rules are not built yet"]),
         ("/a ALL_OUTGOING_EVENTS -", &["permission rules are not built yet"]),
-        ("/a FS_ERROR -", &["rules with `FS_ERROR` are not built yet"]),
-        ("/a MNT_ATTACH,MNT_DETACH -", &["`MNT_ATTACH` are not", "`MNT_DETACH` are not"]),
         ("/a OPEN [once -", &["1:9: the `]` that ends OPTIONS is missing"]),
         ("/a OPEN [once]-", &["1:15: a blank is missing"]),
         ("/a OPEN [once] [jobs=1] -", &["1:16: OPTIONS are one group before COMMAND"]),
@@ -195,6 +218,12 @@ fn mistakes() {
         ("/a OPEN [once once] -", &["1:15: the option `once` is given twice"]),
         ("/a OPEN [jobs=1 jobs=2] -", &["1:17: the option `jobs` is given twice"]),
         ("/a OPEN [once=1] -", &["1:15: the option `once` takes no value; write `once` alone"]),
+        (
+            "/a OPEN [uid=no-such-user] -",
+            &["1:14: bad value `no-such-user` of the option `uid`; there is no user"],
+        ),
+        ("/a OPEN [uid=root uid=!root] -", &["1:19: the option `uid` is given twice"]),
+        ("/a OPEN [exe=bin/vim] -", &["bad value `bin/vim` of the option `exe`; write the path of programs"]),
         ("/a OPEN [timeout] -", &["1:10: the option `timeout` needs a value; write it like `timeout=30s`"]),
         ("/a OPEN [timeout=] -", &["1:18: bad value `` of the option `timeout`"]),
         ("/a OPEN [timeout=3] -", &["1:18: bad value `3` of the option `timeout`; write a whole number"]),
@@ -204,6 +233,15 @@ fn mistakes() {
         ("/a OPEN [timeout=0s] -", &["bad value `0s`"]),
         ("/a OPEN [timeout=99999999999999999999s] -", &["not be more than a hundred years"]),
         ("/a OPEN [timeout=9999999999h] -", &["not be more than a hundred years"]),
+        ("/a OPEN [settle=0ms] -", &["1:17: bad value `0ms` of the option `settle`"]),
+        ("/a OPEN [max-wait=1s] -", &["1:10: `max-wait` bounds a waiting that this rule does not have"]),
+        ("/a OPEN [max-wait=1s batch=2s] -", &["1:10: `max-wait` is shorter than the quiet"]),
+        ("/a OPEN [rate=10] -", &["1:15: bad value `10` of the option `rate`; write a number of runs"]),
+        ("/a OPEN [rate=0/1s] -", &["bad value `0/1s`"]),
+        ("/a OPEN [rate=1/0s] -", &["the time must be more than nothing"]),
+        ("/a OPEN [rate=100001/1h] -", &["must not be more than 100000"]),
+        ("/a OPEN [busy=wait] -", &["write `queue`, `skip`, `restart` or `rerun`"]),
+        ("/a OPEN [retry=-1] -", &["bad value `-1` of the option `retry`"]),
         ("/a OPEN [jobs=0] -", &["bad value `0` of the option `jobs`"]),
         ("/a OPEN [jobs=+1] -", &["bad value `+1`"]),
         ("/a OPEN [name=12] -", &["a name of digits only"]),
@@ -268,6 +306,9 @@ fn doubts() {
         ("/a OPEN no-such-program", &["1:9: no program `no-such-program` is in PATH"]),
         ("/a OPEN sh", &[]),
         ("/a OPEN [env=PATH=/nonexistent] sh", &["no program `sh` is in PATH; PATH is `/nonexistent`"]),
+        ("/a OPEN [batch=1s] sh x --file=$$", &["1:25: of a batch, this is only the path of the last event"]),
+        ("/a OPEN [batch=1s] sh x $$ --last=$$", &[]),
+        ("/a OPEN [settle=1s] sh x --file=$$", &[]),
     ];
     for (text, expected) in cases {
         let loaded = read(text);
