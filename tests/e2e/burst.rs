@@ -1,10 +1,6 @@
 //! Many events at once, and more than there is room for.
 
-<<<<<<< HEAD
-use crate::harness::{FACROND, Place, QueueLimit, as_stranger};
-=======
-use crate::harness::{FACROND, Place, as_stranger, give};
->>>>>>> main
+use crate::harness::{FACROND, Place, QueueLimit, as_stranger, give};
 use nix::sys::signal::Signal;
 use std::collections::HashSet;
 use std::fs::File;

@@ -17,9 +17,5 @@ pub use place::{FACRONCTL, FACROND, Place, code, err, out};
 pub use process::{Load, children, cpu_time, descriptors, is_alive, kill, memory};
 pub use records::Records;
 pub use rpc::Rpc;
-<<<<<<< HEAD
-pub use user::{MEMBER_GROUP, QueueLimit, STRANGER, as_member, as_stranger, with_facron_group};
-=======
-pub use user::{MEMBER_GROUP, STRANGER, as_member, as_stranger, give, with_facron_group};
->>>>>>> main
+pub use user::{MEMBER_GROUP, QueueLimit, STRANGER, as_member, as_stranger, give, with_facron_group};
 pub use wait::{PATIENCE, wait_for, wait_until};

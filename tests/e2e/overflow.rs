@@ -2,7 +2,7 @@
 //!
 //! As root the queue has no limit; that of a user has.
 
-use crate::harness::{FACROND, Place, QueueLimit, as_stranger};
+use crate::harness::{FACROND, Place, QueueLimit, as_stranger, give};
 use nix::sys::signal::Signal;
 use std::fs;
 
@@ -11,7 +11,7 @@ const FILES: u64 = 5_000;
 #[test]
 fn after_an_overflow_every_file_has_fired_once() {
     let place = Place::new();
-    place.give(&place.path(""));
+    give(&place.path(""));
     let top = place.mkdir("in");
     place.conf(&format!(
         "{top} CLOSE_WRITE [recursive name=written] -\n{top} ARRIVED [recursive name=arrived] -\n\

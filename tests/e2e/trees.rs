@@ -1,7 +1,7 @@
 //! Whole trees: whatever comes into them is told once, and nothing stays behind.
 
 use crate::harness::{
-    FACROND, Load, Mount, Place, STRANGER, as_stranger, descriptors, memory, run, wait_until,
+    FACROND, Load, Mount, Place, STRANGER, as_stranger, descriptors, give, memory, run, wait_until,
 };
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -231,8 +231,8 @@ fn an_excluded_tree_is_neither_marked_nor_told() {
 /// An ordinary user's daemon, with this limit of its own: that of the user namespace
 /// around it.
 fn as_user_with_marks(place: &Place, limit: usize) -> Command {
-    place.give(&place.path(""));
-    place.give(&place.play(""));
+    give(&place.path(""));
+    give(&place.play(""));
     let set_limit = format!("echo {limit} > /proc/sys/user/max_fanotify_marks && exec \"$@\"");
     let mut command = as_stranger("unshare");
     command.args(["--user", "--map-root-user", "sh", "-c", &set_limit, "sh"]);
