@@ -170,6 +170,24 @@ impl Place {
         self.rule(name)["fired"].as_u64().unwrap()
     }
 
+    /// Waits until a rule has fired so often, and then for all else that happened
+    /// before; how often it has fired then.
+    #[track_caller]
+    pub fn settle_fired(&self, name: &str, count: u64) -> u64 {
+        wait_until(&format!("{count} firings of {name}"), || self.fired(name) >= count);
+        self.settle();
+        self.fired(name)
+    }
+
+    /// The paths that a rule has fired for, sorted.
+    #[track_caller]
+    pub fn paths_of(&self, name: &str) -> Vec<String> {
+        let path = |record: &Value| record["path"].as_str().unwrap().to_owned();
+        let mut paths: Vec<_> = self.tail_of(name).iter().map(path).collect();
+        paths.sort();
+        paths
+    }
+
     /// The daemon's status.
     #[track_caller]
     pub fn status(&self) -> Value {
