@@ -47,8 +47,9 @@ impl Watch {
         }
         let mut room = HandleBuffer::default();
         let handle = object.handle(&mut room)?;
-        let known: Vec<_> = self.tree.by_handle(handle).collect();
-        match known.into_iter().find(|node| self.open_bound(*node).is_err()) {
+        let is_here = |node: &NodeId| self.tree[*node].parent() == *dir && self.tree[*node].name() == &**name;
+        let elsewhere: Vec<_> = self.tree.by_handle(handle).filter(|node| !is_here(node)).collect();
+        match elsewhere.into_iter().find(|node| self.open_bound(*node).is_err()) {
             Some(node) => {
                 self.transplant(node, *dir, name);
                 self.recover(*dir, name, *own);
