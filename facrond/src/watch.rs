@@ -24,6 +24,7 @@ mod fire;
 mod follow;
 mod groups;
 mod grow;
+mod left;
 mod look;
 mod marks;
 mod matching;
@@ -145,6 +146,7 @@ pub struct Watch {
     /// still to be told.
     former: FxHashMap<Inode, NodeId>,
     unsettled: Vec<grow::Unsettled>,
+    left: Vec<left::Left>,
     special: special::Special,
     /// How many rules ask who did it.
     culprit_rules: usize,
@@ -176,6 +178,7 @@ impl Watch {
             arrivals: Arrivals::default(),
             former: FxHashMap::default(),
             unsettled: Vec::new(),
+            left: Vec::new(),
             special: special::Special::new().map_err(Error::Open)?,
             culprit_rules: 0,
             buffer: vec![0; READ_SIZE],
@@ -309,6 +312,7 @@ impl Watch {
 
     /// Returns whether the queue has to be drained once more.
     fn on_drained(&mut self, hits: &mut Vec<Hit>) -> bool {
+        self.settle_renames();
         self.settle_directories();
         self.fire_arrivals(hits);
         let more_directories = self.rescan.is_under_way() && self.rescan_some();

@@ -28,17 +28,26 @@ fn a_renamed_ancestor_within_a_tree_changes_the_paths_below() {
         assert_eq!(last_path(&place, "written"), format!("tree/{new}/b/c/d/f"));
         assert_eq!(place.fired("written"), round + 1);
     }
-    // and without anybody looking in between
+    // and without anybody looking in between; of one name, the kernel merges what
+    // is not read yet
     let mut expected = Vec::new();
     for round in 0..100 {
-        let (old, new) = if round % 2 == 0 { ("a", "A") } else { ("A", "a") };
-        fs::rename(place.play(&format!("tree/{old}")), place.play(&format!("tree/{new}"))).unwrap();
-        // of one name, the kernel merges what is not read yet
-        expected.push(place.write(&format!("tree/{new}/b/c/d/{round}")));
+        let old = if round == 0 { "a".to_owned() } else { (round - 1).to_string() };
+        fs::rename(place.play(&format!("tree/{old}")), place.play(&format!("tree/{round}"))).unwrap();
+        expected.push(place.write(&format!("tree/{round}/b/c/d/{round}")));
     }
     assert_eq!(place.settle_fired("written", 120), 120);
     let told: Vec<_> = place.tail_of("written")[20..].iter().map(|record| record["path"].clone()).collect();
     assert_eq!(told, expected);
+    // merged or not, in the end it is where it is
+    for round in 0..101 {
+        let (old, new) = if round % 2 == 0 { ("99", "a") } else { ("a", "99") };
+        fs::rename(place.play(&format!("tree/{old}")), place.play(&format!("tree/{new}"))).unwrap();
+    }
+    place.settle();
+    place.write("tree/a/b/c/d/f");
+    assert_eq!(last_path(&place, "written"), "tree/a/b/c/d/f");
+    assert_eq!((place.fired("written"), place.fired("arrived")), (121, 121));
 }
 
 #[test]

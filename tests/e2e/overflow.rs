@@ -4,7 +4,6 @@
 
 use crate::harness::{FACROND, Place, QueueLimit, as_stranger, give};
 use nix::sys::signal::Signal;
-use std::fs;
 
 const FILES: u64 = 5_000;
 
@@ -13,6 +12,7 @@ fn after_an_overflow_every_file_has_fired_once() {
     let place = Place::new();
     give(&place.path(""));
     let top = place.mkdir("in");
+    give(&top);
     place.conf(&format!(
         "{top} CLOSE_WRITE [recursive name=written] -\n{top} ARRIVED [recursive name=arrived] -\n\
          {top} CLOSE_WRITE [name=flat] -\n{top} FAN_Q_OVERFLOW [name=overflow] -\n"
@@ -22,20 +22,23 @@ fn after_an_overflow_every_file_has_fired_once() {
     let limit = QueueLimit::lower_to(64);
     let daemon = place.start_as(command);
     drop(limit);
-    // some while it reads, some while it does not
-    for number in 0..FILES {
-        match number {
-            1_000 | 3_000 => daemon.signal(Signal::SIGSTOP),
-            2_000 | 4_000 => daemon.signal(Signal::SIGCONT),
-            _ => {}
-        }
-        let dir = format!("{top}/{}", number % 10);
-        if number % 2 == 0 {
-            fs::write(format!("{top}/{number}"), "x").unwrap();
-        } else {
-            fs::create_dir_all(&dir).unwrap();
-            fs::write(format!("{dir}/{number}"), "x").unwrap();
-        }
+    let write = |range: &str| {
+        let script = format!(
+            "cd {top}; for n in $(seq {range}); do \
+             if [ $((n % 2)) = 0 ]; then echo x > $n; else mkdir -p $((n % 10)); echo x > $((n % 10))/$n; fi; done"
+        );
+        assert!(as_stranger("sh").args(["-c", &script]).status().unwrap().success());
+    };
+    // while it reads, and while it does not
+    for (range, signal) in [
+        ("1 1000", Signal::SIGSTOP),
+        ("1001 2000", Signal::SIGCONT),
+        ("2001 3000", Signal::SIGSTOP),
+        ("3001 4000", Signal::SIGCONT),
+        ("4001 5000", Signal::SIGCONT),
+    ] {
+        write(range);
+        daemon.signal(signal);
     }
     for rule in ["written", "arrived"] {
         assert_eq!(place.settle_fired(rule, FILES), FILES, "{rule}");
@@ -50,6 +53,6 @@ fn after_an_overflow_every_file_has_fired_once() {
     assert!(status["health"].as_str().unwrap().contains("overflow"), "{status}");
     daemon.wait_for_log("queue overflowed");
     // and it goes on
-    place.write("in/1/after");
+    write("6001 6001");
     assert_eq!(place.settle_fired("written", FILES + 1), FILES + 1);
 }

@@ -4,7 +4,7 @@ use crate::harness::{
     FACROND, Load, Mount, Place, STRANGER, as_stranger, descriptors, give, memory, run, wait_until,
 };
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
@@ -244,27 +244,35 @@ fn as_user_with_marks(place: &Place, limit: usize) -> Command {
 #[test]
 fn an_ordinary_user_watches_trees_until_the_limit_of_marks() {
     let place = Place::new();
-    let top = place.mkdir("tree/a/b/c");
+    let top = place.mkdir("tree");
     let daemon = place.start_as(as_user_with_marks(&place, 100));
-    let rule = |name: &str, path: &str| {
-        place.call("add", &serde_json::json!({"path": path, "events": "CLOSE_WRITE", "command": ["-"], "options": format!("recursive name={name}")}))
+    give(&top);
+    let write = |range: &str| {
+        let script =
+            format!("for n in $(seq {range}); do mkdir -p {top}/$n/a && echo x > {top}/$n/a/f; done");
+        assert!(as_stranger("sh").args(["-c", &script]).status().unwrap().success());
     };
-    assert_eq!(rule("tree", &place.play("tree"))["state"], "active");
-    for number in 0..50 {
-        place.mkdir(&format!("tree/{number}"));
-        place.write(&format!("tree/{number}/f"));
-    }
-    fs::write(format!("{top}/f"), "x").unwrap();
-    assert_eq!(place.settle_fired("tree", 51), 51);
-    for number in 50..150 {
-        place.mkdir(&format!("tree/{number}"));
-    }
+    place.ctl_ok(&["add", "-o", "recursive name=tree", &top, "CLOSE_WRITE", "-"]);
+    write("1 40");
+    assert_eq!(place.settle_fired("tree", 40), 40);
+    assert_eq!(place.rule("tree")["state"], "active");
+    assert_filesystem_marks(&place, 0);
+    write("41 60");
     daemon.wait_for_log("max_user_marks");
-    wait_until("the rule to say so", || {
-        place.rule("tree")["reason"].as_str().is_some_and(|reason| reason.contains("max_user_marks"))
-    });
+    let rule = place.rule("tree");
+    assert!(
+        rule["state"] == "failed" && rule["reason"].as_str().unwrap().contains("max_user_marks"),
+        "{rule}"
+    );
+    assert_eq!(daemon.log().matches("cannot watch").count(), 1, "once, not for each directory");
     // what has a mark goes on
-    fs::write(format!("{top}/f"), "x").unwrap();
-    place.settle_fired("tree", 52);
-    let _ = File::open(&top);
+    let before = place.fired("tree");
+    write("1 40");
+    wait_until("what has a mark to fire", || place.fired("tree") >= before + 40);
+    // and there is room again for who asks again
+    run(&["sh", "-c", &format!("rm -r {top}/*")]);
+    wait_until("the marks to be gone", || place.status()["marks"]["inode"].as_u64().unwrap() < 20);
+    place.ctl_ok(&["remove", "tree"]);
+    place.ctl_ok(&["add", "-o", "recursive name=tree", &top, "CLOSE_WRITE", "-"]);
+    assert_eq!(place.rule("tree")["state"], "active");
 }

@@ -51,10 +51,13 @@ impl Watch {
             && let Some(node) = known
             && (record.object.is_none() || self.tree[node].handle() == record.object)
         {
+            if events.contains(Events::MOVED_FROM) {
+                self.note_left(dir, name, ownership.is_own());
+            }
             match record.new.and_then(|new| Some((self.tree.by_handle(new.dir).next()?, new.name))) {
                 Some((to, new_name)) if events.contains(Events::MOVED_FROM) => {
                     self.transplant(node, to, new_name);
-                    self.recover(to, new_name, ownership);
+                    self.recover(to, new_name, ownership.is_own());
                 }
                 _ if self.tree[node].anchor.is_none() => self.vacate(node),
                 _ => {}
@@ -71,7 +74,7 @@ impl Watch {
 
     /// Moves what is at a node to another place, with all that is below. Places that
     /// rules lead through stay; what is in them moves.
-    fn transplant(&mut self, node: NodeId, dir: NodeId, name: &[u8]) {
+    pub(super) fn transplant(&mut self, node: NodeId, dir: NodeId, name: &[u8]) {
         if self.tree.is_above(node, dir) {
             return;
         }
@@ -102,7 +105,7 @@ impl Watch {
 
     /// A directory has been moved within what is known: whoever sees it now has seen
     /// it before, or is told of what is in it.
-    fn recover(&mut self, dir: NodeId, name: &[u8], ownership: &mut Ownership<'_>) {
+    pub(super) fn recover(&mut self, dir: NodeId, name: &[u8], own: bool) {
         let Some(node) = self.tree.child(dir, name) else { return };
         let cover = self.cover_of(dir, name);
         let before = self.tree[node].cover;
@@ -122,8 +125,7 @@ impl Watch {
         {
             self.tree[node].cover = cover;
             if self.mark(node, &object, self.cover_mask(node)).is_ok() {
-                let found = News { own: ownership.is_own(), since: None };
-                self.grow(node, object, &news, Some(found));
+                self.grow(node, object, &news, Some(News { own, since: None }));
             }
         }
     }

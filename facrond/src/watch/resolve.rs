@@ -225,10 +225,11 @@ impl Watch {
         let seat = self.seat_of(node).map(Seat::Directory);
         let rule = &mut self.rules[slot];
         rule.target = Some(node);
-        rule.state = PathState::Active;
         let is_same = seat.as_ref() == before;
         rule.seat = seat;
         if !is_same {
+            // What had failed below is tried again only where all is looked at again.
+            rule.state = PathState::Active;
             self.leave_file_systems(slot);
         }
         match occasion {
@@ -343,7 +344,7 @@ fn components(path: &[u8]) -> impl Iterator<Item = Box<[u8]>> {
 }
 
 /// A sentence about a path that cannot be watched.
-fn describe(path: &[u8], errno: Errno) -> String {
+pub(super) fn describe(path: &[u8], errno: Errno) -> String {
     let why = match errno {
         Errno::ENOSPC => "the limit of marks is reached (see /proc/sys/fs/fanotify/max_user_marks)",
         Errno::EACCES => "permission denied",

@@ -340,6 +340,32 @@ fn recursion_follows_new_moved_and_removed_directories() {
 }
 
 #[test]
+fn renames_that_the_kernel_merges_are_followed() {
+    let mut f = Fixture::new();
+    f.mkdir("t/a/deep");
+    f.mkdir("out/x/deep");
+    f.recursive("t", Events::CLOSE_WRITE);
+    for (from, to) in [("t/a", "t/b"), ("t/b", "t/a"), ("t/a", "t/b")] {
+        f.rename(from, to);
+    }
+    f.fired();
+    f.write("t/b/deep/f");
+    assert_eq!(f.paths(), ["t/b/deep/f"]);
+    f.write("out/x/deep/g");
+    for (from, to) in [("out/x", "t/x"), ("t/x", "out/x"), ("out/x", "t/x")] {
+        f.rename(from, to);
+    }
+    assert_eq!(f.paths(), ["t/x/deep/g"]);
+    f.write("t/x/deep/g");
+    assert_eq!(f.paths(), ["t/x/deep/g"]);
+    let marks = f.watch.marks();
+    for (from, to) in [("t/x", "out/x"), ("out/x", "t/x"), ("t/x", "out/x")] {
+        f.rename(from, to);
+    }
+    assert_eq!((f.paths(), f.watch.marks()), (vec![], marks - 2));
+}
+
+#[test]
 fn a_rule_that_goes_takes_its_marks_along() {
     let mut f = Fixture::new();
     f.mkdir("t/a/b");
