@@ -1,18 +1,38 @@
 //! The command line.
 
+#![expect(clippy::doc_markdown, reason = "these comments are what --help shows")]
+
 use crate::style::When;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-const SOCKET_HELP: &str = "The daemon's socket [default: /run/facron/control.sock as root, else $XDG_RUNTIME_DIR/facron/control.sock]";
+const EXAMPLES: &str = "\
+Examples:
+  facronctl list
+  facronctl add --persist /srv/drop ARRIVED /usr/local/bin/take-in '$$'
+  facronctl tail -f --failed
+
+Rules are named by their number or their `name=`.
+Exit status: 0 success, 1 refused or failed, 2 usage, 69 no daemon, 77 not permitted.";
+
+const ADD_EXAMPLES: &str = "\
+Examples:
+  facronctl add /srv/drop ARRIVED /usr/local/bin/take-in '$$'
+  facronctl add -o name=nginx -o timeout=30s /etc/nginx ARRIVED nginx -s reload
+  facronctl add --persist /etc/shadow OPEN -
+
+Put tokens such as $$ (the path) and $% (the events) in single quotes, or the shell takes them.
+facron.conf(5) has all events, options and tokens.";
 
 /// Shows and changes what facrond does.
 #[derive(Debug, Parser)]
-#[command(name = "facronctl", version)]
+#[command(name = "facronctl", version, after_help = EXAMPLES)]
 pub(crate) struct Cli {
-    /// The daemon's socket
-    #[arg(short, long, env = "FACRON_SOCKET", hide_env_values = true, global = true, help = SOCKET_HELP)]
+    /// The daemon's socket [default: /run/facron/control.sock; for a user $XDG_RUNTIME_DIR/facron/control.sock]
+    #[arg(short, long, env = "FACRON_SOCKET", hide_env_values = true, global = true)]
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) socket: Option<PathBuf>,
     /// Print the daemon's reply as JSON
     #[arg(long, global = true)]
@@ -29,7 +49,7 @@ pub(crate) enum Command {
     /// Add a rule; returns when it is in force
     Add(Add),
     /// Remove rules that were added
-    #[command(alias = "rm")]
+    #[command(visible_alias = "rm")]
     Remove(Rules),
     /// List all rules
     List,
@@ -41,75 +61,105 @@ pub(crate) enum Command {
     Resume(Rules),
     /// Read the configuration files again
     Reload,
-    /// Show what happened, and what became of it
+    /// Show events and what became of them
     Tail(Tail),
-    /// Show how the daemon is
+    /// Show the daemon's state and counters
     Status,
-    /// Tell which rules an event would fire and what they would run; runs nothing
+    /// Show which rules an event would fire and what they would run; runs nothing
     Explain(Explain),
-    /// Check configuration files, without a daemon
+    /// Look for mistakes in configuration files, without a daemon
     Check(Check),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Write the manual pages of both programs
+    #[command(hide = true)]
+    Man(Man),
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = ADD_EXAMPLES)]
 pub(crate) struct Add {
-    /// Options as in a file, such as 'recursive timeout=30s'; repeatable
-    #[arg(short, long = "option", value_name = "OPTIONS")]
+    /// Options as in a rule of the configuration, without the brackets; repeatable
+    #[arg(short, long = "options", alias = "option", value_name = "OPTIONS")]
     pub(crate) options: Vec<OsString>,
-    /// Keep the rule over a boot
+    /// Keep the rule for good, and not only until the next boot
     #[arg(long)]
     pub(crate) persist: bool,
-    /// What to watch; relative to the current directory
+    /// The file or directory to watch, relative to the current directory; it need not exist yet
+    #[arg(value_hint = ValueHint::AnyPath)]
     pub(crate) path: PathBuf,
-    /// Names of fanotify(7) or ARRIVED, joined by | or ,
+    /// Events of fanotify(7) or ARRIVED, joined by | or a comma
     pub(crate) events: String,
-    /// What to run, and its arguments; - to only record
-    #[arg(required = true, trailing_var_arg = true)]
+    /// The command and its arguments; a lone - only records the events
+    #[arg(required = true, trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Rules {
-    /// Numbers or names
+    /// Numbers or names of rules
     #[arg(required = true, value_name = "RULE")]
     pub(crate) rules: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Rule {
-    /// Its number or name
+    /// The number or name of a rule
     pub(crate) rule: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Tail {
-    /// How many of the last records
+    /// How many of the last events to show
     #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = facron_proto::method::DEFAULT_LIMIT)]
     pub(crate) limit: u64,
-    /// Go on with each record as soon as it is known what became of it
+    /// Go on, and show each event when it is known what became of it
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Only those of this rule
+    /// Only events of this rule
     #[arg(long)]
     pub(crate) rule: Option<String>,
-    /// Only those that went wrong
+    /// Only what went wrong
     #[arg(long)]
     pub(crate) failed: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// Where it would happen; relative to the current directory
+    /// Where it would happen, relative to the current directory
+    #[arg(value_hint = ValueHint::AnyPath)]
     pub(crate) path: PathBuf,
-    /// What would happen
+    /// What would happen: events joined by | or a comma
     pub(crate) events: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// What to check [default: what the daemon would read]
-    #[arg(value_name = "FILE")]
+    /// Files to check in place of the configuration
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: Shell,
+    /// What to complete
+    #[arg(value_enum, default_value = "facronctl")]
+    pub(crate) program: Program,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Program {
+    Facronctl,
+    Facrond,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// A folder that man(1) looks into, such as /usr/local/share/man
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 mod add;
 mod check;
+mod completions;
 mod explain;
 mod list;
+mod man;
 mod pause;
 mod reload;
 mod remove;
@@ -40,6 +42,8 @@ pub(crate) fn run(cli: &Cli, terminal: &mut Terminal<'_>) -> Result<ExitCode, Er
         Command::Status => status::run(&mut client()?, terminal),
         Command::Explain(args) => explain::run(args, &mut client()?, terminal),
         Command::Check(args) => return check::run(args, terminal),
+        Command::Completions(args) => completions::run(args, terminal),
+        Command::Man(args) => man::run(args),
     }?;
     Ok(ExitCode::SUCCESS)
 }

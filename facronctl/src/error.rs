@@ -26,6 +26,8 @@ pub(crate) enum Error {
     Protocol(serde_json::Error),
     #[error("cannot tell the current directory: {0} (give an absolute path)")]
     CurrentDirectory(io::Error),
+    #[error("cannot write {}: {source}", path_text(.path))]
+    Write { path: PathBuf, source: io::Error },
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
@@ -62,7 +64,11 @@ impl Error {
             Self::Unreachable { .. } | Self::Closed { .. } | Self::Lost { .. } => UNAVAILABLE,
             Self::Refused(error) if error.code == Code::NOT_PERMITTED => NOT_PERMITTED,
             Self::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,
-            Self::Refused(_) | Self::Protocol(_) | Self::CurrentDirectory(_) | Self::Output(_) => 1,
+            Self::Refused(_)
+            | Self::Protocol(_)
+            | Self::CurrentDirectory(_)
+            | Self::Write { .. }
+            | Self::Output(_) => 1,
         }
     }
 

@@ -1,16 +1,40 @@
 //! The command line.
 
+#![expect(clippy::doc_markdown, reason = "these comments are what --help shows")]
+
 use crate::paths::Paths;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::builder::RangedU64ValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+const EXAMPLES: &str = "\
+Examples:
+  facrond                    run the daemon with the rules of its configuration
+  facrond check              look for mistakes in the configuration
+  facrond watch /etc ARRIVED echo 'changed:' '$$'
+
+Signals: USR1 and HUP read the configuration again; TERM and INT end the daemon.
+Exit status: 0 success, 1 failure, 2 usage, 77 not permitted, 78 configuration unusable.
+Rules and all their options are described in facron.conf(5).";
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  facrond watch /srv/drop ARRIVED echo 'new:' '$$'
+  facrond watch /etc/hosts OPEN -
+  facrond watch -o 'include=*.conf timeout=30s' /etc/nginx ARRIVED nginx -s reload
+
+Put tokens such as $$ (the path) and $% (the events) in single quotes, or the shell takes them.
+facron.conf(5) has all events, options and tokens.";
+
 /// Runs commands when files change, as cron does when time passes.
 #[derive(Debug, Parser)]
-#[command(name = "facrond", version, args_conflicts_with_subcommands = true)]
+#[command(name = "facrond", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub struct Cli {
+    /// What to do in place of being the daemon.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Options of the daemon.
     #[command(flatten)]
     pub daemon: Daemon,
 }
@@ -20,33 +44,35 @@ pub struct Cli {
 pub enum Command {
     /// Watch one path and run a command for each event, until Ctrl-C; no file, no socket
     Watch(Watch),
-    /// Check configuration files and show what is wrong with them
+    /// Look for mistakes in configuration files
     Check(Check),
 }
 
 /// Options of the daemon.
 #[derive(Debug, Args)]
 pub struct Daemon {
-    /// The configuration file
-    #[arg(short, long, value_name = "FILE", default_value_os_t = Paths::default().conf)]
-    pub conf: PathBuf,
-    /// Folder of further configuration files, *.conf in byte order of their names
-    #[arg(short = 'C', long, value_name = "DIR", default_value_os_t = Paths::default().conf_dir)]
-    pub conf_dir: PathBuf,
-    /// The control socket
-    #[arg(short, long, value_name = "SOCKET", env = "FACRON_SOCKET", default_value_os_t = Paths::default().socket)]
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub files: Files,
+    /// The control socket [default: /run/facron/control.sock; for a user $XDG_RUNTIME_DIR/facron/control.sock]
+    #[arg(short, long, value_name = "SOCKET", env = "FACRON_SOCKET", hide_env_values = true)]
+    #[arg(default_value_os_t = Paths::default().socket, hide_default_value = true, value_hint = ValueHint::FilePath)]
     pub socket: PathBuf,
-    /// Where persisted rules are kept
-    #[arg(long, value_name = "DIR", default_value_os_t = Paths::default().state_dir)]
+    /// Where persisted rules are kept [default: /var/lib/facron; for a user $XDG_STATE_HOME/facron]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(default_value_os_t = Paths::default().state_dir, hide_default_value = true)]
     pub state_dir: PathBuf,
-    /// Where rules added at runtime are kept until the next boot
-    #[arg(long, value_name = "DIR", default_value_os_t = Paths::default().runtime_dir)]
+    /// Where runtime rules are kept until the next boot [default: /run/facron; for a user $XDG_RUNTIME_DIR/facron]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(default_value_os_t = Paths::default().runtime_dir, hide_default_value = true)]
     pub runtime_dir: PathBuf,
-    /// Events kept for `facronctl tail`
+    /// How many events are kept for `facronctl tail`
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub history: usize,
+    /// Limits on commands.
     #[command(flatten)]
     pub limits: Limits,
+    /// Options of the log.
     #[command(flatten)]
     pub log: Log,
     /// Detach from the terminal and run in the background
@@ -54,24 +80,42 @@ pub struct Daemon {
     pub daemon: bool,
 }
 
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub struct Files {
+    /// The configuration file [default: /etc/facron.conf; for a user $XDG_CONFIG_HOME/facron/facron.conf]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(default_value_os_t = Paths::default().conf, hide_default_value = true)]
+    pub conf: PathBuf,
+    /// Folder of more such files, read in byte order of their names [default: /etc/facron.d; for a user
+    /// $XDG_CONFIG_HOME/facron/conf.d]
+    #[arg(short = 'C', long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(default_value_os_t = Paths::default().conf_dir, hide_default_value = true)]
+    pub conf_dir: PathBuf,
+}
+
 /// Limits on commands.
 #[derive(Debug, Args)]
 pub struct Limits {
-    /// Commands that run at the same time
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    /// How many commands may run at the same time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one())]
     pub max_jobs: usize,
-    /// Events that wait for their command; what is over is merged or dropped, and told
-    #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    /// How many events may wait for their command; more are merged or dropped, and counted
+    #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = at_least_one())]
     pub max_pending: usize,
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 /// Options of the log.
 #[derive(Debug, Args)]
 pub struct Log {
-    /// The form of the log's lines
+    /// The form of the log's lines on standard error
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
-    /// Say more; twice for everything
+    /// Log each command as well; twice for everything
     #[arg(short, action = ArgAction::Count)]
     pub verbose: u8,
 }
@@ -79,27 +123,32 @@ pub struct Log {
 /// The form of the log's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people; with priorities under systemd.
+    /// For people; with priorities where it goes to the journal
     Text,
-    /// One JSON object a line.
+    /// One JSON object a line
     Json,
 }
 
 /// `facrond watch`
 #[derive(Debug, Args)]
+#[command(after_help = WATCH_EXAMPLES)]
 pub struct Watch {
-    /// What to watch; it need not exist yet
+    /// The file or directory to watch; it need not exist yet
+    #[arg(value_hint = ValueHint::AnyPath)]
     pub path: OsString,
-    /// Events of fanotify(7), joined by | or a comma, or ARRIVED
+    /// Events of fanotify(7) or ARRIVED, joined by | or a comma
     pub events: OsString,
-    /// Options as in a configuration line, without the brackets
+    /// Options as in a rule of the configuration, without the brackets; repeatable
     #[arg(short, long = "options", value_name = "OPTIONS", allow_hyphen_values = true)]
     pub options: Vec<OsString>,
-    /// The command; `-` to show the events only. $$ is the path of the event
+    /// The command and its arguments; a lone - only prints the events
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
+    /// Limits on commands.
     #[command(flatten)]
     pub limits: Limits,
+    /// Options of the log.
     #[command(flatten)]
     pub log: Log,
 }
@@ -108,13 +157,11 @@ pub struct Watch {
 #[derive(Debug, Args)]
 pub struct Check {
     /// Files to check in place of the configuration
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
-    /// The configuration file
-    #[arg(short, long, value_name = "FILE", default_value_os_t = Paths::default().conf)]
-    pub conf: PathBuf,
-    /// Folder of further configuration files
-    #[arg(short = 'C', long, value_name = "DIR", default_value_os_t = Paths::default().conf_dir)]
-    pub conf_dir: PathBuf,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub conf: Files,
 }
 
 #[cfg(test)]

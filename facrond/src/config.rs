@@ -29,6 +29,8 @@ mod words;
 
 pub use check::check;
 pub use diagnostic::{Diagnostic, has_errors};
+pub use events::is_built;
+pub use options::samples as option_samples;
 pub use words::{Words, parse_words};
 
 use read::{Because, Reader};

@@ -76,8 +76,8 @@ pub fn run(options: Daemon) -> ExitCode {
 async fn serve(options: Daemon, ready: Option<Ready>) -> Result<(), Error> {
     let socket = Socket::bind(&options.socket)?;
     let mut engine = Engine::new(Setup {
-        conf: options.conf,
-        conf_dir: options.conf_dir,
+        conf: options.files.conf,
+        conf_dir: options.files.conf_dir,
         store: Some(Store::new(options.state_dir, options.runtime_dir)),
         history: options.history,
         limits: Limits { pending: options.limits.max_pending, running: options.limits.max_jobs },

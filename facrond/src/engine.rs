@@ -226,6 +226,10 @@ impl Engine {
                     full.clear_ready();
                     self.drain()?;
                 }
+                () = std::future::ready(()), if self.watch.has_work() => {
+                    self.watch.work();
+                    tokio::task::yield_now().await;
+                }
                 changed = mounts.ready(Interest::PRIORITY) => {
                     changed.map_err(io("watch mounts"))?.clear_ready();
                     self.watch.on_mounts().map_err(io("read the table of mounts"))?;

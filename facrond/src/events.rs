@@ -93,42 +93,74 @@ events! {
     FLAGS = libc::FAN_ONDIR | libc::FAN_EVENT_ON_CHILD;
 }
 
-/// Names in the order in which they are shown.
-const NAMES: &[(&str, Events)] = &[
-    ("FAN_ACCESS", Events::ACCESS),
-    ("FAN_MODIFY", Events::MODIFY),
-    ("FAN_ATTRIB", Events::ATTRIB),
-    ("FAN_CLOSE_WRITE", Events::CLOSE_WRITE),
-    ("FAN_CLOSE_NOWRITE", Events::CLOSE_NOWRITE),
-    ("FAN_OPEN", Events::OPEN),
-    ("FAN_OPEN_EXEC", Events::OPEN_EXEC),
-    ("FAN_MOVED_FROM", Events::MOVED_FROM),
-    ("FAN_MOVED_TO", Events::MOVED_TO),
-    ("FAN_CREATE", Events::CREATE),
-    ("FAN_DELETE", Events::DELETE),
-    ("FAN_DELETE_SELF", Events::DELETE_SELF),
-    ("FAN_MOVE_SELF", Events::MOVE_SELF),
-    ("FAN_RENAME", Events::RENAME),
-    ("FAN_Q_OVERFLOW", Events::Q_OVERFLOW),
-    ("FAN_FS_ERROR", Events::FS_ERROR),
-    ("FAN_MNT_ATTACH", Events::MNT_ATTACH),
-    ("FAN_MNT_DETACH", Events::MNT_DETACH),
-    ("FAN_OPEN_PERM", Events::OPEN_PERM),
-    ("FAN_ACCESS_PERM", Events::ACCESS_PERM),
-    ("FAN_OPEN_EXEC_PERM", Events::OPEN_EXEC_PERM),
-    ("FAN_PRE_ACCESS", Events::PRE_ACCESS),
-    ("FAN_EVENT_ON_CHILD", Events::EVENT_ON_CHILD),
-    ("FAN_ONDIR", Events::ONDIR),
-    ("ARRIVED", Events::ARRIVED),
+/// Names in the order in which they are shown, and what they mean.
+const NAMES: &[(&str, Events, &str)] = &[
+    ("FAN_ACCESS", Events::ACCESS, "A file was read."),
+    ("FAN_MODIFY", Events::MODIFY, "A file was written."),
+    (
+        "FAN_ATTRIB",
+        Events::ATTRIB,
+        "Metadata changed: mode, owner, times, extended attributes, number of links.",
+    ),
+    ("FAN_CLOSE_WRITE", Events::CLOSE_WRITE, "A file that was open for writing was closed."),
+    ("FAN_CLOSE_NOWRITE", Events::CLOSE_NOWRITE, "A file that was open for reading only was closed."),
+    ("FAN_OPEN", Events::OPEN, "A file was opened."),
+    ("FAN_OPEN_EXEC", Events::OPEN_EXEC, "A file was opened to be executed."),
+    (
+        "FAN_MOVED_FROM",
+        Events::MOVED_FROM,
+        "An entry of a directory was renamed or moved away; the path is the old one.",
+    ),
+    (
+        "FAN_MOVED_TO",
+        Events::MOVED_TO,
+        "An entry of a directory got its name by renaming or moving; the path is the new one.",
+    ),
+    ("FAN_CREATE", Events::CREATE, "An entry of a directory was made."),
+    ("FAN_DELETE", Events::DELETE, "An entry of a directory was removed."),
+    ("FAN_DELETE_SELF", Events::DELETE_SELF, "What is at PATH was deleted."),
+    ("FAN_MOVE_SELF", Events::MOVE_SELF, "What is at PATH was moved."),
+    ("FAN_RENAME", Events::RENAME, "An entry was renamed; `$<` is the old path and `$$` the new one."),
+    (
+        "FAN_Q_OVERFLOW",
+        Events::Q_OVERFLOW,
+        "The kernel's queue overflowed and events were lost. The rule fires once for each overflow; `$$` is PATH.",
+    ),
+    ("FAN_FS_ERROR", Events::FS_ERROR, "A file system reported an error."),
+    ("FAN_MNT_ATTACH", Events::MNT_ATTACH, "A mount was attached."),
+    ("FAN_MNT_DETACH", Events::MNT_DETACH, "A mount was detached."),
+    ("FAN_OPEN_PERM", Events::OPEN_PERM, "Permission to open."),
+    ("FAN_ACCESS_PERM", Events::ACCESS_PERM, "Permission to read."),
+    ("FAN_OPEN_EXEC_PERM", Events::OPEN_EXEC_PERM, "Permission to open for execution."),
+    ("FAN_PRE_ACCESS", Events::PRE_ACCESS, "Permission before content is accessed."),
+    (
+        "FAN_EVENT_ON_CHILD",
+        Events::EVENT_ON_CHILD,
+        "Flag: also what happens to the entries of a directory. Implied for a directory unless the line has `FAN_ONDIR`.",
+    ),
+    ("FAN_ONDIR", Events::ONDIR, "Flag: also events of directories."),
+    (
+        "ARRIVED",
+        Events::ARRIVED,
+        "facron's own: a file became complete under its name: closed after writing, moved in, or linked in.",
+    ),
 ];
 
 /// Names that stand for several events.
-const UNIONS: &[(&str, Events)] = &[
-    ("FAN_CLOSE", Events::CLOSE),
-    ("FAN_MOVE", Events::MOVE),
-    ("FAN_ALL_EVENTS", Events::ALL_EVENTS),
-    ("FAN_ALL_PERM_EVENTS", Events::ALL_PERM_EVENTS),
-    ("FAN_ALL_OUTGOING_EVENTS", Events::ALL_OUTGOING_EVENTS),
+const UNIONS: &[(&str, Events, &str)] = &[
+    ("FAN_CLOSE", Events::CLOSE, "`FAN_CLOSE_WRITE` and `FAN_CLOSE_NOWRITE`."),
+    ("FAN_MOVE", Events::MOVE, "`FAN_MOVED_FROM` and `FAN_MOVED_TO`."),
+    (
+        "FAN_ALL_EVENTS",
+        Events::ALL_EVENTS,
+        "`FAN_ACCESS`, `FAN_MODIFY`, `FAN_CLOSE` and `FAN_OPEN`, as in `<linux/fanotify.h>`.",
+    ),
+    ("FAN_ALL_PERM_EVENTS", Events::ALL_PERM_EVENTS, "`FAN_OPEN_PERM` and `FAN_ACCESS_PERM`."),
+    (
+        "FAN_ALL_OUTGOING_EVENTS",
+        Events::ALL_OUTGOING_EVENTS,
+        "`FAN_ALL_EVENTS`, `FAN_ALL_PERM_EVENTS` and `FAN_Q_OVERFLOW`.",
+    ),
 ];
 
 impl Events {
@@ -179,7 +211,7 @@ impl Events {
     pub fn named(name: &str) -> Option<Self> {
         let upper = name.to_ascii_uppercase();
         let bare = upper.strip_prefix("FAN_").unwrap_or(&upper);
-        NAMES.iter().chain(UNIONS).find_map(|(known, events)| {
+        NAMES.iter().chain(UNIONS).find_map(|(known, events, _)| {
             let is_it = known.strip_prefix("FAN_").map_or(upper == *known, |known| known == bare);
             is_it.then_some(*events)
         })
@@ -187,12 +219,17 @@ impl Events {
 
     /// All names that [`Events::named`] knows, for suggestions and completions.
     pub fn all_names() -> impl Iterator<Item = &'static str> {
-        NAMES.iter().chain(UNIONS).map(|(name, _)| *name)
+        NAMES.iter().chain(UNIONS).map(|(name, ..)| *name)
+    }
+
+    /// Each name that [`Events::named`] knows, and what it means, for the manual.
+    pub fn reference() -> impl Iterator<Item = (&'static str, &'static str)> {
+        NAMES.iter().chain(UNIONS).map(|(name, _, help)| (*name, *help))
     }
 
     /// The name of each member.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        NAMES.iter().filter(move |(_, events)| self.intersects(*events)).map(|(name, _)| *name)
+        NAMES.iter().filter(move |(_, events, _)| self.intersects(*events)).map(|(name, ..)| *name)
     }
 }
 

@@ -17,6 +17,7 @@ pub mod events;
 pub mod job;
 pub mod kernel;
 pub mod log;
+pub mod manual;
 pub mod paths;
 pub mod watch;
 mod watch_command;
@@ -46,7 +47,7 @@ pub fn main() -> ExitCode {
         Some(Command::Watch(watch)) => watch_command::run(&watch),
         Some(Command::Check(check)) => {
             let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let (text, is_good) = config::check(&check.conf, &check.conf_dir, &check.files, color);
+            let (text, is_good) = config::check(&check.conf.conf, &check.conf.conf_dir, &check.files, color);
             print!("{text}");
             if is_good { ExitCode::SUCCESS } else { exit::FAILED.into() }
         }

@@ -10,6 +10,7 @@
 mod anchor;
 mod arrival;
 mod cover;
+mod filesystem;
 mod follow;
 mod groups;
 mod grow;
@@ -32,6 +33,7 @@ use crate::kernel::record::{FsId, Records};
 use arrival::Arrivals;
 use cover::Covers;
 use facron_proto::RuleId;
+use filesystem::FileSystems;
 use groups::Groups;
 use mounts::Mounts;
 use needs::Moves;
@@ -130,6 +132,7 @@ pub struct Watch {
     former: FxHashMap<Inode, NodeId>,
     unsettled: Vec<grow::Unsettled>,
     mounts: Mounts,
+    file_systems: FileSystems,
     rescan: Rescan,
     /// When the queue was last empty, with nothing missing.
     settled: SystemTime,
@@ -146,6 +149,7 @@ impl Watch {
             rescan: Rescan::new(groups.privilege()),
             mounts: Mounts::read().map_err(Error::Mounts)?,
             settled: SystemTime::now(),
+            file_systems: FileSystems::default(),
             groups,
             moves,
             tree: Tree::default(),

@@ -249,3 +249,25 @@ fn check_needs_no_daemon() {
     std::fs::write(&file, "/a OPEN -\n").unwrap();
     assert!(!client(nowhere, &words).2);
 }
+
+#[test]
+fn each_shell_gets_a_script_for_each_program() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        for program in ["facronctl", "facrond"] {
+            let (out, err, failed) = client(Path::new("/nonexistent"), &["completions", shell, program]);
+            assert!(out.contains(program) && err.is_empty() && !failed, "{shell} {program}");
+        }
+    }
+}
+
+#[test]
+fn the_manual_is_where_man_looks() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, err, failed) = client(Path::new("/nonexistent"), &["man", dir.path().to_str().unwrap()]);
+    assert!(!failed, "{err}");
+    let page = |name| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    assert!(page("man1/facronctl-add.1").contains("\\-\\-persist"));
+    assert!(page("man8/facrond.8").contains("\\-\\-conf\\-dir"));
+    assert!(page("man5/facron.conf.5").contains("FAN_CLOSE_WRITE"));
+    assert!(!dir.path().join("man1/facronctl-man.1").exists());
+}

@@ -32,6 +32,36 @@ impl Command {
 }
 
 impl Token {
+    /// All that there are.
+    pub const ALL: [Self; 10] = [
+        Self::Path,
+        Self::Directory,
+        Self::Name,
+        Self::OldPath,
+        Self::Pid,
+        Self::Events,
+        Self::Mask,
+        Self::Increment,
+        Self::Decrement,
+        Self::Counter,
+    ];
+
+    /// What it becomes, for the manual.
+    pub fn help(self) -> &'static str {
+        match self {
+            Self::Path => "the full path",
+            Self::Directory => "its directory",
+            Self::Name => "its file name",
+            Self::OldPath => "the path before a rename, else empty",
+            Self::Pid => "the pid of the process that caused the event, 0 where it is not known",
+            Self::Events => "the names of the events, joined by `|`",
+            Self::Mask => "the kernel's event mask, decimal",
+            Self::Increment => "a counter that all rules share, incremented first",
+            Self::Decrement => "the same counter, decremented first",
+            Self::Counter => "the same counter as it is",
+        }
+    }
+
     /// The token that `$` and this byte are.
     pub fn of(byte: u8) -> Option<Self> {
         Some(match byte {

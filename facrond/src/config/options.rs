@@ -107,6 +107,11 @@ const TABLE: &[Known] = &[
     }),
 ];
 
+/// Each option as it may be written, for the manual.
+pub fn samples() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|known| known.sample)
+}
+
 /// What the options of one rule make, piece by piece.
 #[derive(Default)]
 struct Draft {

@@ -64,7 +64,10 @@ impl Engine {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             health: self.health(&rules),
             rules,
-            marks: BTreeMap::from([("inode".to_owned(), self.watch.marks())]),
+            marks: BTreeMap::from([
+                ("inode".to_owned(), self.watch.marks()),
+                ("filesystem".to_owned(), count(self.watch.fs_marks())),
+            ]),
             queue: Queue {
                 pending: count(self.queue.pending()),
                 running: count(self.queue.running()),

@@ -175,6 +175,15 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_and_the_readme_have_each_variable() {
+        let (manual, readme) = (crate::manual::facron_conf(), include_str!("../../../README.md"));
+        for variable in text(&with_env(&[])) {
+            let name = variable.split('=').next().unwrap();
+            assert!(manual.contains(name) && readme.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+
+    #[test]
     fn a_rule_overrides_the_base_but_not_the_event() {
         let job =
             with_env(&[("HOME", "/a"), ("HOME", "/b"), ("FACRON_PATH", "/no"), ("FACRON_SOCKET", "/s")]);

@@ -28,6 +28,10 @@ pub struct Group {
     target_fid: bool,
 }
 
+const FAN_MARK_EVICTABLE: u32 = 0x200;
+/// `FAN_MARK_IGNORE | FAN_MARK_IGNORED_SURV_MODIFY`
+const FAN_MARK_IGNORE_SURV: u32 = 0x440;
+
 /// Records of parent directory, name and (where known) the object itself.
 const REPORT: u32 = libc::FAN_REPORT_FID | libc::FAN_REPORT_DIR_FID | libc::FAN_REPORT_NAME;
 const BASE: u32 = libc::FAN_CLASS_NOTIF | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK | REPORT;
@@ -86,6 +90,34 @@ impl Group {
     /// Takes `mask` out of the inode's mark. A mark that is not there is no error.
     pub fn remove_mark(&self, object: &Object, mask: u64) -> Result<(), Errno> {
         match self.mark(libc::FAN_MARK_REMOVE, object, mask) {
+            Err(Errno::ENOENT) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Adds `mask` to the mark of the object's whole file system.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` on overlayfs, `ENODEV` on FUSE, `EXDEV` on btrfs subvolumes,
+    /// `EPERM` for users.
+    pub fn add_fs_mark(&self, object: &Object, mask: u64) -> Result<(), Errno> {
+        self.mark(libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM, object, mask)
+    }
+
+    /// Takes `mask` out of the file system's mark.
+    pub fn remove_fs_mark(&self, object: &Object, mask: u64) -> Result<(), Errno> {
+        self.mark(libc::FAN_MARK_REMOVE | libc::FAN_MARK_FILESYSTEM, object, mask)
+    }
+
+    /// Drops these events of a directory before they are queued. The mark survives
+    /// modifications, and goes when the kernel wants its memory (Linux 6.0).
+    pub fn ignore(&self, object: &Object, mask: u64) -> Result<(), Errno> {
+        self.mark(libc::FAN_MARK_ADD | FAN_MARK_IGNORE_SURV | FAN_MARK_EVICTABLE, object, mask)
+    }
+
+    /// Undoes `ignore`. A mark that is not there is no error.
+    pub fn heed(&self, object: &Object, mask: u64) -> Result<(), Errno> {
+        match self.mark(libc::FAN_MARK_REMOVE | FAN_MARK_IGNORE_SURV, object, mask) {
             Err(Errno::ENOENT) => Ok(()),
             other => other,
         }

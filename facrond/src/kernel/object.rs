@@ -132,6 +132,12 @@ impl Object {
         Some(CString::new(link).expect("no NUL in it"))
     }
 
+    /// Its path as it is now, from the root of what this process sees.
+    pub fn path(&self) -> Option<Vec<u8>> {
+        let link = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        nix::fcntl::readlink(link.as_str()).ok().map(OsStringExt::into_vec)
+    }
+
     /// Writes its handle, as records of the kernel have it, into `out`.
     pub fn handle<'o>(&self, out: &'o mut HandleBuffer) -> Result<Handle<'o>, Errno> {
         let fs = fsid_of(self.fd.as_fd())?;

@@ -66,6 +66,11 @@ impl Watch {
             record.new.map(|entry| Side { entry, events: flags.with(Events::RENAME).with(Events::MOVED_TO) }),
             record.entry.map(|entry| Side { entry, events: self.with_rename(events) }),
         ];
+        if !self.file_systems.is_empty() {
+            for side in sides.iter().flatten() {
+                self.learn(side.entry.dir);
+            }
+        }
         let mut ownership = Ownership { whose, pid: record.pid, known: None };
         let mut firings = Vec::new();
         for side in sides.iter().flatten() {
@@ -323,8 +328,11 @@ impl Watch {
             }
         }
         if events.intersects(Events::CREATE.with(Events::MOVED_TO)) {
-            let news = News { own: ownership.is_own(), since: None };
-            self.take_in(dir, name, news);
+            let made = record.object.filter(|_| events.contains(Events::CREATE));
+            if !self.take_at_word(dir, name, made) {
+                let news = News { own: ownership.is_own(), since: None };
+                self.take_in(dir, name, news);
+            }
         }
     }
 
@@ -348,12 +356,14 @@ impl Watch {
         let inode: Option<Inode> = self.tree[node].handle().map(|handle| (handle.fs, handle.bytes.into()));
         let (content, marked, cover) =
             (self.tree[node].content, self.tree[node].marked, self.tree[node].cover);
+        let is_read = std::mem::take(&mut self.tree[node].is_read);
         self.tree.unbind(node);
         self.tree[node].cover = CoverId::NONE;
         if let Some(handle) = inode.as_ref().and_then(|(fs, bytes)| Handle::from_prefix(*fs, bytes)) {
             self.tree.bind(new, handle, content);
             self.tree[new].marked = marked;
             self.tree[new].cover = cover;
+            self.tree[new].is_read = is_read;
         }
     }
 
@@ -378,7 +388,7 @@ impl Watch {
             && let Ok(object) = self.open_bound(node)
         {
             self.tree[node].cover = cover;
-            if self.mark(node, &object, self.covers[cover].mask).is_ok() {
+            if self.mark(node, &object, self.cover_mask(node)).is_ok() {
                 let found = News { own: ownership.is_own(), since: None };
                 self.grow(node, object, &news, Some(found));
             }

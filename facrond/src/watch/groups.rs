@@ -104,6 +104,26 @@ impl Groups {
         self.members[self.index(fs)].group.remove_mark(object, mask)
     }
 
+    /// Adds to the mark of a whole file system.
+    pub fn add_fs_mark(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
+        self.members[self.index(fs)].group.add_fs_mark(object, mask)
+    }
+
+    /// Takes from the mark of a whole file system.
+    pub fn remove_fs_mark(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
+        self.members[self.index(fs)].group.remove_fs_mark(object, mask)
+    }
+
+    /// Ignores a directory, for as long as the kernel has memory for that.
+    pub fn ignore(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
+        self.members[self.index(fs)].group.ignore(object, mask)
+    }
+
+    /// Ignores a directory no longer.
+    pub fn heed(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
+        self.members[self.index(fs)].group.heed(object, mask)
+    }
+
     /// An inode of this file system has got its first mark.
     pub fn count_mark(&mut self, fs: FsId) {
         let index = self.index(fs);

@@ -34,8 +34,31 @@ pub(super) struct Unsettled {
     tries: u32,
 }
 
+/// What taking a directory in has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Adopted {
+    /// Nothing is to be done: it is known, or not for any rule.
+    Known,
+    /// It was known, but not what is in it.
+    Unread(NodeId),
+    /// It is new to some rule.
+    New(NodeId),
+}
+
+impl Adopted {
+    /// The directory, if it has to be read. What is in one that was known is no news.
+    fn to_read(self, news: Option<News>) -> Option<NodeId> {
+        match self {
+            Self::New(node) => Some(node),
+            Self::Unread(node) if news.is_none() => Some(node),
+            Self::Known | Self::Unread(_) => None,
+        }
+    }
+}
+
 /// A directory that is being read.
-struct Level {
+#[derive(Debug)]
+pub(super) struct Level {
     node: NodeId,
     object: Object,
     directories: std::vec::IntoIter<Box<[u8]>>,
@@ -46,7 +69,29 @@ impl Watch {
     /// what is found counts as an event.
     pub(super) fn grow(&mut self, top: NodeId, object: Object, slots: &[Slot], news: Option<News>) {
         let mut levels = vec![self.read_level(top, object, slots, news)];
-        while let Some(level) = levels.last_mut() {
+        let mut count = 0;
+        while !levels.is_empty() {
+            count += self.descend(&mut levels, slots, news, 1);
+            if news.is_none()
+                && let [slot] = slots
+                && self.go_large(*slot, count, &mut levels)
+            {
+                return;
+            }
+        }
+    }
+
+    /// Takes in at most `limit` directories, depth first; returns how many it took.
+    pub(super) fn descend(
+        &mut self,
+        levels: &mut Vec<Level>,
+        slots: &[Slot],
+        news: Option<News>,
+        limit: usize,
+    ) -> usize {
+        let mut count = 0;
+        while count < limit {
+            let Some(level) = levels.last_mut() else { break };
             let (parent, Some(name)) = (level.node, level.directories.next()) else {
                 levels.pop();
                 continue;
@@ -59,15 +104,18 @@ impl Watch {
                     continue;
                 }
             };
-            if let Some(node) = self.adopt(parent, &name, &object) {
+            let adopted = self.adopt(parent, &name, &object);
+            if let Some(node) = adopted.to_read(news) {
                 if levels.len() == MAX_DEPTH {
                     self.complain(parent, &name, "too deep, what is below is not watched");
                     continue;
                 }
                 let level = self.read_level(node, object, slots, news);
                 levels.push(level);
+                count += 1;
             }
         }
+        count
     }
 
     /// Takes in one directory that was made in, or moved to, a known one.
@@ -101,7 +149,7 @@ impl Watch {
         let Ok(dir) = self.open_bound(parent) else { return false };
         match dir.entry(name) {
             Ok(object) if object.kind() == Kind::Directory => {
-                if let Some(node) = self.adopt(parent, name, &object) {
+                if let Adopted::New(node) = self.adopt(parent, name, &object) {
                     let slots = self.covers[self.tree[node].cover].rules.clone();
                     self.grow(node, object, &slots, Some(news));
                 }
@@ -113,30 +161,31 @@ impl Watch {
         true
     }
 
-    /// Binds, covers and marks a directory. Returns its node if what is in it has to
-    /// be looked at.
-    fn adopt(&mut self, parent: NodeId, name: &[u8], object: &Object) -> Option<NodeId> {
+    /// Binds, covers and marks a directory.
+    pub(super) fn adopt(&mut self, parent: NodeId, name: &[u8], object: &Object) -> Adopted {
         let cover = self.cover_of(parent, name);
         let node = self.tree.child_or_new(parent, name);
         if let Err(errno) = self.occupy(node, object, Content::Directory) {
             self.complain(parent, name, errno.desc());
             self.trim(node);
-            return None;
+            return Adopted::Known;
         }
         if self.tree[node].cover == cover {
-            return None;
+            let is_settled = self.tree[node].is_read || cover == CoverId::NONE;
+            return if is_settled { Adopted::Known } else { Adopted::Unread(node) };
         }
         self.tree[node].cover = cover;
-        match self.mark(node, object, self.covers[cover].mask) {
+        self.welcome(node, object);
+        match self.mark(node, object, self.cover_mask(node)) {
             Ok(()) => {}
             // Places like /proc in a tree: nothing to be seen there.
             Err(Errno::ENODEV | Errno::EOPNOTSUPP) => {
                 tracing::debug!(path = %Text(self.tree.path(node)), "this file system cannot be watched");
-                return None;
+                return Adopted::Known;
             }
             Err(errno) => self.complain(parent, name, errno.desc()),
         }
-        Some(node)
+        Adopted::New(node)
     }
 
     fn read_level(&mut self, node: NodeId, object: Object, slots: &[Slot], news: Option<News>) -> Level {
@@ -144,6 +193,7 @@ impl Watch {
             self.complain(node, b"", errno.desc());
             Vec::new()
         });
+        self.tree[node].is_read = true;
         let reach = self.reach(node);
         if let Some(News { own, since }) = news {
             let slots: Vec<_> = slots.iter().copied().filter(|slot| reach.contains(slot)).collect();
@@ -168,7 +218,7 @@ impl Watch {
     }
 
     /// Whether the directories in a directory have to be known.
-    fn knows_children(&self, dir: NodeId) -> bool {
+    pub(super) fn knows_children(&self, dir: NodeId) -> bool {
         self.tree[dir].content == Content::Directory
             && (self.tree[dir].cover != CoverId::NONE
                 || self.reach(dir).iter().any(|slot| self.rules[*slot].needs.knows_children))
@@ -235,6 +285,7 @@ impl Watch {
     /// As `vacate`, but keeps the node itself.
     pub(super) fn clear(&mut self, node: NodeId) {
         self.tree[node].cover = CoverId::NONE;
+        self.tree[node].is_read = false;
         for child in self.tree.children(node) {
             self.vacate(child);
         }

@@ -84,8 +84,13 @@ impl Watch {
             Ok(End::Entry { parent, node, exists }) => {
                 self.arrive_at_entry(slot, parent, node, exists, seat.as_ref(), occasion);
             }
-            Err(Stop::Waiting(why)) => self.rules[slot].state = PathState::Waiting(why),
-            Err(Stop::Failed(why)) => self.rules[slot].state = PathState::Failed(why),
+            Err(stop) => {
+                self.leave_file_systems(slot);
+                self.rules[slot].state = match stop {
+                    Stop::Waiting(why) => PathState::Waiting(why),
+                    Stop::Failed(why) => PathState::Failed(why),
+                };
+            }
         }
         if let Some(target) = target
             && self.rules[slot].target != Some(target)
@@ -97,6 +102,7 @@ impl Watch {
 
     /// Gives up all that a rule has.
     pub(super) fn release(&mut self, slot: Slot) {
+        self.leave_file_systems(slot);
         if let Some(target) = self.rules[slot].target.take() {
             self.drop_target(target, slot);
         }
@@ -214,6 +220,9 @@ impl Watch {
         rule.state = PathState::Active;
         let is_same = seat.as_ref() == before;
         rule.seat = seat;
+        if !is_same {
+            self.leave_file_systems(slot);
+        }
         match occasion {
             Occasion::Change(news) if !is_same => self.grow(node, object, &[slot], Some(news)),
             _ if needs.knows_children && !is_same => self.grow(node, object, &[slot], None),
@@ -407,7 +416,7 @@ impl Watch {
     fn excess(&self, node: NodeId) -> u64 {
         let place = &self.tree[node];
         let by_path = place.anchor.as_ref().map_or(0, |anchor| anchor.mask());
-        place.marked & !(by_path | self.covers[place.cover].mask)
+        place.marked & !(by_path | self.cover_mask(node))
     }
 
     /// Opens a node by its path.

@@ -1,6 +1,7 @@
 //! The watch on the real kernel: one process, one group, real files.
 
 use super::*;
+use crate::config::filter::{Filter, Patterns};
 use crate::config::rule::{Command, Options};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -492,5 +493,103 @@ fn a_tree_moved_in_is_told_once_and_while_it_is_renamed() {
             (0..200).flat_map(|round| ["f", "g"].map(|name| format!("t/{round}/x/{name}"))).collect();
         expected.sort();
         assert_eq!(names, expected);
+    });
+}
+
+impl Fixture {
+    fn drain_work(&mut self) {
+        while self.watch.has_work() {
+            self.watch.work();
+        }
+    }
+}
+
+#[test]
+fn a_large_tree_is_watched_by_its_file_system() {
+    let mut f = Fixture::new();
+    f.mkdir("m");
+    let mount = Mounted::new(f.path("m"));
+    for dir in 0..300 {
+        f.mkdir(&format!("m/t/{}/{dir}", dir % 10));
+    }
+    f.mkdir("m/elsewhere/x");
+    f.write("m/elsewhere/x/f");
+    let id = f.recursive("m/t", Events::CLOSE_WRITE.with(Events::MOVED_TO));
+    assert_eq!(f.watch.strategy(id), Some("one mark on the file system"));
+    assert!(f.watch.has_work() && f.watch.marks() < 100);
+    f.write("m/t/9/299/before it was read");
+    f.write("m/elsewhere/x/f");
+    assert_eq!(f.paths(), ["m/t/9/299/before it was read"]);
+    f.drain_work();
+    f.write("m/t/7/7/f");
+    f.mkdir("m/t/new/a/b");
+    f.write("m/t/new/a/b/f");
+    f.rename("m/t/new", "m/t/renamed");
+    f.write("m/t/renamed/a/b/g");
+    assert_eq!(f.paths(), ["m/t/7/7/f", "m/t/new/a/b/f", "m/t/renamed/a/b/g"]);
+    fs::remove_dir_all(f.path("m/t/renamed")).unwrap();
+    for _ in 0..100 {
+        f.write("m/elsewhere/x/f");
+        assert_eq!(f.fired(), []);
+    }
+    f.rename("m/elsewhere/x", "m/t/x");
+    assert_eq!(f.paths(), ["m/t/x/f"], "what is in a directory that was ignored");
+    f.write("m/t/x/f");
+    assert_eq!(f.paths(), ["m/t/x/f"]);
+    f.rename("m/t/x", "m/elsewhere/x");
+    f.write("m/elsewhere/x/f");
+    assert_eq!(f.fired(), []);
+    f.watch.detach(id);
+    assert_eq!(f.watch.fs_marks(), 0);
+    let read = f.watch.counters().read;
+    f.write("m/t/7/7/f");
+    assert_eq!((f.fired(), f.watch.counters().read), (vec![], read));
+    mount.unmount();
+}
+
+#[test]
+fn an_excluded_tree_is_neither_marked_nor_read() {
+    let mut f = Fixture::new();
+    f.mkdir("t/node_modules/a/b");
+    f.mkdir("t/src/.git/x");
+    let patterns = Patterns { exclude: vec!["node_modules".into(), ".git".into()], ..Patterns::default() };
+    let filter = Filter::new(patterns).unwrap();
+    let before = f.watch.marks();
+    f.rule_with("t", Events::CLOSE_WRITE, Options { recursive: true, filter, ..Options::default() });
+    f.write("t/node_modules/a/f");
+    f.write("t/src/.git/f");
+    f.mkdir("t/src/node_modules/c");
+    f.write("t/src/node_modules/c/f");
+    f.write("t/src/f");
+    assert_eq!(f.paths(), ["t/src/f"]);
+    let way = f.dir.path().ancestors().count() as u64;
+    assert_eq!(f.watch.marks() - before, way + 2, "the way to it, t and t/src");
+}
+
+#[test]
+fn the_same_races_in_a_large_tree() {
+    let mut f = Fixture::new();
+    for dir in 0..100 {
+        f.mkdir(&format!("t/{dir}"));
+    }
+    let id = f.recursive("t", Events::CLOSE_WRITE);
+    assert_eq!(f.watch.strategy(id), Some("one mark on the file system"));
+    f.drain_work();
+    let top = f.path("t");
+    std::thread::scope(|scope| {
+        for writer in 0..2 {
+            let top = &top;
+            scope.spawn(move || {
+                for round in 0..500 {
+                    let dir = top.join(format!("w{writer}-{round}/b/c"));
+                    fs::create_dir_all(&dir).unwrap();
+                    fs::write(dir.join("f"), "x").unwrap();
+                }
+            });
+        }
+        let mut expected: Vec<_> =
+            (0..2).flat_map(|w| (0..500).map(move |r| format!("t/w{w}-{r}/b/c/f"))).collect();
+        expected.sort();
+        assert_eq!(f.fired_by(1000), expected);
     });
 }

@@ -45,6 +45,8 @@ pub struct Node {
     handle: Box<[u8]>,
     /// What is there.
     pub content: Content,
+    /// Whether what is in it is known, for a directory in a large tree.
+    pub is_read: bool,
     /// Which recursive rules see what happens in this directory.
     pub cover: CoverId,
     /// The mask of its mark in the kernel; 0 without one.
@@ -273,6 +275,7 @@ impl Node {
             fs: FsId::default(),
             handle: Box::default(),
             content: Content::Unbound,
+            is_read: false,
             cover: CoverId::NONE,
             marked: 0,
             anchor: None,
