@@ -18,6 +18,7 @@ pub mod queue;
 pub mod reaper;
 pub mod run;
 pub mod running;
+mod stdin;
 
 use crate::config::rule::RuleSpec;
 use crate::event::Event;

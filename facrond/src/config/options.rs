@@ -2,11 +2,13 @@
 //!
 //! An option is one entry of [`TABLE`]; nothing else lists them.
 
+use super::account::{self, Account};
 use super::diagnostic::{Line, Problems, show};
 use super::filter::{Filter, ObjectKind, Patterns, check_pattern};
 use super::lex::Word;
-use super::rule::{Options, Output};
+use super::rule::{Options, Output, Stdin};
 use super::suggest::nearest;
+use nix::unistd::{Gid, User};
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -77,6 +79,30 @@ const TABLE: &[Known] = &[
         draft.options.once = true;
         Ok(())
     }),
+    once("user", "user=nobody", |draft, value| {
+        draft.user = Some(account::user(value)?);
+        Ok(())
+    }),
+    once("group", "group=adm", |draft, value| {
+        draft.group = Some(account::group(value)?);
+        Ok(())
+    }),
+    once("umask", "umask=077", |draft, value| {
+        draft.options.umask = umask(value)?;
+        Ok(())
+    }),
+    once("nice", "nice=10", |draft, value| {
+        draft.options.nice = Some(nice(value)?);
+        Ok(())
+    }),
+    once("shell", "shell", |draft, _| {
+        draft.options.shell = true;
+        Ok(())
+    }),
+    once("stdin", "stdin=json", |draft, value| {
+        draft.options.stdin = stdin(value)?;
+        Ok(())
+    }),
     once("cwd", "cwd=/var/tmp", |draft, value| {
         draft.options.cwd = Some(absolute(value).ok_or("it must be an absolute path")?);
         Ok(())
@@ -117,6 +143,8 @@ pub fn samples() -> impl Iterator<Item = &'static str> {
 struct Draft {
     options: Options,
     patterns: Patterns,
+    user: Option<User>,
+    group: Option<Gid>,
 }
 
 /// The options of a rule, and where the value of its `name=` is.
@@ -154,6 +182,7 @@ pub(super) fn options(line: &Line<'_>, words: &[Word], problems: &mut Problems) 
         let message = format!("a rule has at most {MOST} options");
         problems.push(line.error(words[MOST].span.clone(), message));
     }
+    draft.options.account = Account::new(draft.user, draft.group);
     match (Filter::new(draft.patterns), words.first()) {
         (Ok(filter), _) => draft.options.filter = filter,
         (Err(error), word) => {
@@ -263,6 +292,28 @@ fn output(value: &[u8]) -> Result<Output, String> {
         file => absolute(file)
             .map(Output::File)
             .ok_or_else(|| "write `log`, `null` or the absolute path of a file".into()),
+    }
+}
+
+fn umask(value: &[u8]) -> Result<u32, String> {
+    let octal =
+        str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| matches!(byte, b'0'..=b'7')));
+    let mask = octal.and_then(|octal| u32::from_str_radix(octal, 8).ok());
+    mask.filter(|mask| *mask <= 0o777).ok_or_else(|| "write it in octal, like `022` or `077`".into())
+}
+
+fn nice(value: &[u8]) -> Result<i32, String> {
+    let number = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    number.filter(|nice| (-20..20).contains(nice)).ok_or_else(|| {
+        "write a number from -20 (gets the most of the processor) to 19 (gets what nobody else wants)".into()
+    })
+}
+
+fn stdin(value: &[u8]) -> Result<Stdin, String> {
+    match value {
+        b"null" => Ok(Stdin::Null),
+        b"json" => Ok(Stdin::Json),
+        _ => Err("write `stdin=json`, or leave it out for no input".into()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A rule as its line says it: the result of parsing, nothing of its fate.
 
+use super::account::Account;
 use super::filter::Filter;
 use crate::events::Events;
 use std::ffi::OsString;
@@ -9,6 +10,9 @@ use std::time::Duration;
 
 /// SIGKILL follows SIGTERM after this long where the rule has no `kill-after=`.
 pub const KILL_AFTER: Duration = Duration::from_secs(5);
+
+/// The umask of a command where the rule has no `umask=`.
+pub const UMASK: u32 = 0o022;
 
 /// `PATH` of a command's environment where the rule's `env=` does not set it.
 pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -43,6 +47,8 @@ pub enum Command {
         /// The arguments after it.
         args: Vec<Argument>,
     },
+    /// `shell`: a script for `/bin/sh -c`, in which nothing is replaced.
+    Shell(Vec<u8>),
 }
 
 /// One argument: bytes and the tokens between them.
@@ -100,6 +106,16 @@ pub struct Options {
     pub filter: Filter,
     /// `once`
     pub once: bool,
+    /// `user=` and `group=`
+    pub account: Option<Account>,
+    /// `umask=`
+    pub umask: u32,
+    /// `nice=`
+    pub nice: Option<i32>,
+    /// `shell`
+    pub shell: bool,
+    /// `stdin=`
+    pub stdin: Stdin,
     /// `cwd=`, absolute
     pub cwd: Option<PathBuf>,
     /// `env=`, in order
@@ -121,6 +137,11 @@ impl Default for Options {
             recursive: false,
             filter: Filter::default(),
             once: false,
+            account: None,
+            umask: UMASK,
+            nice: None,
+            shell: false,
+            stdin: Stdin::Null,
             cwd: None,
             env: Vec::new(),
             output: Output::Log,
@@ -129,6 +150,15 @@ impl Default for Options {
             jobs: None,
         }
     }
+}
+
+/// What a command has as standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdin {
+    /// Nothing.
+    Null,
+    /// The event as a JSON object on a line.
+    Json,
 }
 
 /// Where a command's standard output and error go.

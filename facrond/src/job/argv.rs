@@ -27,6 +27,11 @@ pub fn build(
     Ok(words)
 }
 
+/// The arguments of a shell that runs a script, in which nothing is replaced.
+pub fn of_script(script: &[u8]) -> Result<Vec<CString>, NulError> {
+    Ok(vec![c"/bin/sh".into(), c"-c".into(), CString::new(script)?])
+}
+
 fn replace(argument: &Argument, event: &Event, counter: &mut Counter) -> Vec<u8> {
     let mut bytes = Vec::new();
     for part in &argument.parts {

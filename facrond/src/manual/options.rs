@@ -18,6 +18,21 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
     ),
     ("once", "The rule fires once. Then it is removed; a rule of a file is `done` until its line changes."),
     (
+        "user",
+        "Run the command as this user, by name or number: with its groups and environment, and without any capability. Default: the daemon's user.",
+    ),
+    ("group", "Run the command with this primary group in place of the user's own."),
+    ("umask", "The command's umask, in octal. Default: 022."),
+    ("nice", "The command's nice value, from -20 to 19. Default: that of the daemon."),
+    (
+        "shell",
+        "The rest of the line is a script for `/bin/sh -c`, taken as it stands: no quotes are removed and no token is replaced. The event is in the environment (`\"$FACRON_PATH\"`).",
+    ),
+    (
+        "stdin",
+        "With `stdin=json` the command reads the event from standard input, as a JSON object on a line; its members are those of a record of `facronctl --json tail`, and `mask`. Default: `/dev/null`.",
+    ),
+    (
         "cwd",
         "The command's working directory, an absolute path. Default: that of the daemon, `/` under systemd.",
     ),

@@ -33,6 +33,7 @@ impl Serve<Explain> for Engine {
             let words = match &entry.spec.command {
                 Command::Record => Ok(Vec::new()),
                 Command::Exec { program, args } => argv::build(program, args, &event, &mut counter),
+                Command::Shell(script) => argv::of_script(script),
             };
             let words = words.map_err(|error| Error::new(Code::FAILED, error.to_string()))?;
             let argv = words.into_iter().map(|word| Text(word.into_bytes())).collect();
