@@ -222,13 +222,13 @@ impl Engine {
                         ready.clear_ready();
                     }
                 }
-                Ok(mut full) = forks_are_many(forks.as_ref()) => {
-                    full.clear_ready();
-                    self.drain()?;
-                }
                 () = std::future::ready(()), if self.watch.has_work() => {
                     self.watch.work();
                     tokio::task::yield_now().await;
+                }
+                Ok(mut full) = forks_are_many(forks.as_ref()) => {
+                    full.clear_ready();
+                    self.drain()?;
                 }
                 changed = mounts.ready(Interest::PRIORITY) => {
                     changed.map_err(io("watch mounts"))?.clear_ready();

@@ -184,22 +184,31 @@ impl Watch {
         self.groups.marks()
     }
 
-    /// Takes a rule in; when this returns its marks are in the kernel.
+    /// Takes a rule in, or another one in its place; when this returns its marks are
+    /// in the kernel.
     pub fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> &PathState {
         let slot = self.rules.insert(id, spec, self.moves);
-        self.slots.insert(id, slot);
+        let before = self.slots.insert(id, slot);
         self.resolve(slot, resolve::Occasion::First);
+        // Only now, so that what both need stays marked throughout.
+        if let Some(before) = before {
+            self.give_back(before);
+        }
         &self.rules[slot].state
     }
 
     /// Lets a rule go, with the marks that only it needed.
     pub fn detach(&mut self, id: RuleId) {
         if let Some(slot) = self.slots.remove(&id) {
-            self.release(slot);
-            self.arrivals.forget_rule(slot);
-            self.covers.forget(slot);
-            self.rules.remove(slot);
+            self.give_back(slot);
         }
+    }
+
+    fn give_back(&mut self, slot: Slot) {
+        self.release(slot);
+        self.arrivals.forget_rule(slot);
+        self.covers.forget(slot);
+        self.rules.remove(slot);
     }
 
     /// Whether a rule can fire; `None` if it is not attached.

@@ -1,1 +1,20 @@
-//! End-to-end tests of facron on the real kernel.
+//! End-to-end tests of facron on the real kernel: real daemons, real files.
+//!
+//! They need root. Each test has a place and a daemon of its own, waits for
+//! conditions and not for time, and fails where a prerequisite is missing.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod burst;
+mod commands;
+mod control;
+mod follow;
+mod harness;
+mod names;
+mod options;
+mod output;
+mod own_events;
+mod reload;
+mod stopping;
+mod tail;
+mod watch;

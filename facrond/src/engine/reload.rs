@@ -20,6 +20,22 @@ struct Difference {
     removed: Vec<RuleId>,
 }
 
+/// What makes two different rules the same one, changed.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Identity {
+    Name(String),
+    Path(PathBuf),
+}
+
+impl Identity {
+    fn of(spec: &RuleSpec) -> Self {
+        match &spec.options.name {
+            Some(name) => Self::Name(name.clone()),
+            None => Self::Path(spec.path.clone()),
+        }
+    }
+}
+
 impl Engine {
     /// Applies the files' rules, if there is no error in them; the new ones are
     /// marked before the old ones go.
@@ -84,39 +100,27 @@ impl Engine {
         self.conclude(job, outcome, super::fire::Known::AsPending);
     }
 
-    /// Equal rules are kept, in whatever order they stand. Of the rest, a rule that
-    /// has the name or the path of an old one is that one, changed.
+    /// Equal rules are kept, in whatever order they stand. Of the rest, a rule with
+    /// the name of an old one is that one, changed; of rules without a name, one with
+    /// the same path.
     fn difference(&self, new: Vec<Located>) -> Difference {
         let mut out = Difference::default();
-        let mut old: HashMap<PathBuf, Vec<(RuleId, Rc<RuleSpec>)>> = HashMap::new();
+        let mut old: HashMap<Identity, Vec<(RuleId, Rc<RuleSpec>)>> = HashMap::new();
         for entry in self.rules.iter().filter(|entry| entry.origin.source() == Source::File) {
-            let same_path = old.entry(entry.spec.path.clone()).or_default();
-            same_path.push((entry.id, Rc::clone(&entry.spec)));
+            let same = old.entry(Identity::of(&entry.spec)).or_default();
+            same.push((entry.id, Rc::clone(&entry.spec)));
         }
         let mut rest = Vec::new();
         for located in new {
-            let same_path = old.get_mut(&located.spec.path);
-            match same_path.and_then(|rules| take_first(rules, |(_, spec)| **spec == located.spec)) {
+            let same = old.get_mut(&Identity::of(&located.spec));
+            match same.and_then(|rules| take_first(rules, |(_, spec)| **spec == located.spec)) {
                 Some((id, _)) => out.kept.push((id, located)),
                 None => rest.push(located),
             }
         }
-        let mut named: HashMap<String, (PathBuf, RuleId)> = HashMap::new();
-        for (path, id, spec) in
-            old.iter().flat_map(|(path, rules)| rules.iter().map(move |(id, spec)| (path, id, spec)))
-        {
-            if let Some(name) = &spec.options.name {
-                named.insert(name.clone(), (path.clone(), *id));
-            }
-        }
         for located in rest {
-            let by_name = located.spec.options.name.as_ref().and_then(|name| named.remove(name));
-            let (path, wanted) =
-                by_name.map_or((located.spec.path.clone(), None), |(path, id)| (path, Some(id)));
-            let candidates = old.get_mut(&path);
-            match candidates
-                .and_then(|rules| take_first(rules, |(id, _)| wanted.is_none_or(|wanted| wanted == *id)))
-            {
+            let same = old.get_mut(&Identity::of(&located.spec));
+            match same.and_then(|rules| take_first(rules, |_| true)) {
                 Some((id, _)) => out.changed.push((id, located)),
                 None => out.added.push(located),
             }

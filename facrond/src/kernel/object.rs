@@ -155,7 +155,7 @@ impl Object {
 
     /// Whether its file system has no id, so that it needs a group of its own.
     pub fn is_on_nameless(handle: Handle<'_>) -> bool {
-        handle.fs.0 >> 63 == 1 && handle.fs.0 & !(1 << 63) <= u64::from(u32::MAX)
+        handle.fs.0 >> 63 == 1 && u32::try_from(handle.fs.0 & !(1 << 63)).is_ok()
     }
 
     /// The names and kinds of a directory's entries, without `.` and `..`.

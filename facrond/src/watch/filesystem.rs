@@ -151,9 +151,9 @@ impl Watch {
             tracing::debug!(error = errno.desc(), "this file system cannot be marked as a whole");
             return false;
         }
-        let mark = self.file_systems.marks.entry(fs).or_insert(FsMark { mask: 0, users: Vec::new() });
-        mark.mask |= mask;
-        mark.users.push(slot);
+        let shared = self.file_systems.marks.entry(fs).or_insert(FsMark { mask: 0, users: Vec::new() });
+        shared.mask |= mask;
+        shared.users.push(slot);
         true
     }
 

@@ -472,12 +472,11 @@ fn look(found: Result<Object, Errno>, origin: Origin) -> Events {
         (Ok(object), Origin::Made { .. }) if object.is_complete() == Some(true) => {
             Events::ARRIVED.with(Events::CREATE)
         }
-        (_, Origin::Made { .. }) => Events::NONE,
         (Ok(object), Origin::Found { since: None }) => look_at_new(&object),
         (Ok(object), Origin::Found { since: Some(since) }) => look_at_changed(&object, since),
         // It was there, and its end has a record of its own.
         (Err(_), Origin::Found { since: None }) => Events::CREATE,
-        (Err(_), Origin::Found { since: Some(_) }) => Events::NONE,
+        (_, Origin::Made { .. }) | (Err(_), Origin::Found { since: Some(_) }) => Events::NONE,
     }
 }
 

@@ -226,7 +226,7 @@ fn mistakes() {
         ("/a OPEN [once -", &["1:9: the `]` that ends OPTIONS is missing"]),
         ("/a OPEN [once]-", &["1:15: a blank is missing"]),
         ("/a OPEN [once] [jobs=1] -", &["1:16: OPTIONS are one group before COMMAND"]),
-        ("/a OPEN [recursiv] -", &["1:10: unknown option `recursiv`; the options are name, include,"]),
+        ("/a OPEN [zzzzzz] -", &["1:10: unknown option `zzzzzz`; the options are name, "]),
         ("/a OPEN [timout=3s] -", &["1:10: unknown option `timout`; did you mean `timeout=30s`?"]),
         ("/a OPEN [ONCE] -", &["did you mean `once`?"]),
         ("/a OPEN [once once] -", &["1:15: the option `once` is given twice"]),

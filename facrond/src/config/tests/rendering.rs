@@ -38,7 +38,7 @@ error: unknown event `FAN_MODIFI`
 #[test]
 fn all_of_a_line_in_order() {
     assert_drawn(
-        "/srv OPEN|OPEM \\\n    [timeout=5 twice] \\\n    bin/x\n",
+        "/srv OPEN|OPEM \\\n    [timeout=5 timout=5s] \\\n    bin/x\n",
         r"
 error: unknown event `OPEM`
  --> F:1:11
@@ -51,18 +51,18 @@ error: unknown event `OPEM`
 error: bad value `5` of the option `timeout`
  --> F:2:14
   |
-2 |     [timeout=5 twice] \
+2 |     [timeout=5 timout=5s] \
   |              ^
   |
   = help: write a whole number and a unit: `250ms`, `30s`, `5m` or `2h`
 
-error: unknown option `twice`
+error: unknown option `timout`
  --> F:2:16
   |
-2 |     [timeout=5 twice] \
-  |                ^^^^^
+2 |     [timeout=5 timout=5s] \
+  |                ^^^^^^
   |
-  = help: the options are name, include, exclude, type, once, cwd, env, output, timeout, kill-after, jobs
+  = help: did you mean `timeout=30s`?
 
 error: the program `bin/x` is a relative path
  --> F:3:5

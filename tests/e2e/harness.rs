@@ -1,0 +1,19 @@
+//! What the tests share: a place of their own, a daemon in it, ways to talk to it.
+
+mod daemon;
+mod names;
+mod place;
+mod process;
+mod records;
+mod rpc;
+mod user;
+mod wait;
+
+pub use daemon::Daemon;
+pub use names::awkward_names;
+pub use place::{FACRONCTL, FACROND, Place, code, err, out};
+pub use process::{children, is_alive, kill};
+pub use records::Records;
+pub use rpc::Rpc;
+pub use user::{MEMBER_GROUP, STRANGER, as_member, as_stranger, with_facron_group};
+pub use wait::{PATIENCE, wait_for, wait_until};

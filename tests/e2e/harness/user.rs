@@ -1,0 +1,71 @@
+//! Other users than root.
+
+use super::Place;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::chown;
+use std::process::{Command, Stdio};
+
+/// A user without any rights.
+pub const STRANGER: u32 = 65_534;
+
+/// The number of the group `facron` where [`with_facron_group`] is used.
+pub const MEMBER_GROUP: u32 = 61_234;
+
+/// A command run by a user without rights and in no other group than its own.
+pub fn as_stranger(program: impl AsRef<OsStr>) -> Command {
+    as_user(&["--clear-groups"], program)
+}
+
+/// A command run by a member of the group `facron`, and else without rights.
+pub fn as_member(program: impl AsRef<OsStr>) -> Command {
+    as_user(&["--groups", &MEMBER_GROUP.to_string()], program)
+}
+
+fn as_user(groups: &[&str], program: impl AsRef<OsStr>) -> Command {
+    let id = STRANGER.to_string();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", &id, "--regid", &id]).args(groups).arg("--").arg(program);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A command that sees a group `facron` in `/etc/group`, whether the system has one or not.
+pub fn with_facron_group(place: &Place, command: &Command) -> Command {
+    let groups = fs::read_to_string("/etc/group").unwrap();
+    let mut groups: Vec<_> = groups.lines().filter(|line| !line.starts_with("facron:")).collect();
+    let line = format!("facron:x:{MEMBER_GROUP}:");
+    groups.push(&line);
+    fs::write(place.path("group"), groups.join("\n") + "\n").unwrap();
+    let mut wrapped = Command::new("unshare");
+    wrapped
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            "mount --bind \"$0\" /etc/group && exec \"$@\"",
+        ])
+        .arg(place.path("group"))
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null());
+    wrapped
+}
+
+impl Place {
+    /// A program where every user may run it.
+    pub fn for_all(&self, program: &str) -> String {
+        let path = self.path(program.rsplit('/').next().unwrap());
+        if fs::hard_link(program, &path).is_err() {
+            fs::copy(program, &path).unwrap();
+        }
+        path
+    }
+
+    /// Gives a file or directory to the [`STRANGER`].
+    pub fn give(&self, path: &str) {
+        chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
+    }
+}

@@ -1,0 +1,28 @@
+//! Waiting for conditions.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long a condition may take: long, since only a failure waits for it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// Waits until there is something, and returns it.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        sleep(INTERVAL);
+    }
+}
+
+/// Waits until it is so.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    wait_for(what, || is_so().then_some(()));
+}
