@@ -26,6 +26,7 @@ mod shell;
 mod suggest;
 #[cfg(test)]
 mod tests;
+pub mod when;
 mod words;
 
 pub use check::check;

@@ -29,6 +29,7 @@ use fire::{Culprits, Finished};
 use history::History;
 use nix::unistd::Pid;
 use ownership::OwnProcesses;
+use rustc_hash::FxHashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -38,7 +39,7 @@ use table::{Origin, Table};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// What running commands get between the order to stop and the end of the daemon.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -96,6 +97,8 @@ pub struct Engine {
     counts: Counts,
     next_seq: u64,
     started: Instant,
+    /// What stops the running jobs of rules with `busy=restart`, by their numbers.
+    stoppers: FxHashMap<u64, Rc<Notify>>,
     is_stopping: bool,
     /// What went wrong at the start and is still so.
     start_problems: Vec<String>,
@@ -149,6 +152,7 @@ impl Engine {
             counts: Counts::default(),
             next_seq: 1,
             started: Instant::now(),
+            stoppers: FxHashMap::default(),
             is_stopping: false,
             start_problems: Vec::new(),
             finished,
@@ -237,13 +241,15 @@ impl Engine {
                 }
                 Some(()) = signals.child.recv() => self.on_children()?,
                 Some(finished) = self.ended.recv() => {
-                    self.on_finished(&finished);
+                    self.on_finished(finished);
                     self.start_jobs();
                 }
                 Some(call) = calls.recv() => {
                     call(&mut self);
                     self.start_jobs();
                 }
+                // Reads first what happened before: it may be what a job waits for.
+                () = reached(self.queue.next_deadline()) => { self.drain()?; }
                 Some(()) = reload.recv() => self.reload_by_signal(),
                 Some(()) = reload_too.recv() => self.reload_by_signal(),
                 Some(()) = stop.recv() => break,
@@ -309,14 +315,10 @@ impl Engine {
         while self.queue.running() > 0 {
             tokio::select! {
                 Some(()) = signals.child.recv() => self.runner.reap(),
-                Some(finished) = self.ended.recv() => self.on_finished(&finished),
+                Some(finished) = self.ended.recv() => self.on_finished(finished),
             }
         }
         Ok(())
-    }
-
-    fn has_followers(&self) -> bool {
-        !self.followers.is_empty()
     }
 
     /// Tells followers what became of a record.
@@ -357,6 +359,14 @@ impl Engine {
         self.save_layer(Source::Persisted).unwrap_or_else(|error| {
             tracing::warn!("{error}; rules may get numbers that others had before the next start");
         });
+    }
+}
+
+/// Waits until then; without a time, for ever.
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -30,7 +30,9 @@ pub struct Record {
     pub synthetic: bool,
     /// Run again, because the daemon ended before it was known to be done.
     pub repeated: bool,
-    /// How many further events this record stands for.
+    /// How many further events this record stands for. Its own are those of the last
+    /// of them, but `seq` of the first and `events` of all; under `batch=` there is one
+    /// record a run.
     pub merged: u64,
     /// What became of it.
     pub outcome: Outcome,
@@ -53,17 +55,38 @@ pub struct Outcome {
     /// From its start to its end, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub duration_ms: Option<f64>,
-    /// Why it did not run.
+    /// Why it did not run, or was stopped.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
     /// The last lines that it wrote.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output: Option<Text>,
+    /// How often the command was started, where that was more than once (`retry=`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tries: Option<u32>,
+    /// The command was stopped to start anew for a later event (`busy=restart`); absent if not.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub restarted: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl From<OutcomeState> for Outcome {
     fn from(state: OutcomeState) -> Self {
-        Self { state, pid: None, exit: None, signal: None, duration_ms: None, error: None, output: None }
+        Self {
+            state,
+            pid: None,
+            exit: None,
+            signal: None,
+            duration_ms: None,
+            error: None,
+            output: None,
+            tries: None,
+            restarted: false,
+        }
     }
 }
 
@@ -71,6 +94,7 @@ impl Outcome {
     /// Whether something went wrong that a user would want to see.
     pub fn is_failure(&self) -> bool {
         match self.state {
+            _ if self.restarted => false,
             OutcomeState::Exited => self.exit != Some(0),
             OutcomeState::Signaled
             | OutcomeState::Timeout

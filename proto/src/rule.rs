@@ -86,6 +86,10 @@ pub struct Rule {
     pub state: State,
     /// Why it is waiting or failed.
     pub reason: Option<String>,
+    /// How a recursive rule watches its tree: `one mark a directory`, or `one mark on
+    /// the file system` where the tree is large.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<String>,
     /// PATH.
     pub path: Text,
     /// EVENTS, one name each.

@@ -18,3 +18,4 @@ mod reload;
 mod stopping;
 mod tail;
 mod watch;
+mod when;

@@ -41,6 +41,7 @@ fn lines(rule: &Rule, terminal: &Terminal<'_>) -> Vec<(&'static str, String)> {
             None => state,
         },
     ));
+    lines.extend(rule.strategy.as_deref().map(|strategy| ("tree", text(strategy))));
     lines.push(("path", rule.path.to_string()));
     lines.push(("events", rule.events.join("|")));
     if !rule.options.as_bytes().is_empty() {

@@ -8,6 +8,7 @@ use super::filter::{Filter, ObjectKind, Patterns, check_pattern};
 use super::lex::Word;
 use super::rule::{Options, Output, Stdin};
 use super::suggest::nearest;
+use super::when;
 use nix::unistd::{Gid, User};
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -21,6 +22,8 @@ const MOST: usize = 1000;
 
 /// Nothing lasts longer; keeps sums of times in their range.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+const NO_WAITING: &str = "it must be more than nothing; without the option nothing is waited for";
 
 /// One option.
 struct Known {
@@ -116,11 +119,8 @@ const TABLE: &[Known] = &[
         Ok(())
     }),
     once("timeout", "timeout=30s", |draft, value| {
-        let timeout = duration(value)?;
-        if timeout.is_zero() {
-            return Err("it must be more than nothing; without the option a command may take any time".into());
-        }
-        draft.options.timeout = Some(timeout);
+        let zero = "it must be more than nothing; without the option a command may take any time";
+        draft.options.timeout = Some(positive(value, zero)?);
         Ok(())
     }),
     once("kill-after", "kill-after=5s", |draft, value| {
@@ -129,6 +129,30 @@ const TABLE: &[Known] = &[
     }),
     once("jobs", "jobs=1", |draft, value| {
         draft.options.jobs = Some(count(value)?);
+        Ok(())
+    }),
+    once("settle", "settle=300ms", |draft, value| {
+        draft.options.settle = Some(positive(value, NO_WAITING)?);
+        Ok(())
+    }),
+    once("batch", "batch=500ms", |draft, value| {
+        draft.options.batch = Some(positive(value, NO_WAITING)?);
+        Ok(())
+    }),
+    once("max-wait", "max-wait=10s", |draft, value| {
+        draft.options.max_wait = Some(positive(value, NO_WAITING)?);
+        Ok(())
+    }),
+    once("rate", "rate=10/1m", |draft, value| {
+        draft.options.rate = Some(when::rate(value)?);
+        Ok(())
+    }),
+    once("busy", "busy=rerun", |draft, value| {
+        draft.options.busy = when::busy(value)?;
+        Ok(())
+    }),
+    once("retry", "retry=3", |draft, value| {
+        draft.options.retry = count(value)?.get();
         Ok(())
     }),
 ];
@@ -183,6 +207,11 @@ pub(super) fn options(line: &Line<'_>, words: &[Word], problems: &mut Problems) 
         problems.push(line.error(words[MOST].span.clone(), message));
     }
     draft.options.account = Account::new(draft.user, draft.group);
+    if let Some((message, help)) = draft.options.max_wait_error()
+        && let Some(word) = words.iter().find(|word| &word.bytes[key_and_value(word).0] == b"max-wait")
+    {
+        problems.push(line.error(word.span.clone(), message).help(help));
+    }
     match (Filter::new(draft.patterns), words.first()) {
         (Ok(filter), _) => draft.options.filter = filter,
         (Err(error), word) => {
@@ -317,9 +346,14 @@ fn stdin(value: &[u8]) -> Result<Stdin, String> {
     }
 }
 
-fn count(value: &[u8]) -> Result<NonZeroU32, String> {
+pub(super) fn count(value: &[u8]) -> Result<NonZeroU32, String> {
     let digits = str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| "write a whole number from 1 on".into())
+}
+
+/// DUR, but not nothing.
+pub(super) fn positive(value: &[u8], zero: &str) -> Result<Duration, String> {
+    duration(value).and_then(|time| if time.is_zero() { Err(zero.into()) } else { Ok(time) })
 }
 
 /// DUR: a whole number and a unit.

@@ -2,6 +2,7 @@
 
 use super::account::Account;
 use super::filter::Filter;
+use super::when::{Busy, Rate};
 use crate::events::Events;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -128,6 +129,18 @@ pub struct Options {
     pub kill_after: Duration,
     /// `jobs=`
     pub jobs: Option<NonZeroU32>,
+    /// `settle=`; see [`gather`](Self::gather)
+    pub settle: Option<Duration>,
+    /// `batch=`; see [`gather`](Self::gather)
+    pub batch: Option<Duration>,
+    /// `max-wait=`; see [`gather`](Self::gather)
+    pub max_wait: Option<Duration>,
+    /// `rate=`
+    pub rate: Option<Rate>,
+    /// `busy=`
+    pub busy: Busy,
+    /// `retry=`; 0 where it is not given
+    pub retry: u32,
 }
 
 impl Default for Options {
@@ -148,6 +161,12 @@ impl Default for Options {
             timeout: None,
             kill_after: KILL_AFTER,
             jobs: None,
+            settle: None,
+            batch: None,
+            max_wait: None,
+            rate: None,
+            busy: Busy::Queue,
+            retry: 0,
         }
     }
 }

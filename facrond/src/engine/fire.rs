@@ -3,14 +3,16 @@
 use super::Engine;
 use super::table::{Entry, Switch};
 use crate::config::rule::Command;
+use crate::config::when::Busy;
 use crate::event::Event;
-use crate::job::Job;
 use crate::job::queue::Admission;
+use crate::job::{Job, retry};
 use crate::kernel::process;
 use crate::watch::Hit;
 use facron_proto::{Outcome, OutcomeState, Record, RuleId, Text};
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// A command that has ended.
 #[derive(Debug)]
@@ -53,23 +55,22 @@ impl Engine {
         entry.last = Some(hit.event.time);
         self.counts.matched += 1;
         let spec = Rc::clone(&entry.spec);
-        let is_last = spec.options.once;
-        let job = Job { seq: self.next_seq, rule: hit.rule, spec, event: hit.event, merged: 0 };
-        self.admit(job);
+        // What is gathered fires when it starts.
+        let is_last = spec.options.once && spec.options.gather().is_none();
+        self.admit(Job::new(self.next_seq, hit.rule, spec, hit.event));
         if is_last {
             self.retire(hit.rule);
         }
     }
 
     fn admit(&mut self, job: Job) {
-        if matches!(job.spec.command, Command::Record) {
+        if matches!(job.spec.command, Command::Record) && !job.spec.options.waits() {
             self.next_seq += 1;
             return self.conclude(&job, OutcomeState::Recorded.into(), Known::Not);
         }
         let record = record_of(&job, OutcomeState::Pending.into());
-        let limit = self.queue.limits().pending;
-        // A job that is merged or dropped is gone then; its record is at hand.
-        match self.queue.push(job) {
+        // A job that is merged, skipped or dropped is gone then; its record is at hand.
+        match self.queue.push(job, Instant::now()) {
             Admission::Queued => {
                 self.next_seq += 1;
                 self.history.push(record);
@@ -80,14 +81,16 @@ impl Engine {
                     record.merged += 1;
                 }
             }
-            Admission::Dropped => {
-                self.next_seq += 1;
-                self.drop_record(record, limit);
+            Admission::Skipped => {
+                self.counts.jobs.skipped += 1;
+                self.refuse(record, OutcomeState::Skipped, "the command was running (busy=skip)".to_owned());
             }
+            Admission::Dropped => self.drop_record(record),
         }
     }
 
-    fn drop_record(&mut self, mut record: Record, limit: usize) {
+    fn drop_record(&mut self, record: Record) {
+        let limit = self.queue.limits().pending;
         self.counts.jobs.dropped += 1;
         if self.counts.jobs.dropped.is_power_of_two() {
             tracing::error!(
@@ -95,10 +98,14 @@ impl Engine {
                 "{limit} events are waiting already (--max-pending); events were dropped"
             );
         }
-        record.outcome = Outcome {
-            error: Some(format!("{limit} events were waiting already (--max-pending)")),
-            ..OutcomeState::Dropped.into()
-        };
+        let why = format!("{limit} events were waiting already (--max-pending)");
+        self.refuse(record, OutcomeState::Dropped, why);
+    }
+
+    /// Records an event that does not get a job.
+    fn refuse(&mut self, mut record: Record, state: OutcomeState, why: String) {
+        self.next_seq += 1;
+        record.outcome = Outcome { error: Some(why), ..state.into() };
         self.publish(&record);
         self.history.push(record);
     }
@@ -119,41 +126,89 @@ impl Engine {
         if self.is_stopping {
             return;
         }
-        while let Some(job) = self.queue.start_next() {
-            match self.runner.start(&job) {
-                Ok(running) => {
-                    let outcome = Outcome { pid: Some(running.pid()), ..OutcomeState::Running.into() };
-                    self.history.settle(job.seq, &outcome);
-                    let finished = self.finished.clone();
-                    tokio::task::spawn_local(async move {
-                        let outcome = running.finish().await;
-                        // The engine is gone only when the daemon ends.
-                        let _ = finished.send(Finished { job, outcome });
-                    });
-                }
-                Err(outcome) => self.on_finished(&Finished { job, outcome }),
+        while let Some(job) = self.queue.start_next(Instant::now()) {
+            self.start(job);
+        }
+        for seq in self.queue.take_stops() {
+            if let Some(stopper) = self.stoppers.get(&seq) {
+                stopper.notify_one();
             }
         }
     }
 
+    fn start(&mut self, mut job: Job) {
+        let options = &job.spec.options;
+        if options.once && options.gather().is_some() {
+            self.retire(job.rule);
+            for other in self.queue.remove_rule(job.rule) {
+                self.skip(&other, "its rule was to fire once, and has");
+            }
+        }
+        if let Some(rest) = self.runner.split(&mut job) {
+            let rest = Job { seq: self.next_seq, ..rest };
+            self.next_seq += 1;
+            self.history.push(record_of(&rest, OutcomeState::Pending.into()));
+            self.queue.put_back(rest);
+        }
+        job.tries += 1;
+        let running = match self.runner.start(&job) {
+            Ok(running) => running,
+            Err(outcome) => return self.on_finished(Finished { job, outcome }),
+        };
+        let outcome = Outcome { pid: Some(running.pid()), ..unsettled(&job, OutcomeState::Running) };
+        self.history.replace(record_of(&job, outcome));
+        if job.spec.options.busy == Busy::Restart {
+            self.stoppers.insert(job.seq, running.stopper());
+        }
+        let finished = self.finished.clone();
+        tokio::task::spawn_local(async move {
+            let outcome = running.finish().await;
+            // The engine is gone only when the daemon ends.
+            let _ = finished.send(Finished { job, outcome });
+        });
+    }
+
     /// A command has ended, or could not be started.
-    pub(super) fn on_finished(&mut self, Finished { job, outcome }: &Finished) {
-        self.queue.finished(job.rule, &job.event.path);
+    pub(super) fn on_finished(&mut self, Finished { mut job, outcome }: Finished) {
+        self.stoppers.remove(&job.seq);
+        if let Some(pause) = self.retry_pause(&job, &outcome) {
+            report_failure(&job, &outcome, &format!("; it is tried again in {} s", pause.as_secs()));
+            self.history.replace(record_of(&job, unsettled(&job, OutcomeState::Pending)));
+            return self.queue.retry(job, Instant::now() + pause);
+        }
+        let outcome = Outcome { tries: tries(&job), ..outcome };
+        if outcome.restarted {
+            self.queue.stopped(&mut job);
+        } else {
+            self.queue.finished(&job);
+        }
+        self.count(&job, &outcome);
+        let is_gone = self.rules.get(job.rule).is_none();
+        if is_gone {
+            self.runner.forget(job.rule);
+        }
+        self.conclude(&job, outcome, Known::AsPending);
+    }
+
+    /// Before a job is tried again; `None` if it is not.
+    fn retry_pause(&self, job: &Job, outcome: &Outcome) -> Option<Duration> {
+        // A rule that fires once may be gone, and still its command has to succeed.
+        let is_wanted = job.spec.options.once || self.rules.get(job.rule).is_some();
+        retry::pause(job, outcome).filter(|_| is_wanted && !self.is_stopping)
+    }
+
+    fn count(&mut self, job: &Job, outcome: &Outcome) {
         let jobs = &mut self.counts.jobs;
-        jobs.run += u64::from(outcome.state != OutcomeState::SpawnFailed);
+        jobs.run += u64::from(!matches!(outcome.state, OutcomeState::SpawnFailed | OutcomeState::Recorded));
         jobs.timeout += u64::from(outcome.state == OutcomeState::Timeout);
         if outcome.is_failure() {
             jobs.failed += 1;
             if let Some(entry) = self.rules.get_mut(job.rule) {
                 entry.failed += 1;
             }
-            report_failure(job, outcome);
+            report_failure(job, outcome, "");
         } else {
             tracing::debug!(rule = %job.rule, seq = job.seq, pid = outcome.pid, "command ended");
-        }
-        self.conclude(job, outcome.clone(), Known::AsPending);
-        if self.rules.get(job.rule).is_none() {
-            self.runner.forget(job.rule);
         }
     }
 
@@ -161,14 +216,9 @@ impl Engine {
     pub(super) fn conclude(&mut self, job: &Job, outcome: Outcome, known: Known) {
         match known {
             Known::AsPending => {
-                if let Some(record) = self.history.get_mut(job.seq) {
-                    record.outcome = outcome;
-                    let record = record.clone();
-                    return self.publish(&record);
-                }
-                if self.has_followers() {
-                    self.publish(&record_of(job, outcome));
-                }
+                let record = record_of(job, outcome);
+                self.publish(&record);
+                self.history.replace(record);
             }
             Known::Not => {
                 let record = record_of(job, outcome);
@@ -188,17 +238,26 @@ pub enum Known {
     Not,
 }
 
-fn report_failure(job: &Job, outcome: &Outcome) {
+/// What is known of a job that goes on.
+fn unsettled(job: &Job, state: OutcomeState) -> Outcome {
+    Outcome { tries: tries(job), ..state.into() }
+}
+
+/// How often its command was started, where that is worth telling.
+fn tries(job: &Job) -> Option<u32> {
+    Some(job.tries).filter(|tries| *tries > 1)
+}
+
+fn report_failure(job: &Job, outcome: &Outcome, then: &str) {
     let rule = rule_label(job);
     let path = Text::from(&*job.event.path);
-    match (&outcome.error, outcome.exit, outcome.signal) {
-        (Some(error), ..) => tracing::warn!(%rule, %path, "command failed: {error}"),
-        (None, Some(code), _) => tracing::warn!(%rule, %path, "command failed: exit status {code}"),
-        (None, None, Some(signal)) => {
-            tracing::warn!(%rule, %path, "command failed: ended by signal {signal}");
-        }
-        (None, None, None) => tracing::warn!(%rule, %path, "command failed"),
-    }
+    let how = match (&outcome.error, outcome.exit, outcome.signal) {
+        (Some(error), ..) => format!(": {error}"),
+        (None, Some(code), _) => format!(": exit status {code}"),
+        (None, None, Some(signal)) => format!(": ended by signal {signal}"),
+        (None, None, None) => String::new(),
+    };
+    tracing::warn!(%rule, %path, "command failed{how}{then}");
 }
 
 fn rule_label(job: &Job) -> String {

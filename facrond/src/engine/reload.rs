@@ -81,6 +81,7 @@ impl Engine {
         let origin = origin(&located.file, located.line);
         self.rules.remove(id);
         self.rules.insert_as(id, Rc::clone(&spec), origin);
+        self.queue.flush(id);
         self.attach(id, spec);
     }
 
@@ -94,7 +95,7 @@ impl Engine {
         tracing::info!(rule = %entry.name().map_or_else(|| id.to_string(), str::to_owned), "rule removed");
     }
 
-    fn skip(&mut self, job: &Job, why: &str) {
+    pub(super) fn skip(&mut self, job: &Job, why: &str) {
         self.counts.jobs.skipped += 1;
         let outcome = Outcome { error: Some(why.to_owned()), ..OutcomeState::Skipped.into() };
         self.conclude(job, outcome, super::fire::Known::AsPending);

@@ -27,6 +27,7 @@ impl Engine {
             line,
             state,
             reason,
+            strategy: self.watch.strategy(entry.id).map(str::to_owned),
             path: Text::from(spec.path.as_os_str().as_bytes()),
             events: spec.events.names().map(str::to_owned).collect(),
             options: Text(spec.options_text.clone()),

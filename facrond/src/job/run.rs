@@ -8,7 +8,7 @@ use super::error::StartError;
 use super::output::{self, Capture, Leftovers, LogTo, RuleLog, Target};
 use super::reaper::Children;
 use super::running::Running;
-use super::stdin;
+use super::{split, stdin};
 use crate::config::account::Account;
 use crate::config::rule::{Command, Stdin};
 use crate::kernel::group::Group;
@@ -66,13 +66,28 @@ impl Runner {
         match &job.spec.command {
             Command::Record => Err(OutcomeState::Recorded.into()),
             Command::Exec { program, args } => {
-                let argv = argv::build(program, args, &job.event, &mut self.counter);
+                let argv = argv::build(program, args, &job.event, job.events(), &mut self.counter);
                 Ok(self.start_command(job, &argv.map_err(StartError::Nul)?)?)
             }
             Command::Shell(script) => {
                 Ok(self.start_command(job, &argv::of_script(script).map_err(StartError::Nul)?)?)
             }
         }
+    }
+
+    /// Leaves a batch as many of its paths as fit into one command line; the rest,
+    /// if there is one, is another job.
+    pub fn split(&self, job: &mut Job) -> Option<Job> {
+        let spec = Rc::clone(&job.spec);
+        let Command::Exec { program, args } = &spec.command else { return None };
+        let times = args.iter().filter(|argument| argv::is_path(argument)).count();
+        if times == 0 || job.events().len() < 2 {
+            return None;
+        }
+        let fixed = argv::build(program, args, &job.event, &[], &mut self.counter()).ok()?;
+        let env = self.base.of(job).ok()?;
+        let fixed = fixed.iter().map(CString::as_c_str).chain(env.iter().map(AsRef::as_ref));
+        split::split(job, times, split::space().saturating_sub(split::cost(fixed)))
     }
 
     /// The commands that run.
@@ -120,6 +135,7 @@ impl Runner {
             started,
             timeout: options.timeout,
             kill_after: options.kill_after,
+            stop: Rc::default(),
             end: self.end.subscribe(),
             leftovers: Rc::clone(&self.leftovers),
         })

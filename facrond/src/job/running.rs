@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::select;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
@@ -28,6 +28,8 @@ pub struct Running {
     pub(super) started: Instant,
     pub(super) timeout: Option<Duration>,
     pub(super) kill_after: Duration,
+    /// Told when it is to make room for a new run.
+    pub(super) stop: Rc<Notify>,
     /// When it must be over because the daemon stops.
     pub(super) end: watch::Receiver<Option<Instant>>,
     pub(super) leftovers: Rc<Leftovers>,
@@ -38,13 +40,29 @@ pub struct Running {
 enum Ending {
     ByItself,
     TimedOut,
+    Replaced,
     DaemonStops,
+}
+
+impl Ending {
+    fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::ByItself | Self::TimedOut => None,
+            Self::Replaced => Some("stopped to start anew for a later event"),
+            Self::DaemonStops => Some("stopped because the daemon stops"),
+        }
+    }
 }
 
 impl Running {
     /// The pid, which is also that of its session and process group.
     pub fn pid(&self) -> i32 {
         self.group.pid()
+    }
+
+    /// What stops it to make room for a new run, when notified.
+    pub fn stopper(&self) -> Rc<Notify> {
+        Rc::clone(&self.stop)
     }
 
     /// Sees it to its end: reads its output and stops it when its time is over.
@@ -79,14 +97,15 @@ impl Running {
             Exit::Code(code) => (OutcomeState::Exited, Some(code), None),
             Exit::Signal(signal) => (OutcomeState::Signaled, None, Some(signal)),
         };
+        let state = if ending == Ending::TimedOut { OutcomeState::Timeout } else { state };
         Outcome {
-            state: if ending == Ending::TimedOut { OutcomeState::Timeout } else { state },
             pid: Some(self.pid()),
             exit: code,
             signal,
             duration_ms: Some(self.started.elapsed().as_secs_f64() * 1000.0),
-            error: (ending == Ending::DaemonStops).then(|| "stopped because the daemon stops".to_owned()),
-            output: None,
+            error: ending.reason().map(str::to_owned),
+            restarted: ending == Ending::Replaced,
+            ..state.into()
         }
     }
 
@@ -96,6 +115,7 @@ impl Running {
             biased;
             exit = ended(&mut self.exit) => return (exit, Ending::ByItself),
             () = reached(deadline) => Ending::TimedOut,
+            () = self.stop.notified() => Ending::Replaced,
             _ = hard_end(&mut self.end) => Ending::DaemonStops,
         };
         (self.terminate().await, ending)

@@ -4,11 +4,12 @@
 //! slowly it reads, or not at all, nobody waits for it.
 
 use super::Job;
+use crate::event::Event;
 use facron_proto::{RuleId, Text};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Serialize;
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, BufWriter, IntoInnerError, Seek, Write};
 use std::os::fd::OwnedFd;
 
 /// An event as a command reads it; the members are those of a record.
@@ -28,10 +29,20 @@ struct Input<'a> {
     synthetic: bool,
 }
 
-/// A file that holds the job's event, one JSON object a line, at its beginning.
+/// A file that holds the job's events, one JSON object a line, at its beginning.
 pub(super) fn json(job: &Job) -> io::Result<OwnedFd> {
-    let event = &job.event;
-    let mut line = serde_json::to_vec(&Input {
+    let mut file = BufWriter::new(File::from(memfd_create(c"facron-event", MFdFlags::MFD_CLOEXEC)?));
+    for event in job.events() {
+        serde_json::to_writer(&mut file, &input(job, event))?;
+        file.write_all(b"\n")?;
+    }
+    let mut file = file.into_inner().map_err(IntoInnerError::into_error)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+fn input<'a>(job: &'a Job, event: &Event) -> Input<'a> {
+    Input {
         seq: job.seq,
         time: humantime::format_rfc3339_nanos(event.time).to_string(),
         rule: job.rule,
@@ -44,10 +55,5 @@ pub(super) fn json(job: &Job) -> io::Result<OwnedFd> {
         exe: event.exe.as_deref().map(Text::from),
         uid: event.uid,
         synthetic: event.synthetic,
-    })?;
-    line.push(b'\n');
-    let mut file = File::from(memfd_create(c"facron-event", MFdFlags::MFD_CLOEXEC)?);
-    file.write_all(&line)?;
-    file.rewind()?;
-    Ok(file.into())
+    }
 }

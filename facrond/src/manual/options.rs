@@ -53,4 +53,28 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
         "jobs",
         "At most so many commands of this rule run at the same time. Default: no limit but `--max-jobs`.",
     ),
+    (
+        "settle",
+        "For each path, wait until it has been quiet for so long. The command then runs once, for all the events since the last run; `$%` and `$&` tell of all, the other tokens and variables of the last one.",
+    ),
+    (
+        "batch",
+        "Wait until there has been no event of the rule for so long, then run once for all paths. `$$` as a whole argument becomes one argument a path, each path once, in the order of their first events. All other tokens, the environment and the record tell of the last event. Where the arguments would be too long for the kernel, there are several runs, one after the other. The batches of a rule never run at the same time: while one runs, the next one grows. With `settle` as well, the longer of the two counts.",
+    ),
+    (
+        "max-wait",
+        "With `settle` or `batch`, the longest that an event waits for quiet. Default: ten times as long as the quiet has to last.",
+    ),
+    (
+        "rate",
+        "At most so many runs start within so much time; what is over waits. Tries of `retry` and the parts of a batch count, too.",
+    ),
+    (
+        "busy",
+        "What an event does while the rule's command runs on that path, or, with `batch`, runs at all. `queue`: it waits for a run of its own (default). `skip`: it is dropped. `restart`: it stops the command as a timeout would, and the command starts anew. `rerun`: the command runs once more afterwards, for all events meanwhile. With `batch`, `queue` is the same as `rerun`, and a stopped batch hands its paths on to the next. But for `queue`, an event joins what has not started yet.",
+    ),
+    (
+        "retry",
+        "Run the command again, up to so many times, when it exits with another status than 0, is ended by a signal or cannot be started; not when it runs into its timeout. The pauses between are 1s, 2s, 4s and so on up to 60s. Other paths do not wait for that. The record shows what became of the last try and how many there were; only that counts as failed.",
+    ),
 ];

@@ -3,6 +3,7 @@
 use super::{errors, read, rule, warnings};
 use crate::config::filter::{Filter, ObjectKind, Patterns};
 use crate::config::rule::{Command, Options, Output, Stdin};
+use crate::config::when::{Busy, Rate};
 use crate::config::{Words, parse_words};
 use crate::events::Events;
 use std::os::unix::ffi::OsStrExt;
@@ -171,6 +172,24 @@ fn options() {
         ("[timeout=2h]", Options { timeout: Some(Duration::from_secs(7200)), ..default() }),
         ("[kill-after=0s]", Options { kill_after: Duration::ZERO, ..default() }),
         ("[once\\\n jobs=1]", Options { once: true, jobs: 1.try_into().ok(), ..default() }),
+        ("[settle=300ms]", Options { settle: Some(Duration::from_millis(300)), ..default() }),
+        (
+            "[max-wait=2s batch=2s]",
+            Options {
+                batch: Some(Duration::from_secs(2)),
+                max_wait: Some(Duration::from_secs(2)),
+                ..default()
+            },
+        ),
+        (
+            "[rate=10/1m]",
+            Options { rate: Some(Rate { runs: 10, per: Duration::from_secs(60) }), ..default() },
+        ),
+        ("[busy=queue]", default()),
+        ("[busy=skip]", Options { busy: Busy::Skip, ..default() }),
+        ("[busy=restart]", Options { busy: Busy::Restart, ..default() }),
+        ("[busy=rerun]", Options { busy: Busy::Rerun, ..default() }),
+        ("[retry=3]", Options { retry: 3, ..default() }),
     ];
     for (written, options) in cases {
         assert_eq!(rule(format!("/a OPEN {written} -")).options, options, "{written}");
@@ -241,6 +260,15 @@ fn mistakes() {
         ("/a OPEN [timeout=0s] -", &["bad value `0s`"]),
         ("/a OPEN [timeout=99999999999999999999s] -", &["not be more than a hundred years"]),
         ("/a OPEN [timeout=9999999999h] -", &["not be more than a hundred years"]),
+        ("/a OPEN [settle=0ms] -", &["1:17: bad value `0ms` of the option `settle`"]),
+        ("/a OPEN [max-wait=1s] -", &["1:10: `max-wait` bounds a waiting that this rule does not have"]),
+        ("/a OPEN [max-wait=1s batch=2s] -", &["1:10: `max-wait` is shorter than the quiet"]),
+        ("/a OPEN [rate=10] -", &["1:15: bad value `10` of the option `rate`; write a number of runs"]),
+        ("/a OPEN [rate=0/1s] -", &["bad value `0/1s`"]),
+        ("/a OPEN [rate=1/0s] -", &["the time must be more than nothing"]),
+        ("/a OPEN [rate=100001/1h] -", &["must not be more than 100000"]),
+        ("/a OPEN [busy=wait] -", &["write `queue`, `skip`, `restart` or `rerun`"]),
+        ("/a OPEN [retry=-1] -", &["bad value `-1` of the option `retry`"]),
         ("/a OPEN [jobs=0] -", &["bad value `0` of the option `jobs`"]),
         ("/a OPEN [jobs=+1] -", &["bad value `+1`"]),
         ("/a OPEN [name=12] -", &["a name of digits only"]),

@@ -87,6 +87,7 @@ fn rule(id: u64, params: AddParams) -> Rule {
         line: None,
         state: State::Active,
         reason: None,
+        strategy: None,
         path: params.path,
         events: vec![params.events.0],
         options: params.options,
