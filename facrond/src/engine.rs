@@ -5,9 +5,11 @@
 //! watch::drain -> Hit -> on_hit -> queue -> start_jobs -> child -> on_finished -> history, followers
 //! ```
 
+mod echo;
 mod fire;
 mod history;
 mod ownership;
+mod pace;
 mod reload;
 mod report;
 mod requests;
@@ -22,13 +24,16 @@ use crate::control::{Calls, Follower, encode};
 use crate::job::output::LogTo;
 use crate::job::queue::{Limits, Queue};
 use crate::job::run::Runner;
+use crate::kernel::fanotify::Privilege;
 use crate::kernel::readiness;
 use crate::watch::{self, Watch};
+use echo::Echoes;
 use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
 use fire::{Culprits, Finished};
 use history::History;
 use nix::unistd::Pid;
 use ownership::OwnProcesses;
+use pace::Pace;
 use rustc_hash::FxHashMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -104,6 +109,11 @@ pub struct Engine {
     start_problems: Vec<String>,
     finished: mpsc::UnboundedSender<Finished>,
     ended: mpsc::UnboundedReceiver<Finished>,
+    /// Where the kernel does not tell whose events are.
+    echoes: Option<Echoes>,
+    paces: FxHashMap<RuleId, Pace>,
+    /// Probable loops.
+    loops: FxHashMap<RuleId, String>,
     hits: Vec<watch::Hit>,
     pid: i32,
 }
@@ -141,9 +151,11 @@ impl Engine {
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(io::Error::from)
             .map_err(io("become a subreaper"))?;
+        let watch = Watch::new()?;
+        let echoes = (watch.privilege() == Privilege::User).then(Echoes::default);
         let (finished, ended) = mpsc::unbounded_channel();
         Ok(Self {
-            watch: Watch::new()?,
+            watch,
             rules: Table::default(),
             queue: Queue::new(setup.limits),
             runner: Runner::new(setup.log_to).map_err(io("prepare to run commands"))?,
@@ -157,6 +169,9 @@ impl Engine {
             start_problems: Vec::new(),
             finished,
             ended,
+            echoes,
+            paces: FxHashMap::default(),
+            loops: FxHashMap::default(),
             hits: Vec::new(),
             pid: Pid::this().as_raw(),
             setup,
@@ -250,6 +265,7 @@ impl Engine {
                 }
                 // Reads first what happened before: it may be what a job waits for.
                 () = reached(self.queue.next_deadline()) => { self.drain()?; }
+                () = reached(self.echoes.as_ref().and_then(Echoes::next_due)) => self.on_echoes_due(),
                 Some(()) = reload.recv() => self.reload_by_signal(),
                 Some(()) = reload_too.recv() => self.reload_by_signal(),
                 Some(()) = stop.recv() => break,

@@ -61,7 +61,7 @@ impl Job {
     }
 
     /// Makes it stand for a later job of the same path, too.
-    fn absorb(&mut self, later: Self) {
+    pub fn absorb(&mut self, later: Self) {
         self.merged += 1 + later.merged;
         self.event.absorb(later.event);
     }

@@ -78,6 +78,10 @@ const TABLE: &[Known] = &[
         draft.patterns.kind = Some(object_kind(value)?);
         Ok(())
     }),
+    once("self", "self", |draft, _| {
+        draft.options.include_own = true;
+        Ok(())
+    }),
     once("once", "once", |draft, _| {
         draft.options.once = true;
         Ok(())
@@ -98,10 +102,8 @@ const TABLE: &[Known] = &[
         draft.options.nice = Some(nice(value)?);
         Ok(())
     }),
-    once("shell", "shell", |draft, _| {
-        draft.options.shell = true;
-        Ok(())
-    }),
+    // What it says of COMMAND is told by COMMAND itself.
+    once("shell", "shell", |_, _| Ok(())),
     once("stdin", "stdin=json", |draft, value| {
         draft.options.stdin = stdin(value)?;
         Ok(())

@@ -105,6 +105,8 @@ pub struct Options {
     pub recursive: bool,
     /// `include=`, `exclude=` and `type=`
     pub filter: Filter,
+    /// `self`: also what facron's own commands cause
+    pub include_own: bool,
     /// `once`
     pub once: bool,
     /// `user=` and `group=`
@@ -113,8 +115,6 @@ pub struct Options {
     pub umask: u32,
     /// `nice=`
     pub nice: Option<i32>,
-    /// `shell`
-    pub shell: bool,
     /// `stdin=`
     pub stdin: Stdin,
     /// `cwd=`, absolute
@@ -149,11 +149,11 @@ impl Default for Options {
             name: None,
             recursive: false,
             filter: Filter::default(),
+            include_own: false,
             once: false,
             account: None,
             umask: UMASK,
             nice: None,
-            shell: false,
             stdin: Stdin::Null,
             cwd: None,
             env: Vec::new(),

@@ -43,13 +43,13 @@ impl Culprits {
 impl Engine {
     /// One firing: counted, recorded, and queued if there is something to run.
     pub(super) fn on_hit(&mut self, mut hit: Hit, culprits: &mut Culprits) {
-        if hit.own {
-            self.counts.ignored_own += 1;
-            return;
-        }
         let Some(entry) = self.rules.get_mut(hit.rule).filter(|entry| entry.switch == Switch::On) else {
             return;
         };
+        if hit.own && !entry.spec.options.include_own {
+            self.counts.ignored_own += 1;
+            return;
+        }
         culprits.name(&mut hit.event);
         entry.fired += 1;
         entry.last = Some(hit.event.time);
@@ -57,9 +57,57 @@ impl Engine {
         let spec = Rc::clone(&entry.spec);
         // What is gathered fires when it starts.
         let is_last = spec.options.once && spec.options.gather().is_none();
-        self.admit(Job::new(self.next_seq, hit.rule, spec, hit.event));
+        self.watch_pace(hit.rule, &hit.event);
+        let job = Job::new(self.next_seq, hit.rule, spec, hit.event);
+        if let Some(job) = self.hold_echo(job) {
+            self.admit(job);
+        }
         if is_last {
             self.retire(hit.rule);
+        }
+    }
+
+    /// Where nobody tells whose an event is, what may be an echo waits.
+    fn hold_echo(&mut self, job: Job) -> Option<Job> {
+        let waits = !job.spec.options.include_own && !job.spec.options.once;
+        match self.echoes.as_mut().filter(|_| waits) {
+            Some(echoes) => echoes.on_event(job, Instant::now()),
+            None => Some(job),
+        }
+    }
+
+    /// Runs what may have been echoes and has waited long enough.
+    pub(super) fn on_echoes_due(&mut self) {
+        let due = self.echoes.as_mut().map(|echoes| echoes.take_due(Instant::now())).unwrap_or_default();
+        for job in due {
+            let remark = self.echoes.as_ref().and_then(|echoes| echoes.remark(job.rule));
+            if let Some(remark) = remark {
+                tracing::warn!(rule = %rule_label(&job), "{remark}");
+            }
+            self.admit_late(job);
+        }
+        self.start_jobs();
+    }
+
+    /// Lets what may have been echoes wait no longer.
+    pub(super) fn release_echoes(&mut self, rule: Option<RuleId>) {
+        let held = self.echoes.as_mut().map(|echoes| echoes.take_all(rule)).unwrap_or_default();
+        for job in held {
+            self.admit_late(job);
+        }
+    }
+
+    fn admit_late(&mut self, job: Job) {
+        self.counts.jobs.merged += job.merged;
+        self.admit(Job { seq: self.next_seq, ..job });
+    }
+
+    fn watch_pace(&mut self, rule: RuleId, event: &Event) {
+        if self.paces.entry(rule).or_default().is_loop(&event.path, Instant::now()) {
+            let path = Text::from(&*event.path);
+            let remark = format!("probably a loop: it fired more than 1000 times in a second on {path}");
+            tracing::warn!(%rule, "{remark}");
+            self.loops.insert(rule, remark);
         }
     }
 
@@ -157,6 +205,9 @@ impl Engine {
         };
         let outcome = Outcome { pid: Some(running.pid()), ..unsettled(&job, OutcomeState::Running) };
         self.history.replace(record_of(&job, outcome));
+        if let Some(echoes) = &mut self.echoes {
+            echoes.on_start(&job);
+        }
         if job.spec.options.busy == Busy::Restart {
             self.stoppers.insert(job.seq, running.stopper());
         }
@@ -171,6 +222,9 @@ impl Engine {
     /// A command has ended, or could not be started.
     pub(super) fn on_finished(&mut self, Finished { mut job, outcome }: Finished) {
         self.stoppers.remove(&job.seq);
+        if let Some(echoes) = &mut self.echoes {
+            echoes.on_end(&job, Instant::now());
+        }
         if let Some(pause) = self.retry_pause(&job, &outcome) {
             report_failure(&job, &outcome, &format!("; it is tried again in {} s", pause.as_secs()));
             self.history.replace(record_of(&job, unsettled(&job, OutcomeState::Pending)));

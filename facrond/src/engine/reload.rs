@@ -89,9 +89,12 @@ impl Engine {
     pub(super) fn take_out(&mut self, id: RuleId, why: &str) {
         self.watch.detach(id);
         let Some(entry) = self.rules.remove(id) else { return };
+        self.release_echoes(Some(id));
         for job in self.queue.remove_rule(id) {
             self.skip(&job, why);
         }
+        self.paces.remove(&id);
+        self.loops.remove(&id);
         tracing::info!(rule = %entry.name().map_or_else(|| id.to_string(), str::to_owned), "rule removed");
     }
 

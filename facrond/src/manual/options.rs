@@ -16,6 +16,10 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
         "type",
         "Only events of files, or with `type=dir` only those of directories; `type=dir` implies `FAN_ONDIR`. Anything but a directory counts as a file.",
     ),
+    (
+        "self",
+        "Also events that facron's own commands, and what descends from them, cause. Without it they are ignored, so that no rule fires itself.",
+    ),
     ("once", "The rule fires once. Then it is removed; a rule of a file is `done` until its line changes."),
     (
         "user",
