@@ -9,8 +9,10 @@
 //! what to do about it (run the good rules, refuse a reload) is for the caller.
 
 pub mod account;
+mod blind;
 mod check;
 mod command;
+pub mod culprit;
 mod diagnostic;
 mod events;
 pub mod filter;
@@ -29,6 +31,7 @@ mod tests;
 pub mod when;
 mod words;
 
+pub use blind::blind_spot;
 pub use check::check;
 pub use diagnostic::{Diagnostic, has_errors};
 pub use events::is_built;

@@ -5,8 +5,10 @@
 //! watch::drain -> Hit -> on_hit -> queue -> start_jobs -> child -> on_finished -> history, followers
 //! ```
 
+mod culprit;
 mod echo;
 mod fire;
+mod guard;
 mod history;
 mod ownership;
 mod pace;
@@ -25,17 +27,21 @@ use crate::job::output::LogTo;
 use crate::job::queue::{Limits, Queue};
 use crate::job::run::Runner;
 use crate::kernel::fanotify::Privilege;
-use crate::kernel::readiness;
+use crate::kernel::sources::Sources;
+use crate::kernel::{child_signals, readiness};
 use crate::watch::{self, Watch};
+use culprit::Culprits;
 use echo::Echoes;
 use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
-use fire::{Culprits, Finished};
+use fire::Finished;
 use history::History;
+use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use ownership::OwnProcesses;
 use pace::Pace;
 use rustc_hash::FxHashMap;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -45,6 +51,7 @@ use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::yield_now;
 
 /// What running commands get between the order to stop and the end of the daemon.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -86,6 +93,8 @@ pub enum Error {
 struct Counts {
     matched: u64,
     ignored_own: u64,
+    /// Events that a rule let pass because nobody knows who caused them.
+    unknown_culprits: u64,
     jobs: Jobs,
 }
 
@@ -115,6 +124,9 @@ pub struct Engine {
     /// Probable loops.
     loops: FxHashMap<RuleId, String>,
     hits: Vec<watch::Hit>,
+    culprits: Culprits,
+    /// What wakes the engine besides the watch's own group.
+    sources: Sources,
     pid: i32,
 }
 
@@ -128,7 +140,7 @@ struct Subscription {
 
 /// The signals that the daemon answers.
 struct Signals {
-    child: Signal,
+    child: AsyncFd<SignalFd>,
     reload: [Signal; 2],
     stop: [Signal; 2],
 }
@@ -136,7 +148,7 @@ struct Signals {
 impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
-            child: signal(SignalKind::child())?,
+            child: child_signals()?,
             reload: [signal(SignalKind::user_defined1())?, signal(SignalKind::hangup())?],
             stop: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
         })
@@ -153,6 +165,8 @@ impl Engine {
             .map_err(io("become a subreaper"))?;
         let watch = Watch::new()?;
         let echoes = (watch.privilege() == Privilege::User).then(Echoes::default);
+        let sources = Sources::new().map_err(io::Error::from).map_err(io("prepare to wait"))?;
+        sources.add(watch.sources()).map_err(io::Error::from).map_err(io("prepare to wait"))?;
         let (finished, ended) = mpsc::unbounded_channel();
         Ok(Self {
             watch,
@@ -173,6 +187,8 @@ impl Engine {
             paces: FxHashMap::default(),
             loops: FxHashMap::default(),
             hits: Vec::new(),
+            culprits: Culprits::default(),
+            sources,
             pid: Pid::this().as_raw(),
             setup,
         })
@@ -231,19 +247,28 @@ impl Engine {
         let forks = self.runner.descendants().fullness().transpose().map_err(io("follow forks"))?;
         let forks = forks.map(|forks| readiness(forks, Interest::READABLE));
         let forks = forks.transpose().map_err(io("follow forks"))?;
+        let sources = self.sources.as_fd().try_clone_to_owned().map_err(io("watch the sources"))?;
+        let sources = readiness(sources, Interest::READABLE).map_err(io("watch the sources"))?;
         loop {
             let [reload, reload_too] = &mut signals.reload;
             let [stop, stop_too] = &mut signals.stop;
             tokio::select! {
                 ready = group.readable() => {
                     let mut ready = ready.map_err(io("watch the group"))?;
+                    match self.drain()? {
+                        watch::Queue::Drained => ready.clear_ready(),
+                        watch::Queue::More => yield_now().await,
+                    }
+                }
+                ready = sources.readable() => {
+                    let mut ready = ready.map_err(io("watch the sources"))?;
                     if self.drain()? == watch::Queue::Drained {
                         ready.clear_ready();
                     }
                 }
                 () = std::future::ready(()), if self.watch.has_work() => {
                     self.watch.work();
-                    tokio::task::yield_now().await;
+                    yield_now().await;
                 }
                 Ok(mut full) = forks_are_many(forks.as_ref()) => {
                     full.clear_ready();
@@ -252,9 +277,12 @@ impl Engine {
                 changed = mounts.ready(Interest::PRIORITY) => {
                     changed.map_err(io("watch mounts"))?.clear_ready();
                     self.watch.on_mounts().map_err(io("read the table of mounts"))?;
-                    while self.drain()? == watch::Queue::More {}
+                    self.drain_all().await?;
                 }
-                Some(()) = signals.child.recv() => self.on_children()?,
+                ended = signals.child.readable() => {
+                    take(ended).map_err(io("wait for children"))?;
+                    self.on_children().await?;
+                }
                 Some(finished) = self.ended.recv() => {
                     self.on_finished(finished);
                     self.start_jobs();
@@ -278,21 +306,33 @@ impl Engine {
     /// Reads the kernel's queue, and starts what that leads to.
     fn drain(&mut self) -> Result<watch::Queue, Error> {
         let mut hits = std::mem::take(&mut self.hits);
+        if !self.watch.asks_for_culprits() {
+            self.culprits.unfollow();
+        }
+        self.culprits.begin();
         let mut own = OwnProcesses::new(self.pid, &self.runner);
         let queue = self.watch.drain(&mut own, &mut hits)?;
-        let mut culprits = Culprits::default();
         for hit in hits.drain(..) {
-            self.on_hit(hit, &mut culprits);
+            self.on_hit(hit);
         }
         self.hits = hits;
+        self.culprits.end(queue);
         self.start_jobs();
         Ok(queue)
     }
 
+    /// Reads the kernel's queue to its end, leaving room for clients and followers.
+    async fn drain_all(&mut self) -> Result<(), Error> {
+        while self.drain()? == watch::Queue::More {
+            yield_now().await;
+        }
+        Ok(())
+    }
+
     /// Reaps children, but reads first what they caused: until then their pids are
     /// not used again.
-    fn on_children(&mut self) -> Result<(), Error> {
-        while self.drain()? == watch::Queue::More {}
+    async fn on_children(&mut self) -> Result<(), Error> {
+        self.drain_all().await?;
         self.runner.reap();
         Ok(())
     }
@@ -321,6 +361,7 @@ impl Engine {
 
     /// Starts nothing more, and waits for what runs.
     async fn stop(&mut self, signals: &mut Signals) -> Result<(), Error> {
+        let io = |what| move |source| Error::Io { what, source };
         self.is_stopping = true;
         sd_notify_quietly(&[sd_notify::NotifyState::Stopping]);
         let pending = self.queue.pending();
@@ -330,7 +371,10 @@ impl Engine {
         self.runner.stop(STOP_GRACE);
         while self.queue.running() > 0 {
             tokio::select! {
-                Some(()) = signals.child.recv() => self.runner.reap(),
+                ended = signals.child.readable() => {
+                    take(ended).map_err(io("wait for children"))?;
+                    self.runner.reap();
+                }
                 Some(finished) = self.ended.recv() => self.on_finished(finished),
             }
         }
@@ -392,6 +436,14 @@ async fn forks_are_many(forks: Option<&AsyncFd<OwnedFd>>) -> io::Result<AsyncFdR
         Some(forks) => forks.readable().await,
         None => std::future::pending().await,
     }
+}
+
+/// Takes a SIGCHLD that is pending; others that come meanwhile make it ready anew.
+fn take(ready: io::Result<AsyncFdReadyGuard<'_, SignalFd>>) -> io::Result<()> {
+    let mut ready = ready?;
+    ready.clear_ready();
+    ready.get_inner().read_signal()?;
+    Ok(())
 }
 
 fn monotonic_now() -> sd_notify::NotifyState<'static> {

@@ -15,11 +15,13 @@ mod follow;
 mod groups;
 mod grow;
 mod matching;
+mod mounting;
 mod mounts;
 mod needs;
 mod rescan;
 mod resolve;
 mod rules;
+mod special;
 mod tree;
 
 pub use matching::foresee;
@@ -48,7 +50,7 @@ use std::time::SystemTime;
 use tree::{NodeId, Tree};
 
 /// Reads of one turn; then others get theirs, however busy the kernel's queue is.
-const READS_PER_TURN: usize = 32;
+const READS_PER_TURN: usize = 4;
 
 /// One firing: a rule and the event that it matched.
 #[derive(Debug)]
@@ -131,6 +133,9 @@ pub struct Watch {
     /// still to be told.
     former: FxHashMap<Inode, NodeId>,
     unsettled: Vec<grow::Unsettled>,
+    special: special::Special,
+    /// How many rules ask who did it.
+    culprit_rules: usize,
     mounts: Mounts,
     file_systems: FileSystems,
     rescan: Rescan,
@@ -159,6 +164,8 @@ impl Watch {
             arrivals: Arrivals::default(),
             former: FxHashMap::default(),
             unsettled: Vec::new(),
+            special: special::Special::new().map_err(Error::Open)?,
+            culprit_rules: 0,
             buffer: vec![0; READ_SIZE],
             counters: Counters::default(),
         })
@@ -184,17 +191,24 @@ impl Watch {
         self.groups.marks()
     }
 
+    /// Whether there is a rule that asks who did it.
+    pub fn asks_for_culprits(&self) -> bool {
+        self.culprit_rules > 0
+    }
+
     /// Takes a rule in, or another one in its place; when this returns its marks are
     /// in the kernel.
     pub fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> &PathState {
+        self.culprit_rules += usize::from(spec.options.culprit.matters());
         let slot = self.rules.insert(id, spec, self.moves);
         let before = self.slots.insert(id, slot);
+        self.attach_special(slot);
         self.resolve(slot, resolve::Occasion::First);
         // Only now, so that what both need stays marked throughout.
         if let Some(before) = before {
             self.give_back(before);
         }
-        &self.rules[slot].state
+        self.state_of(slot)
     }
 
     /// Lets a rule go, with the marks that only it needed.
@@ -205,7 +219,9 @@ impl Watch {
     }
 
     fn give_back(&mut self, slot: Slot) {
+        self.culprit_rules -= usize::from(self.rules[slot].spec.options.culprit.matters());
         self.release(slot);
+        self.detach_special(slot);
         self.arrivals.forget_rule(slot);
         self.covers.forget(slot);
         self.rules.remove(slot);
@@ -213,7 +229,11 @@ impl Watch {
 
     /// Whether a rule can fire; `None` if it is not attached.
     pub fn state(&self, id: RuleId) -> Option<&PathState> {
-        self.slots.get(&id).map(|slot| &self.rules[*slot].state)
+        self.slots.get(&id).map(|slot| self.state_of(*slot))
+    }
+
+    fn state_of(&self, slot: Slot) -> &PathState {
+        self.special.refusal(slot).unwrap_or(&self.rules[slot].state)
     }
 
     /// Reads the kernel's queues and adds the firings to `hits`, in order.
@@ -248,7 +268,7 @@ impl Watch {
         whose: &mut dyn Whose,
         hits: &mut Vec<Hit>,
     ) -> Result<bool, Errno> {
-        let mut some = false;
+        let mut some = self.read_special(buffer, whose, hits)?;
         for index in 0..self.groups.len() {
             match self.groups.read(index, buffer) {
                 Ok(Some((fs, bytes))) => {

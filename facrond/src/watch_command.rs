@@ -2,7 +2,7 @@
 
 use crate::cli::Watch;
 use crate::config::rule::RuleSpec;
-use crate::config::{Words, has_errors, parse_words};
+use crate::config::{Words, blind_spot, has_errors, parse_words};
 use crate::control::channel;
 use crate::engine::{Engine, Error, Setup};
 use crate::job::output::LogTo;
@@ -54,7 +54,10 @@ fn rule(options: &Watch) -> Option<RuleSpec> {
         command: options.command.iter().map(|word| word.as_bytes()).collect(),
     };
     let (spec, diagnostics) = match parse_words(&words) {
-        Ok((spec, warnings)) => (Some(spec), warnings),
+        Ok((spec, mut warnings)) => {
+            warnings.extend(blind_spot(&spec));
+            (Some(spec), warnings)
+        }
         Err(diagnostics) => (None, diagnostics),
     };
     for diagnostic in &diagnostics {

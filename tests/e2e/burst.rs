@@ -1,6 +1,6 @@
 //! Many events at once, and more than there is room for.
 
-use crate::harness::{FACROND, Place, as_stranger};
+use crate::harness::{FACROND, Place, as_stranger, give};
 use nix::sys::signal::Signal;
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -18,7 +18,9 @@ fn twenty_thousand_files_of_two_writers_are_twenty_thousand_runs() {
         for writer in 0..2 {
             let place = &place;
             scope.spawn(move || {
-                (0..FILES / 2).for_each(|number| drop(place.write(&format!("{writer}-{number}"))))
+                for number in 0..FILES / 2 {
+                    place.write(&format!("{writer}-{number}"));
+                }
             });
         }
     });
@@ -80,7 +82,7 @@ fn an_overflow_of_the_kernels_queue_runs_its_rules() {
     let limit: usize = limit.trim().parse().unwrap();
     assert!(limit <= 200_000, "fs.fanotify.max_queued_events is {limit}: too many files for a test");
     let place = Place::new();
-    place.give(&place.path(""));
+    give(&place.path(""));
     let dir = place.mkdir("in");
     place.conf(&format!(
         "{dir} CREATE [name=made] -\n{dir} FAN_Q_OVERFLOW [name=overflow] /bin/echo $$ $%\n",

@@ -15,5 +15,5 @@ pub use place::{FACRONCTL, FACROND, Place, code, err, out};
 pub use process::{children, is_alive, kill};
 pub use records::Records;
 pub use rpc::Rpc;
-pub use user::{MEMBER_GROUP, STRANGER, as_member, as_stranger, with_facron_group};
+pub use user::{MEMBER_GROUP, STRANGER, as_member, as_stranger, give, with_facron_group};
 pub use wait::{PATIENCE, wait_for, wait_until};

@@ -5,16 +5,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod access;
 mod burst;
 mod commands;
 mod control;
+mod extras;
 mod follow;
 mod harness;
+mod life;
 mod names;
 mod options;
 mod output;
 mod own_events;
 mod reload;
+mod rpc;
 mod stopping;
 mod tail;
 mod watch;

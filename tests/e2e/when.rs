@@ -1,6 +1,6 @@
 //! When commands run: quiet, batches, rates, what happens while one runs, and further tries.
 
-use crate::harness::{Place, Records, wait_until};
+use crate::harness::{Place, Records, wait_for, wait_until};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::Write;
@@ -58,6 +58,22 @@ fn what_waits_for_quiet_is_pending() {
 }
 
 #[test]
+fn what_runs_nothing_is_recorded_when_it_has_settled() {
+    let place = Place::new();
+    place.conf(&format!("{} CLOSE_WRITE [name=seen settle=300ms] -\n", place.play("")));
+    let _daemon = place.start();
+    for fired in 1..=2 {
+        place.write("file");
+        wait_until("the event to be read", || place.fired("seen") == fired);
+    }
+    let record = wait_for("the record", || {
+        place.tail_of("seen").pop().filter(|record| record["outcome"]["state"] == "recorded")
+    });
+    assert_eq!(record["merged"], 1);
+    assert_eq!((place.status()["jobs"]["run"].as_u64(), place.tail_of("seen").len()), (Some(0), 1));
+}
+
+#[test]
 fn writes_that_never_stop_run_every_max_wait() {
     let place = Place::new();
     let records = place.records("records");
@@ -92,7 +108,7 @@ fn a_batch_is_one_run_with_all_paths() {
     let paths: Vec<String> = (0..FILES).map(|number| place.write(&number.to_string())).collect();
     records.wait(1);
     place.settle();
-    assert_eq!(records.texts(), [paths.clone()]);
+    assert_eq!(records.texts(), std::slice::from_ref(&paths));
     let record = &place.tail_of("all")[0];
     assert_eq!(record["merged"], FILES - 1);
     assert_eq!(record["path"], paths[FILES - 1], "the last event");
@@ -111,7 +127,9 @@ fn a_batch_that_is_too_long_is_split_and_nothing_is_lost_or_doubled() {
     place.conf(&format!("{dir} CREATE [name=all batch=500ms] {}\n", records.command("$$")));
     let _daemon = place.start();
     let paths: Vec<String> = (0..FILES).map(|number| format!("{dir}/{number}")).collect();
-    paths.iter().for_each(|path| drop(File::create(path).unwrap()));
+    for path in &paths {
+        File::create(path).unwrap();
+    }
     wait_until("all paths", || all_arguments(&records).len() >= FILES);
     place.settle();
     assert_eq!(all_arguments(&records), paths);
@@ -143,7 +161,7 @@ fn a_rate_holds_in_every_window() {
 fn while_busy(busy: &str) -> (Vec<Value>, Vec<String>) {
     let place = Place::new();
     let output = place.path("output");
-    let script = r#"echo start; sleep 1; echo end"#;
+    let script = "echo start; sleep 1; echo end";
     place.conf(&format!(
         "{} CLOSE_WRITE [name=busy busy={busy} output={output}] sh -c '{script}'\n",
         place.play("")
@@ -208,7 +226,7 @@ fn busy_restart_finishes_the_last() {
 fn what_fails_is_tried_again_with_growing_pauses() {
     let place = Place::new();
     let (output, ready) = (place.path("output"), place.path("ready"));
-    let script = format!(r#"date +%s%N; test -e {ready}"#);
+    let script = format!("date +%s%N; test -e {ready}");
     place.conf(&format!(
         "{} CLOSE_WRITE [name=stubborn retry=3 output={output}] sh -c '{script}'\n\
          {} CLOSE_WRITE [name=hopeless retry=1] {}\n",

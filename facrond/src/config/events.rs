@@ -8,9 +8,6 @@ use crate::events::Events;
 /// More names than this stand in no sensible rule.
 const MOST: usize = 1000;
 
-/// Events that the kernel has and no rule can have yet.
-const NOT_YET: Events = Events::FS_ERROR.with(Events::MNT_ATTACH).with(Events::MNT_DETACH);
-
 /// The events of a rule, or `None` where the word has errors.
 pub(super) fn events(line: &Line<'_>, word: &Word, problems: &mut Problems) -> Option<Events> {
     let mut sum = Some(Events::NONE);
@@ -57,12 +54,6 @@ fn event(name: &[u8]) -> Result<Events, (String, String)> {
         return Err((
             format!("`{shown}` has permission events, and permission rules are not built yet"),
             "an event that only tells is `FAN_OPEN`, `FAN_ACCESS` or `FAN_OPEN_EXEC`".to_owned(),
-        ));
-    }
-    if events.intersects(NOT_YET) {
-        return Err((
-            format!("rules with `{shown}` are not built yet"),
-            "leave this event out of the rule".to_owned(),
         ));
     }
     Ok(events)

@@ -3,6 +3,7 @@
 //! An option is one entry of [`TABLE`]; nothing else lists them.
 
 use super::account::{self, Account};
+use super::culprit;
 use super::diagnostic::{Line, Problems, show};
 use super::filter::{Filter, ObjectKind, Patterns, check_pattern};
 use super::lex::Word;
@@ -80,6 +81,14 @@ const TABLE: &[Known] = &[
     }),
     once("self", "self", |draft, _| {
         draft.options.include_own = true;
+        Ok(())
+    }),
+    once("uid", "uid=backup", |draft, value| {
+        draft.options.culprit.uid = Some(culprit::uid(value)?);
+        Ok(())
+    }),
+    once("exe", "exe=/usr/bin/rsync", |draft, value| {
+        draft.options.culprit.exe = Some(culprit::exe(value)?);
         Ok(())
     }),
     once("once", "once", |draft, _| {

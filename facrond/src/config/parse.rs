@@ -6,7 +6,7 @@ use super::events::events;
 use super::filter::ObjectKind;
 use super::lex::{Inside, Lexer, Word};
 use super::options::options;
-use super::rule::RuleSpec;
+use super::rule::{Argument, Command, Part, RuleSpec, Token};
 use crate::events::Events;
 use std::ffi::OsString;
 use std::ops::Range;
@@ -31,6 +31,7 @@ pub(super) struct Pieces {
 /// A rule, and where in the line the things are that others check.
 pub(super) struct Parsed {
     pub(super) spec: RuleSpec,
+    pub(super) path: Range<usize>,
     pub(super) program: Range<usize>,
     pub(super) name: Option<Range<usize>>,
 }
@@ -74,6 +75,9 @@ pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) ->
     if options.options.filter.kind() == Some(ObjectKind::Directory) && !events.contains(Events::ONDIR) {
         events = events.with(Events::ONDIR).with(Events::EVENT_ON_CHILD);
     }
+    if options.options.batch.is_some() {
+        warn_of_lost_paths(line, &pieces.command, &command, problems);
+    }
     Some(Parsed {
         spec: RuleSpec {
             path,
@@ -82,6 +86,7 @@ pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) ->
             options_text: pieces.options_text.clone(),
             command,
         },
+        path: pieces.path.span.clone(),
         program: pieces.command.first()?.span.clone(),
         name: options.name,
     })
@@ -101,6 +106,21 @@ fn check_presence(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) {
     };
     let end = line.text.len();
     problems.push(line.error(end..end, missing).help(SHAPE));
+}
+
+/// Of a batch only `$$` alone is all paths; whoever has it only inside a word may not know.
+fn warn_of_lost_paths(line: &Line<'_>, words: &[Word], command: &Command, problems: &mut Problems) {
+    let Command::Exec { args, .. } = command else { return };
+    let path = Part::Token(Token::Path);
+    let has_path = |argument: &Argument| argument.parts.contains(&path);
+    if args.iter().any(|argument| has_path(argument) && argument.parts.len() == 1) {
+        return;
+    }
+    if let Some((_, word)) = args.iter().zip(words.iter().skip(1)).find(|(argument, _)| has_path(argument)) {
+        let message = "of a batch, this is only the path of the last event";
+        let help = "write `$$` as a word of its own, which becomes one argument a path";
+        problems.push(line.warning(word.span.clone(), message).help(help));
+    }
 }
 
 fn path(line: &Line<'_>, word: &Word, problems: &mut Problems) -> Option<PathBuf> {

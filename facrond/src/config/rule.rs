@@ -1,6 +1,7 @@
 //! A rule as its line says it: the result of parsing, nothing of its fate.
 
 use super::account::Account;
+use super::culprit::Culprit;
 use super::filter::Filter;
 use super::when::{Busy, Rate};
 use crate::events::Events;
@@ -107,6 +108,8 @@ pub struct Options {
     pub filter: Filter,
     /// `self`: also what facron's own commands cause
     pub include_own: bool,
+    /// `uid=` and `exe=`
+    pub culprit: Culprit,
     /// `once`
     pub once: bool,
     /// `user=` and `group=`
@@ -150,6 +153,7 @@ impl Default for Options {
             recursive: false,
             filter: Filter::default(),
             include_own: false,
+            culprit: Culprit::default(),
             once: false,
             account: None,
             umask: UMASK,

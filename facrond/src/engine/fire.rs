@@ -2,15 +2,13 @@
 
 use super::Engine;
 use super::table::{Entry, Switch};
+use crate::config::culprit::Judgement;
 use crate::config::rule::Command;
 use crate::config::when::Busy;
-use crate::event::Event;
 use crate::job::queue::Admission;
 use crate::job::{Job, retry};
-use crate::kernel::process;
 use crate::watch::Hit;
 use facron_proto::{Outcome, OutcomeState, Record, RuleId, Text};
-use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -23,26 +21,9 @@ pub struct Finished {
     pub outcome: Outcome,
 }
 
-/// Who caused events, for one draining of the queue; pids are used again.
-#[derive(Debug, Default)]
-pub struct Culprits(FxHashMap<i32, Culprit>);
-
-/// A process's executable and user.
-type Culprit = (Option<Box<[u8]>>, Option<u32>);
-
-impl Culprits {
-    fn name(&mut self, event: &mut Event) {
-        if event.pid > 0 {
-            let facts =
-                self.0.entry(event.pid).or_insert_with(|| (process::exe(event.pid), process::uid(event.pid)));
-            (event.exe, event.uid) = facts.clone();
-        }
-    }
-}
-
 impl Engine {
     /// One firing: counted, recorded, and queued if there is something to run.
-    pub(super) fn on_hit(&mut self, mut hit: Hit, culprits: &mut Culprits) {
+    pub(super) fn on_hit(&mut self, mut hit: Hit) {
         let Some(entry) = self.rules.get_mut(hit.rule).filter(|entry| entry.switch == Switch::On) else {
             return;
         };
@@ -50,7 +31,12 @@ impl Engine {
             self.counts.ignored_own += 1;
             return;
         }
-        culprits.name(&mut hit.event);
+        self.culprits.name(&mut hit.event);
+        match entry.spec.options.culprit.judge(hit.event.uid, hit.event.exe.as_deref()) {
+            Judgement::Counts => {}
+            Judgement::DoesNot => return,
+            Judgement::Unknown => return self.on_unknown_culprit(&hit),
+        }
         entry.fired += 1;
         entry.last = Some(hit.event.time);
         self.counts.matched += 1;
@@ -67,51 +53,19 @@ impl Engine {
         }
     }
 
-    /// Where nobody tells whose an event is, what may be an echo waits.
-    fn hold_echo(&mut self, job: Job) -> Option<Job> {
-        let waits = !job.spec.options.include_own && !job.spec.options.once;
-        match self.echoes.as_mut().filter(|_| waits) {
-            Some(echoes) => echoes.on_event(job, Instant::now()),
-            None => Some(job),
+    /// A rule with `uid=` or `exe=` was not told who did it.
+    fn on_unknown_culprit(&mut self, hit: &Hit) {
+        self.counts.unknown_culprits += 1;
+        let (rule, path, unknown) = (hit.rule, Text::from(&*hit.event.path), self.counts.unknown_culprits);
+        if unknown.is_power_of_two() {
+            tracing::warn!(
+                %rule, %path, unknown,
+                "events did not count for `uid=` or `exe=`: it is not known who caused them"
+            );
         }
     }
 
-    /// Runs what may have been echoes and has waited long enough.
-    pub(super) fn on_echoes_due(&mut self) {
-        let due = self.echoes.as_mut().map(|echoes| echoes.take_due(Instant::now())).unwrap_or_default();
-        for job in due {
-            let remark = self.echoes.as_ref().and_then(|echoes| echoes.remark(job.rule));
-            if let Some(remark) = remark {
-                tracing::warn!(rule = %rule_label(&job), "{remark}");
-            }
-            self.admit_late(job);
-        }
-        self.start_jobs();
-    }
-
-    /// Lets what may have been echoes wait no longer.
-    pub(super) fn release_echoes(&mut self, rule: Option<RuleId>) {
-        let held = self.echoes.as_mut().map(|echoes| echoes.take_all(rule)).unwrap_or_default();
-        for job in held {
-            self.admit_late(job);
-        }
-    }
-
-    fn admit_late(&mut self, job: Job) {
-        self.counts.jobs.merged += job.merged;
-        self.admit(Job { seq: self.next_seq, ..job });
-    }
-
-    fn watch_pace(&mut self, rule: RuleId, event: &Event) {
-        if self.paces.entry(rule).or_default().is_loop(&event.path, Instant::now()) {
-            let path = Text::from(&*event.path);
-            let remark = format!("probably a loop: it fired more than 1000 times in a second on {path}");
-            tracing::warn!(%rule, "{remark}");
-            self.loops.insert(rule, remark);
-        }
-    }
-
-    fn admit(&mut self, job: Job) {
+    pub(super) fn admit(&mut self, job: Job) {
         if matches!(job.spec.command, Command::Record) && !job.spec.options.waits() {
             self.next_seq += 1;
             return self.conclude(&job, OutcomeState::Recorded.into(), Known::Not);
@@ -314,7 +268,7 @@ fn report_failure(job: &Job, outcome: &Outcome, then: &str) {
     tracing::warn!(%rule, %path, "command failed{how}{then}");
 }
 
-fn rule_label(job: &Job) -> String {
+pub(super) fn rule_label(job: &Job) -> String {
     job.spec.options.name.clone().unwrap_or_else(|| job.rule.to_string())
 }
 

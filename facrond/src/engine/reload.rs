@@ -1,10 +1,11 @@
 //! The difference between the rules of the files and those that run.
 
 use super::Engine;
-use super::table::{Origin, Switch};
+use super::table::{Entry, Origin};
 use crate::config::rule::RuleSpec;
 use crate::config::{Diagnostic, Loaded, Located, has_errors};
 use crate::job::Job;
+use crate::watch::PathState;
 use facron_proto::method::ReloadReply;
 use facron_proto::{Outcome, OutcomeState, RuleId, Source};
 use std::collections::HashMap;
@@ -93,8 +94,7 @@ impl Engine {
         for job in self.queue.remove_rule(id) {
             self.skip(&job, why);
         }
-        self.paces.remove(&id);
-        self.loops.remove(&id);
+        self.unguard(id);
         tracing::info!(rule = %entry.name().map_or_else(|| id.to_string(), str::to_owned), "rule removed");
     }
 
@@ -136,10 +136,19 @@ impl Engine {
 
     /// Watches a rule that is switched on.
     pub(super) fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) {
-        if self.rules.get(id).is_some_and(|entry| entry.switch == Switch::On)
-            && let crate::watch::PathState::Failed(why) = self.watch.attach(id, spec)
-        {
+        if !self.rules.get(id).is_some_and(Entry::is_on) {
+            return;
+        }
+        self.follow_culprits(&spec);
+        if let PathState::Failed(why) = self.watch.attach(id, spec) {
             tracing::warn!(rule = %id, "cannot be watched: {why}");
+        }
+    }
+
+    /// A rule with `uid=` or `exe=` needs to know of all processes.
+    pub(super) fn follow_culprits(&mut self, spec: &RuleSpec) {
+        if spec.options.culprit.matters() {
+            self.culprits.follow(&spec.options.culprit, &self.sources);
         }
     }
 }

@@ -5,7 +5,7 @@ use super::table::{Entry, Origin, Switch};
 use crate::config::rule::Command;
 use crate::kernel::fanotify::Privilege;
 use crate::watch::PathState;
-use facron_proto::{OwnEvents, Queue, Rule, RuleId, State, Status, Text};
+use facron_proto::{OwnEvents, Queue, Rule, State, Status, Text};
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
@@ -48,12 +48,6 @@ impl Engine {
             (Switch::On, Some(PathState::Failed(why))) => (State::Failed, Some(why.clone())),
             (Switch::On, None) => (State::Failed, Some("it is not watched".to_owned())),
         }
-    }
-
-    /// What is to be known of a rule that works.
-    fn remark(&self, id: RuleId) -> Option<String> {
-        let echo = self.echoes.as_ref().and_then(|echoes| echoes.remark(id));
-        self.loops.get(&id).cloned().or(echo)
     }
 
     /// The daemon's own state.

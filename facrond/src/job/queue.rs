@@ -97,7 +97,8 @@ impl Queue {
         self.running
     }
 
-    /// Takes a job in, behind those of the same rule and path.
+    /// Takes a job in, behind those of the same rule and path. One that is a batch
+    /// already waits for its turn only.
     pub fn push(&mut self, job: Job, now: Instant) -> Admission {
         let room = if self.pending < self.limits.pending { Room::Some } else { Room::None };
         let id = job.rule;

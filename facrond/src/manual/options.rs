@@ -20,6 +20,14 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
         "self",
         "Also events that facron's own commands, and what descends from them, cause. Without it they are ignored, so that no rule fires itself.",
     ),
+    (
+        "uid",
+        "Only events that processes of this user cause, or with `!` before it those of all others. The effective user counts, by name or number. Where it is not known who caused an event, the condition does not hold and its negation does.",
+    ),
+    (
+        "exe",
+        "Only events that programs cause whose path matches this glob, or with `!` before it those of all others. A glob without a `/` is matched on the file name, one with a `/` on the whole path, links resolved. Where it is not known who caused an event, the condition does not hold and its negation does.",
+    ),
     ("once", "The rule fires once. Then it is removed; a rule of a file is `done` until its line changes."),
     (
         "user",

@@ -98,6 +98,7 @@ impl Watch {
             self.drop_target(target, slot);
         }
         self.give_up(slot, &gone);
+        self.follow_file_system(slot);
     }
 
     /// Gives up all that a rule has.

@@ -6,7 +6,7 @@ use crate::config::rule::{Command, Options};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-struct Nobody;
+pub(super) struct Nobody;
 
 impl Whose for Nobody {
     fn is_own(&mut self, _: i32) -> bool {

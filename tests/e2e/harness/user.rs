@@ -3,6 +3,7 @@
 use super::Place;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::chown;
 use std::process::{Command, Stdio};
 
@@ -58,14 +59,19 @@ impl Place {
     /// A program where every user may run it.
     pub fn for_all(&self, program: &str) -> String {
         let path = self.path(program.rsplit('/').next().unwrap());
-        if fs::hard_link(program, &path).is_err() {
-            fs::copy(program, &path).unwrap();
+        match fs::hard_link(program, &path) {
+            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                fs::copy(program, &path).unwrap();
+            }
+            // it is there already
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            linked => linked.unwrap(),
         }
         path
     }
+}
 
-    /// Gives a file or directory to the [`STRANGER`].
-    pub fn give(&self, path: &str) {
-        chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
-    }
+/// Gives a file or directory to the [`STRANGER`].
+pub fn give(path: &str) {
+    chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
 }

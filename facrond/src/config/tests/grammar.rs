@@ -1,6 +1,7 @@
 //! PATH, EVENTS and OPTIONS: one case a fact.
 
 use super::{errors, read, rule, warnings};
+use crate::config::culprit::{Condition, Culprit};
 use crate::config::filter::{Filter, ObjectKind, Patterns};
 use crate::config::rule::{Command, Options, Output, Stdin};
 use crate::config::when::{Busy, Rate};
@@ -125,6 +126,10 @@ fn events() {
         ("MOVE", Events::MOVE),
         ("arrived|Q_OVERFLOW", Events::ARRIVED.with(Events::Q_OVERFLOW)),
         ("ALL_EVENTS|ONDIR", Events::ALL_EVENTS.with(Events::ONDIR)),
+        (
+            "FS_ERROR|MNT_ATTACH,FAN_MNT_DETACH",
+            Events::FS_ERROR.with(Events::MNT_ATTACH).with(Events::MNT_DETACH),
+        ),
         ("\"OPEN\"", Events::OPEN),
     ];
     for (written, events) in cases {
@@ -155,6 +160,7 @@ fn options() {
         ),
         ("[exclude=a\\]]", Options { filter: filter(&[], &["a]"], None), ..default() }),
         ("[type=file]", Options { filter: filter(&[], &[], Some(ObjectKind::File)), ..default() }),
+        ("[uid=!0]", Options { culprit: Culprit { uid: Some(Condition::IsNot(0)), exe: None }, ..default() }),
         ("[cwd=/var/tmp]", Options { cwd: Some("/var/tmp".into()), ..default() }),
         (
             "[env=A=b=c env=\"B=x y\" env=C=]",
@@ -240,8 +246,6 @@ fn mistakes() {
         ("/a PRE_ACCESS -", &["permission rules are not built yet"]),
         ("/a ALL_PERM_EVENTS -", &["permission rules are not built yet"]),
         ("/a ALL_OUTGOING_EVENTS -", &["permission rules are not built yet"]),
-        ("/a FS_ERROR -", &["rules with `FS_ERROR` are not built yet"]),
-        ("/a MNT_ATTACH,MNT_DETACH -", &["`MNT_ATTACH` are not", "`MNT_DETACH` are not"]),
         ("/a OPEN [once -", &["1:9: the `]` that ends OPTIONS is missing"]),
         ("/a OPEN [once]-", &["1:15: a blank is missing"]),
         ("/a OPEN [once] [jobs=1] -", &["1:16: OPTIONS are one group before COMMAND"]),
@@ -251,6 +255,12 @@ fn mistakes() {
         ("/a OPEN [once once] -", &["1:15: the option `once` is given twice"]),
         ("/a OPEN [jobs=1 jobs=2] -", &["1:17: the option `jobs` is given twice"]),
         ("/a OPEN [once=1] -", &["1:15: the option `once` takes no value; write `once` alone"]),
+        (
+            "/a OPEN [uid=no-such-user] -",
+            &["1:14: bad value `no-such-user` of the option `uid`; there is no user"],
+        ),
+        ("/a OPEN [uid=root uid=!root] -", &["1:19: the option `uid` is given twice"]),
+        ("/a OPEN [exe=bin/vim] -", &["bad value `bin/vim` of the option `exe`; write the path of programs"]),
         ("/a OPEN [timeout] -", &["1:10: the option `timeout` needs a value; write it like `timeout=30s`"]),
         ("/a OPEN [timeout=] -", &["1:18: bad value `` of the option `timeout`"]),
         ("/a OPEN [timeout=3] -", &["1:18: bad value `3` of the option `timeout`; write a whole number"]),
@@ -333,6 +343,9 @@ fn doubts() {
         ("/a OPEN no-such-program", &["1:9: no program `no-such-program` is in PATH"]),
         ("/a OPEN sh", &[]),
         ("/a OPEN [env=PATH=/nonexistent] sh", &["no program `sh` is in PATH; PATH is `/nonexistent`"]),
+        ("/a OPEN [batch=1s] sh x --file=$$", &["1:25: of a batch, this is only the path of the last event"]),
+        ("/a OPEN [batch=1s] sh x $$ --last=$$", &[]),
+        ("/a OPEN [settle=1s] sh x --file=$$", &[]),
     ];
     for (text, expected) in cases {
         let loaded = read(text);

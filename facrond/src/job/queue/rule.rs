@@ -54,6 +54,8 @@ impl RuleQueue {
             return Admission::Skipped;
         }
         match gather {
+            // It has waited for quiet already.
+            _ if job.batch.is_some() => self.push_to_lane(job, room, stops),
             Some(Gather::ByRule(quiet)) => self.push_to_batch(job, quiet, now, room),
             Some(Gather::ByPath(quiet)) => self.push_to_settle(job, quiet, now, room),
             None => self.push_to_lane(job, room, stops),
@@ -113,6 +115,9 @@ impl RuleQueue {
     fn merge(&mut self, job: Job) -> Result<Admission, Job> {
         if self.busy == Busy::Restart {
             self.lanes.hurry(job.key());
+        }
+        if job.batch.is_some() {
+            return Err(job);
         }
         let Some(last) = self.lanes.last_mut(job.key()) else { return Err(job) };
         last.absorb(job);
