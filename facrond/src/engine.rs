@@ -10,6 +10,7 @@ mod echo;
 mod fire;
 mod guard;
 mod history;
+mod kept;
 mod ownership;
 mod pace;
 mod reload;
@@ -26,6 +27,7 @@ use crate::control::{Calls, Follower, encode};
 use crate::job::output::LogTo;
 use crate::job::queue::{Limits, Queue};
 use crate::job::run::Runner;
+use crate::job::running::Stopper;
 use crate::kernel::fanotify::Privilege;
 use crate::kernel::sources::Sources;
 use crate::kernel::{child_signals, readiness};
@@ -50,7 +52,7 @@ use table::{Origin, Table};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
 /// What running commands get between the order to stop and the end of the daemon.
@@ -112,7 +114,7 @@ pub struct Engine {
     next_seq: u64,
     started: Instant,
     /// What stops the running jobs of rules with `busy=restart`, by their numbers.
-    stoppers: FxHashMap<u64, Rc<Notify>>,
+    stoppers: FxHashMap<u64, (RuleId, Rc<Stopper>)>,
     is_stopping: bool,
     /// What went wrong at the start and is still so.
     start_problems: Vec<String>,
@@ -217,6 +219,7 @@ impl Engine {
             self.insert(located);
         }
         self.save_ids();
+        self.take_kept_jobs();
         if config::has_errors(&diagnostics) {
             self.start_problems.push("the configuration has errors; `facrond check` shows them".to_owned());
         }
@@ -249,6 +252,7 @@ impl Engine {
         let forks = forks.transpose().map_err(io("follow forks"))?;
         let sources = self.sources.as_fd().try_clone_to_owned().map_err(io("watch the sources"))?;
         let sources = readiness(sources, Interest::READABLE).map_err(io("watch the sources"))?;
+        self.start_jobs();
         loop {
             let [reload, reload_too] = &mut signals.reload;
             let [stop, stop_too] = &mut signals.stop;
@@ -359,25 +363,24 @@ impl Engine {
         self.apply(config::load(&self.setup.conf, &self.setup.conf_dir))
     }
 
-    /// Starts nothing more, and waits for what runs.
+    /// Starts nothing more, waits for what runs, and keeps the rest.
     async fn stop(&mut self, signals: &mut Signals) -> Result<(), Error> {
         let io = |what| move |source| Error::Io { what, source };
         self.is_stopping = true;
         sd_notify_quietly(&[sd_notify::NotifyState::Stopping]);
-        let pending = self.queue.pending();
-        if pending > 0 {
-            tracing::warn!(pending, "stopping: these events did not get their command");
-        }
         self.runner.stop(STOP_GRACE);
         while self.queue.running() > 0 {
             tokio::select! {
                 ended = signals.child.readable() => {
                     take(ended).map_err(io("wait for children"))?;
-                    self.runner.reap();
+                    self.on_children().await?;
                 }
                 Some(finished) = self.ended.recv() => self.on_finished(finished),
             }
         }
+        // What has happened by now would be known to nobody later.
+        self.drain_all().await?;
+        self.keep_jobs();
         Ok(())
     }
 

@@ -47,12 +47,14 @@ pub struct Job {
     pub batch: Option<Box<[Event]>>,
     /// How often its command was started.
     pub tries: u32,
+    /// Kept from an earlier daemon.
+    pub repeated: bool,
 }
 
 impl Job {
     /// A job for one event.
     pub fn new(seq: u64, rule: RuleId, spec: Rc<RuleSpec>, event: Event) -> Self {
-        Self { seq, rule, spec, event, merged: 0, batch: None, tries: 0 }
+        Self { seq, rule, spec, event, merged: 0, batch: None, tries: 0, repeated: false }
     }
 
     /// What happened, one event a path.

@@ -37,6 +37,12 @@ pub(super) fn run(client: &mut Client, terminal: &mut Terminal<'_>) -> Result<()
             })
             .collect();
         terminal.out.write_all(table::draw(&COLUMNS, rows, terminal.width).as_bytes())?;
+        // Why a rule waits or fails is for `show`; one that only seems to work is named here.
+        for rule in rules.iter().filter(|rule| rule.state == State::Active) {
+            if let Some(reason) = &rule.reason {
+                writeln!(terminal.out, "rule {}: {}", rule.id, Text::from(reason.as_str()))?;
+            }
+        }
         Ok(())
     })
 }

@@ -4,8 +4,8 @@ use super::Engine;
 use super::table::{Entry, Switch};
 use crate::config::culprit::Judgement;
 use crate::config::rule::Command;
-use crate::config::when::Busy;
 use crate::job::queue::Admission;
+use crate::job::running::Stop;
 use crate::job::{Job, retry};
 use crate::watch::Hit;
 use facron_proto::{Outcome, OutcomeState, Record, RuleId, Text};
@@ -132,8 +132,8 @@ impl Engine {
             self.start(job);
         }
         for seq in self.queue.take_stops() {
-            if let Some(stopper) = self.stoppers.get(&seq) {
-                stopper.notify_one();
+            if let Some((_, stopper)) = self.stoppers.get(&seq) {
+                stopper.stop(Stop::ForLaterEvent);
             }
         }
     }
@@ -162,9 +162,7 @@ impl Engine {
         if let Some(echoes) = &mut self.echoes {
             echoes.on_start(&job);
         }
-        if job.spec.options.busy == Busy::Restart {
-            self.stoppers.insert(job.seq, running.stopper());
-        }
+        self.stoppers.insert(job.seq, (job.rule, running.stopper()));
         let finished = self.finished.clone();
         tokio::task::spawn_local(async move {
             let outcome = running.finish().await;
@@ -287,7 +285,7 @@ pub fn record_of(job: &Job, outcome: Outcome) -> Record {
         exe: event.exe.as_deref().map(Text::from),
         uid: event.uid,
         synthetic: event.synthetic,
-        repeated: false,
+        repeated: job.repeated,
         merged: job.merged,
         outcome,
     }

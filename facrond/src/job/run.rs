@@ -135,7 +135,7 @@ impl Runner {
             started,
             timeout: options.timeout,
             kill_after: options.kill_after,
-            stop: Rc::default(),
+            stopper: Rc::default(),
             end: self.end.subscribe(),
             leftovers: Rc::clone(&self.leftovers),
         })
