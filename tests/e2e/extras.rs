@@ -1,6 +1,6 @@
 //! Rules that ask who did it, and rules about mounts and file systems.
 
-use crate::harness::{FACROND, Place, STRANGER, as_stranger, code, err, out, wait_until};
+use crate::harness::{FACROND, Place, STRANGER, as_stranger, code, err, give, out, wait_until};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -48,7 +48,7 @@ struct Load(Vec<Child>);
 impl Load {
     fn new() -> Self {
         let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
-        Self((0..4).map(|_| busy()).collect())
+        Self((0..2).map(|_| busy()).collect())
     }
 }
 
@@ -68,7 +68,7 @@ fn run(mut command: Command, script: &str) {
 /// A directory where everybody may write.
 fn open_dir(place: &Place) -> String {
     let dir = place.mkdir("dir");
-    place.give(&dir);
+    give(&dir);
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
     dir
 }

@@ -1,6 +1,7 @@
 //! What the tests share: a place of their own, a daemon in it, ways to talk to it.
 
 mod daemon;
+mod mount;
 mod names;
 mod place;
 mod process;
@@ -10,10 +11,11 @@ mod user;
 mod wait;
 
 pub use daemon::Daemon;
+pub use mount::{Cgroup, Mount, run, wait_for_state};
 pub use names::awkward_names;
 pub use place::{FACRONCTL, FACROND, Place, code, err, out};
-pub use process::{children, is_alive, kill};
+pub use process::{Load, children, cpu_time, descriptors, is_alive, kill, memory};
 pub use records::Records;
 pub use rpc::Rpc;
-pub use user::{MEMBER_GROUP, STRANGER, as_member, as_stranger, give, with_facron_group};
+pub use user::{MEMBER_GROUP, QueueLimit, STRANGER, as_member, as_stranger, give, with_facron_group};
 pub use wait::{PATIENCE, wait_for, wait_until};

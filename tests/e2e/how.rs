@@ -60,7 +60,6 @@ fn who_does_not_exist_is_an_error_of_the_line() {
     assert_eq!(code(&output), 1);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("there is no such user") && text.contains("there is no such group"), "{text}");
-    let _daemon = place.start_with(&[]).kill();
 }
 
 #[test]
@@ -195,4 +194,23 @@ fn a_reload_lets_the_commands_of_a_removed_rule_finish_and_remove_does_not() {
         .unwrap();
     assert_eq!(code(&output), 0, "{}", err(&output));
     wait_until("it to be stopped", || children(daemon.pid()).is_empty());
+}
+
+#[test]
+fn the_last_failure_of_a_rule_is_shown() {
+    let place = Place::new();
+    place.conf(&format!(
+        "{} CLOSE_WRITE [name=bad shell] echo why; echo because >&2; exit 3\n",
+        place.play("")
+    ));
+    let _daemon = place.start();
+    let path = place.write("file");
+    place.settle();
+    let failure = &place.rule("bad")["last_failure"];
+    assert_eq!((&failure["path"], &failure["outcome"]["exit"]), (&path.as_str().into(), &3.into()));
+    assert!(place.ctl_ok(&["list"]).contains("1 (exit 3)"));
+    let shown = place.ctl_ok(&["show", "bad"]);
+    for text in ["exit 3 after", "why", "because", &path] {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
 }

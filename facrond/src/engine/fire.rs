@@ -1,6 +1,7 @@
 //! From a firing to a job, from a job to its outcome.
 
 use super::Engine;
+use super::report::timestamp;
 use super::table::{Entry, Switch};
 use crate::config::culprit::Judgement;
 use crate::config::rule::Command;
@@ -8,9 +9,9 @@ use crate::job::queue::Admission;
 use crate::job::running::Stop;
 use crate::job::{Job, retry};
 use crate::watch::Hit;
-use facron_proto::{Outcome, OutcomeState, Record, RuleId, Text};
+use facron_proto::{Failure, Outcome, OutcomeState, Record, RuleId, Text};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A command that has ended.
 #[derive(Debug)]
@@ -211,6 +212,12 @@ impl Engine {
             jobs.failed += 1;
             if let Some(entry) = self.rules.get_mut(job.rule) {
                 entry.failed += 1;
+                entry.last_failure = Some(Failure {
+                    seq: job.seq,
+                    time: timestamp(SystemTime::now()),
+                    path: Text::from(&*job.event.path),
+                    outcome: outcome.clone(),
+                });
             }
             report_failure(job, outcome, "");
         } else {

@@ -35,6 +35,7 @@ impl Engine {
             added: timestamp(entry.added),
             fired: entry.fired,
             failed: entry.failed,
+            last_failure: entry.last_failure.clone(),
             last: entry.last.map(timestamp),
         }
     }

@@ -58,9 +58,9 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
     ),
     (
         "timeout",
-        "The longest that the command may run. Then its process group gets SIGTERM. Default: no limit.",
+        "The longest that the command may run. Then it and all that descends from it get SIGTERM. Default: no limit.",
     ),
-    ("kill-after", "How long after SIGTERM what is left of the process group gets SIGKILL. Default: 5s."),
+    ("kill-after", "How long after SIGTERM what is left of them gets SIGKILL. Default: 5s."),
     (
         "jobs",
         "At most so many commands of this rule run at the same time. Default: no limit but `--max-jobs`.",

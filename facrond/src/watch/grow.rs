@@ -183,6 +183,8 @@ impl Watch {
                 tracing::debug!(path = %Text(self.tree.path(node)), "this file system cannot be watched");
                 return Adopted::Known;
             }
+            // Gone by now; the record of that is still to be read.
+            Err(Errno::ENOENT | Errno::ESTALE) => return Adopted::Known,
             Err(errno) => self.complain(parent, name, errno.desc()),
         }
         Adopted::New(node)

@@ -1,0 +1,1 @@
+//! Large trees and busy file systems: what they cost.
