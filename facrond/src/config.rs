@@ -8,8 +8,11 @@
 //! A line with an error is no rule; all others are, and every problem is told:
 //! what to do about it (run the good rules, refuse a reload) is for the caller.
 
+pub mod account;
+mod blind;
 mod check;
 mod command;
+pub mod culprit;
 mod diagnostic;
 mod events;
 pub mod filter;
@@ -27,8 +30,10 @@ mod shell;
 mod suggest;
 #[cfg(test)]
 mod tests;
+pub mod when;
 mod words;
 
+pub use blind::blind_spot;
 pub use check::check;
 pub use diagnostic::{Diagnostic, has_errors};
 pub use events::is_built;

@@ -5,10 +5,15 @@
 //! watch::drain -> Hit -> on_hit -> queue -> start_jobs -> child -> on_finished -> history, followers
 //! ```
 
+mod culprit;
+mod echo;
 mod fire;
 mod gate;
+mod guard;
 mod history;
+mod kept;
 mod ownership;
+mod pace;
 mod reload;
 mod report;
 mod requests;
@@ -23,15 +28,24 @@ use crate::control::{Calls, Follower, encode};
 use crate::job::output::LogTo;
 use crate::job::queue::{Limits, Queue};
 use crate::job::run::Runner;
-use crate::kernel::readiness;
+use crate::job::running::Stopper;
+use crate::kernel::fanotify::Privilege;
+use crate::kernel::sources::Sources;
+use crate::kernel::{child_signals, readiness};
 use crate::watch::{self, Watch};
+use culprit::Culprits;
+use echo::Echoes;
 use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
-use fire::{Culprits, Finished};
+use fire::Finished;
 use gate::Permissions;
 use history::History;
+use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use ownership::OwnProcesses;
+use pace::Pace;
+use rustc_hash::FxHashMap;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -41,6 +55,7 @@ use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 
 /// What running commands get between the order to stop and the end of the daemon.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -95,6 +110,8 @@ pub enum Error {
 struct Counts {
     matched: u64,
     ignored_own: u64,
+    /// Events that a rule let pass because nobody knows who caused them.
+    unknown_culprits: u64,
     jobs: Jobs,
 }
 
@@ -111,12 +128,22 @@ pub struct Engine {
     counts: Counts,
     next_seq: u64,
     started: Instant,
+    /// What stops the running jobs of rules with `busy=restart`, by their numbers.
+    stoppers: FxHashMap<u64, (RuleId, Rc<Stopper>)>,
     is_stopping: bool,
     /// What went wrong at the start and is still so.
     start_problems: Vec<String>,
     finished: mpsc::UnboundedSender<Finished>,
     ended: mpsc::UnboundedReceiver<Finished>,
+    /// Where the kernel does not tell whose events are.
+    echoes: Option<Echoes>,
+    paces: FxHashMap<RuleId, Pace>,
+    /// Probable loops.
+    loops: FxHashMap<RuleId, String>,
     hits: Vec<watch::Hit>,
+    culprits: Culprits,
+    /// What wakes the engine besides the watch's own group.
+    sources: Sources,
     pid: i32,
     permissions: Permissions,
 }
@@ -131,7 +158,7 @@ struct Subscription {
 
 /// The signals that the daemon answers.
 struct Signals {
-    child: Signal,
+    child: AsyncFd<SignalFd>,
     reload: [Signal; 2],
     stop: [Signal; 2],
 }
@@ -139,7 +166,7 @@ struct Signals {
 impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
-            child: signal(SignalKind::child())?,
+            child: child_signals()?,
             reload: [signal(SignalKind::user_defined1())?, signal(SignalKind::hangup())?],
             stop: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
         })
@@ -154,9 +181,13 @@ impl Engine {
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(io::Error::from)
             .map_err(io("become a subreaper"))?;
+        let watch = Watch::new()?;
+        let echoes = (watch.privilege() == Privilege::User).then(Echoes::default);
+        let sources = Sources::new().map_err(io::Error::from).map_err(io("prepare to wait"))?;
+        sources.add(watch.sources()).map_err(io::Error::from).map_err(io("prepare to wait"))?;
         let (finished, ended) = mpsc::unbounded_channel();
         Ok(Self {
-            watch: Watch::new()?,
+            watch,
             rules: Table::default(),
             queue: Queue::new(setup.limits),
             runner: Runner::new(setup.log_to).map_err(io("prepare to run commands"))?,
@@ -165,11 +196,17 @@ impl Engine {
             counts: Counts::default(),
             next_seq: 1,
             started: Instant::now(),
+            stoppers: FxHashMap::default(),
             is_stopping: false,
             start_problems: Vec::new(),
             finished,
             ended,
+            echoes,
+            paces: FxHashMap::default(),
+            loops: FxHashMap::default(),
             hits: Vec::new(),
+            culprits: Culprits::default(),
+            sources,
             pid: Pid::this().as_raw(),
             permissions: Permissions::new(setup.own_places()),
             setup,
@@ -200,6 +237,7 @@ impl Engine {
             self.insert(located);
         }
         self.save_ids();
+        self.take_kept_jobs();
         if config::has_errors(&diagnostics) {
             self.start_problems.push("the configuration has errors; `facrond check` shows them".to_owned());
         }
@@ -230,19 +268,29 @@ impl Engine {
         let forks = self.runner.descendants().fullness().transpose().map_err(io("follow forks"))?;
         let forks = forks.map(|forks| readiness(forks, Interest::READABLE));
         let forks = forks.transpose().map_err(io("follow forks"))?;
+        let sources = self.sources.as_fd().try_clone_to_owned().map_err(io("watch the sources"))?;
+        let sources = readiness(sources, Interest::READABLE).map_err(io("watch the sources"))?;
+        self.start_jobs();
         loop {
             let [reload, reload_too] = &mut signals.reload;
             let [stop, stop_too] = &mut signals.stop;
             tokio::select! {
                 ready = group.readable() => {
                     let mut ready = ready.map_err(io("watch the group"))?;
+                    match self.drain()? {
+                        watch::Queue::Drained => ready.clear_ready(),
+                        watch::Queue::More => yield_now().await,
+                    }
+                }
+                ready = sources.readable() => {
+                    let mut ready = ready.map_err(io("watch the sources"))?;
                     if self.drain()? == watch::Queue::Drained {
                         ready.clear_ready();
                     }
                 }
                 () = std::future::ready(()), if self.watch.has_work() => {
                     self.watch.work();
-                    tokio::task::yield_now().await;
+                    yield_now().await;
                 }
                 Ok(mut full) = forks_are_many(forks.as_ref()) => {
                     full.clear_ready();
@@ -251,18 +299,24 @@ impl Engine {
                 changed = mounts.ready(Interest::PRIORITY) => {
                     changed.map_err(io("watch mounts"))?.clear_ready();
                     self.watch.on_mounts().map_err(io("read the table of mounts"))?;
-                    while self.drain()? == watch::Queue::More {}
+                    self.drain_all().await?;
                 }
-                Some(()) = signals.child.recv() => self.on_children()?,
+                ended = signals.child.readable() => {
+                    take(ended).map_err(io("wait for children"))?;
+                    self.on_children().await?;
+                }
                 wake = self.permissions.wake() => self.on_wake(wake),
                 Some(finished) = self.ended.recv() => {
-                    self.on_finished(&finished);
+                    self.on_finished(finished);
                     self.start_jobs();
                 }
                 Some(call) = calls.recv() => {
                     call(&mut self);
                     self.start_jobs();
                 }
+                // Reads first what happened before: it may be what a job waits for.
+                () = reached(self.queue.next_deadline()) => { self.drain()?; }
+                () = reached(self.echoes.as_ref().and_then(Echoes::next_due)) => self.on_echoes_due(),
                 Some(()) = reload.recv() => self.reload_by_signal(),
                 Some(()) = reload_too.recv() => self.reload_by_signal(),
                 Some(()) = stop.recv() => break,
@@ -275,22 +329,34 @@ impl Engine {
     /// Reads the kernel's queue, and starts what that leads to.
     fn drain(&mut self) -> Result<watch::Queue, Error> {
         let mut hits = std::mem::take(&mut self.hits);
+        if !self.watch.asks_for_culprits() {
+            self.culprits.unfollow();
+        }
+        self.culprits.begin();
         let mut own = OwnProcesses::new(self.pid, &self.runner);
         let queue = self.watch.drain(&mut own, &mut hits)?;
-        let mut culprits = Culprits::default();
         for hit in hits.drain(..) {
-            self.on_hit(hit, &mut culprits);
+            self.on_hit(hit);
         }
         self.hits = hits;
         self.follow_changes();
+        self.culprits.end(queue);
         self.start_jobs();
         Ok(queue)
     }
 
+    /// Reads the kernel's queue to its end, leaving room for clients and followers.
+    async fn drain_all(&mut self) -> Result<(), Error> {
+        while self.drain()? == watch::Queue::More {
+            yield_now().await;
+        }
+        Ok(())
+    }
+
     /// Reaps children, but reads first what they caused: until then their pids are
     /// not used again.
-    fn on_children(&mut self) -> Result<(), Error> {
-        while self.drain()? == watch::Queue::More {}
+    async fn on_children(&mut self) -> Result<(), Error> {
+        self.drain_all().await?;
         self.runner.reap();
         Ok(())
     }
@@ -317,29 +383,28 @@ impl Engine {
         self.apply(config::load(&self.setup.conf, &self.setup.conf_dir))
     }
 
-    /// Starts nothing more, and waits for what runs.
+    /// Starts nothing more, waits for what runs, and keeps the rest.
     async fn stop(&mut self, signals: &mut Signals) -> Result<(), Error> {
+        let io = |what| move |source| Error::Io { what, source };
         self.is_stopping = true;
         sd_notify_quietly(&[sd_notify::NotifyState::Stopping]);
-        let pending = self.queue.pending();
-        if pending > 0 {
-            tracing::warn!(pending, "stopping: these events did not get their command");
-        }
         // It answers those that wait; nobody waits for the commands.
         self.close_gate();
         self.runner.stop(STOP_GRACE);
         while self.queue.running() > 0 || self.permissions.running() > 0 {
             tokio::select! {
-                Some(()) = signals.child.recv() => self.runner.reap(),
+                ended = signals.child.readable() => {
+                    take(ended).map_err(io("wait for children"))?;
+                    self.on_children().await?;
+                }
                 wake = self.permissions.wake() => self.on_wake(wake),
-                Some(finished) = self.ended.recv() => self.on_finished(&finished),
+                Some(finished) = self.ended.recv() => self.on_finished(finished),
             }
         }
+        // What has happened by now would be known to nobody later.
+        self.drain_all().await?;
+        self.keep_jobs();
         Ok(())
-    }
-
-    fn has_followers(&self) -> bool {
-        !self.followers.is_empty()
     }
 
     /// Tells followers what became of a record.
@@ -383,12 +448,28 @@ impl Engine {
     }
 }
 
+/// Waits until then; without a time, for ever.
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Becomes ready when the forks of commands should be read, lest they are lost.
 async fn forks_are_many(forks: Option<&AsyncFd<OwnedFd>>) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
     match forks {
         Some(forks) => forks.readable().await,
         None => std::future::pending().await,
     }
+}
+
+/// Takes a SIGCHLD that is pending; others that come meanwhile make it ready anew.
+fn take(ready: io::Result<AsyncFdReadyGuard<'_, SignalFd>>) -> io::Result<()> {
+    let mut ready = ready?;
+    ready.clear_ready();
+    ready.get_inner().read_signal()?;
+    Ok(())
 }
 
 fn monotonic_now() -> sd_notify::NotifyState<'static> {

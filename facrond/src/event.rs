@@ -26,3 +26,14 @@ pub struct Event {
     /// Found by looking, not told by the kernel.
     pub synthetic: bool,
 }
+
+impl Event {
+    /// Makes one event of this and a later one of the same path: what happened is
+    /// united, who did it and when is of the later one.
+    pub fn absorb(&mut self, later: Self) {
+        let (events, mask) = (self.events, self.mask);
+        *self = later;
+        self.events = self.events.with(events);
+        self.mask |= mask;
+    }
+}

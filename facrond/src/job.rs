@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! Job -> Queue -> argv and environment -> child -> output, exit -> Outcome
+//!          ^                                                 |
+//!          +------------------- retry -----------------------+
 //! ```
 //!
-//! [`Queue`](queue::Queue) decides what may start and is pure. [`Runner`](run::Runner)
+//! [`Queue`](queue::Queue) decides what may start when and is pure. [`Runner`](run::Runner)
 //! starts it, and the [`Running`](running::Running) command it returns is a future
 //! of its outcome. [`Children`](reaper::Children) is told by the engine when to reap.
 
@@ -16,15 +18,18 @@ mod family;
 pub mod output;
 pub mod queue;
 pub mod reaper;
+pub mod retry;
 pub mod run;
 pub mod running;
+mod split;
+mod stdin;
 
 use crate::config::rule::RuleSpec;
 use crate::event::Event;
 use facron_proto::RuleId;
 use std::rc::Rc;
 
-/// A command to run for an event. Many may be waiting: kept small.
+/// A command to run for an event, or for several. Many may be waiting: kept small.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     /// The number of its record. Jobs of a rule start in this order.
@@ -33,10 +38,41 @@ pub struct Job {
     pub rule: RuleId,
     /// That rule as it was then.
     pub spec: Rc<RuleSpec>,
-    /// What happened.
+    /// What happened; of several events, the last.
     pub event: Event,
     /// How many further events it stands for.
     pub merged: u64,
+    /// Under `batch=`, what happened to each path, in the order of their first
+    /// events; `event` is among them.
+    pub batch: Option<Box<[Event]>>,
+    /// How often its command was started.
+    pub tries: u32,
+    /// Kept from an earlier daemon.
+    pub repeated: bool,
+}
+
+impl Job {
+    /// A job for one event.
+    pub fn new(seq: u64, rule: RuleId, spec: Rc<RuleSpec>, event: Event) -> Self {
+        Self { seq, rule, spec, event, merged: 0, batch: None, tries: 0, repeated: false }
+    }
+
+    /// What happened, one event a path.
+    pub fn events(&self) -> &[Event] {
+        self.batch.as_deref().unwrap_or(std::slice::from_ref(&self.event))
+    }
+
+    /// Makes it stand for a later job of the same path, too.
+    pub fn absorb(&mut self, later: Self) {
+        self.merged += 1 + later.merged;
+        self.event.absorb(later.event);
+    }
+
+    /// Jobs of a rule that have the same key never run at the same time: those of
+    /// one path, and all batches.
+    fn key(&self) -> &[u8] {
+        if self.batch.is_some() { b"" } else { &self.event.path }
+    }
 }
 
 #[cfg(test)]
@@ -80,6 +116,6 @@ mod testing {
     }
 
     pub(super) fn job(seq: u64, rule: u64, path: &str) -> Job {
-        Job { seq, rule: RuleId(rule), spec: Rc::new(spec(&["true"])), event: event(path), merged: 0 }
+        Job::new(seq, RuleId(rule), Rc::new(spec(&["true"])), event(path))
     }
 }

@@ -4,22 +4,37 @@
 //! whatever changes the meaning of the path is told, and the path is looked at
 //! anew. A directory is always marked first and looked into second; what happened
 //! before the mark is seen by the look, what happens after it by an event.
-//! `resolve` does this for a path, `grow` for the directories below it, `follow`
-//! for what the records say, `matching` decides what a rule makes of a record.
+//! | module | what |
+//! |---|---|
+//! | `resolve` | from a rule's path to the node that it is, marking on the way |
+//! | `grow`, `filesystem` | the directories below it: a mark each, or one for the file system |
+//! | `fire`, `matching` | from a record to the rules that it fires |
+//! | `follow` | what a record changes: directories that come, go and move |
+//! | `arrival`, `look` | files whose completeness has to be looked at |
+//! | `mounts`, `rescan` | what comes without a record: mounts, and lost records |
+//! | `tree`, `anchor`, `cover`, `rules` | the memory of it all |
+//! | `marks`, `groups`, `needs` | what the kernel is asked for |
+//! | `special`, `mounting` | rules about file system errors and mounts |
 
 mod anchor;
 mod arrival;
 mod cover;
 mod filesystem;
+mod fire;
 mod follow;
 mod groups;
 mod grow;
+mod left;
+mod look;
+mod marks;
 mod matching;
+mod mounting;
 mod mounts;
 mod needs;
 mod rescan;
 mod resolve;
 mod rules;
+mod special;
 mod tree;
 
 pub use matching::foresee;
@@ -48,7 +63,7 @@ use std::time::SystemTime;
 use tree::{NodeId, Tree};
 
 /// Reads of one turn; then others get theirs, however busy the kernel's queue is.
-const READS_PER_TURN: usize = 32;
+const READS_PER_TURN: usize = 4;
 
 /// One firing: a rule and the event that it matched.
 #[derive(Debug)]
@@ -131,6 +146,10 @@ pub struct Watch {
     /// still to be told.
     former: FxHashMap<Inode, NodeId>,
     unsettled: Vec<grow::Unsettled>,
+    left: Vec<left::Left>,
+    special: special::Special,
+    /// How many rules ask who did it.
+    culprit_rules: usize,
     mounts: Mounts,
     file_systems: FileSystems,
     rescan: Rescan,
@@ -159,6 +178,9 @@ impl Watch {
             arrivals: Arrivals::default(),
             former: FxHashMap::default(),
             unsettled: Vec::new(),
+            left: Vec::new(),
+            special: special::Special::new().map_err(Error::Open)?,
+            culprit_rules: 0,
             buffer: vec![0; READ_SIZE],
             counters: Counters::default(),
         })
@@ -184,17 +206,24 @@ impl Watch {
         self.groups.marks()
     }
 
+    /// Whether there is a rule that asks who did it.
+    pub fn asks_for_culprits(&self) -> bool {
+        self.culprit_rules > 0
+    }
+
     /// Takes a rule in, or another one in its place; when this returns its marks are
     /// in the kernel.
     pub fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> &PathState {
+        self.culprit_rules += usize::from(spec.options.culprit.matters());
         let slot = self.rules.insert(id, spec, self.moves);
         let before = self.slots.insert(id, slot);
+        self.attach_special(slot);
         self.resolve(slot, resolve::Occasion::First);
         // Only now, so that what both need stays marked throughout.
         if let Some(before) = before {
             self.give_back(before);
         }
-        &self.rules[slot].state
+        self.state_of(slot)
     }
 
     /// Lets a rule go, with the marks that only it needed.
@@ -205,7 +234,9 @@ impl Watch {
     }
 
     fn give_back(&mut self, slot: Slot) {
+        self.culprit_rules -= usize::from(self.rules[slot].spec.options.culprit.matters());
         self.release(slot);
+        self.detach_special(slot);
         self.arrivals.forget_rule(slot);
         self.covers.forget(slot);
         self.rules.remove(slot);
@@ -213,7 +244,11 @@ impl Watch {
 
     /// Whether a rule can fire; `None` if it is not attached.
     pub fn state(&self, id: RuleId) -> Option<&PathState> {
-        self.slots.get(&id).map(|slot| &self.rules[*slot].state)
+        self.slots.get(&id).map(|slot| self.state_of(*slot))
+    }
+
+    fn state_of(&self, slot: Slot) -> &PathState {
+        self.special.refusal(slot).unwrap_or(&self.rules[slot].state)
     }
 
     /// Reads the kernel's queues and adds the firings to `hits`, in order.
@@ -248,7 +283,7 @@ impl Watch {
         whose: &mut dyn Whose,
         hits: &mut Vec<Hit>,
     ) -> Result<bool, Errno> {
-        let mut some = false;
+        let mut some = self.read_special(buffer, whose, hits)?;
         for index in 0..self.groups.len() {
             match self.groups.read(index, buffer) {
                 Ok(Some((fs, bytes))) => {
@@ -277,6 +312,7 @@ impl Watch {
 
     /// Returns whether the queue has to be drained once more.
     fn on_drained(&mut self, hits: &mut Vec<Hit>) -> bool {
+        self.settle_renames();
         self.settle_directories();
         self.fire_arrivals(hits);
         let more_directories = self.rescan.is_under_way() && self.rescan_some();

@@ -2,7 +2,7 @@
 
 use crate::cli::Watch;
 use crate::config::rule::RuleSpec;
-use crate::config::{Words, has_errors, parse_words};
+use crate::config::{Words, blind_spot, has_errors, parse_words};
 use crate::control::channel;
 use crate::engine::{Engine, Error, Setup};
 use crate::job::output::LogTo;
@@ -54,7 +54,10 @@ fn rule(options: &Watch) -> Option<RuleSpec> {
         command: options.command.iter().map(|word| word.as_bytes()).collect(),
     };
     let (spec, diagnostics) = match parse_words(&words) {
-        Ok((spec, warnings)) => (Some(spec), warnings),
+        Ok((spec, mut warnings)) => {
+            warnings.extend(blind_spot(&spec));
+            (Some(spec), warnings)
+        }
         Err(diagnostics) => (None, diagnostics),
     };
     for diagnostic in &diagnostics {
@@ -80,7 +83,7 @@ async fn serve(options: &Watch, spec: RuleSpec) -> Result<ExitCode, Error> {
     let path = Text::from(spec.path.as_os_str().as_bytes());
     let events = spec.events;
     let id = engine.add_rule(spec);
-    match engine.watch().state(id) {
+    match engine.path_state(id) {
         Some(PathState::Failed(why)) => {
             eprintln!("facrond: this cannot be watched: {why}");
             return Ok(exit::FAILED.into());

@@ -30,7 +30,9 @@ pub struct Record {
     pub synthetic: bool,
     /// Run again, because the daemon ended before it was known to be done.
     pub repeated: bool,
-    /// How many further events this record stands for.
+    /// How many further events this record stands for. Its own are those of the last
+    /// of them, but `seq` of the first and `events` of all; under `batch=` there is one
+    /// record a run.
     pub merged: u64,
     /// What became of it.
     pub outcome: Outcome,
@@ -54,16 +56,26 @@ pub struct Outcome {
     /// process waited.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub duration_ms: Option<f64>,
-    /// Why it did not run.
+    /// Why it did not run, or was stopped.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
-    /// Of a permission event, what the verdict comes from: `rule` (`verdict=`), `command`,
-    /// `cache`, `deadline` or `failure`.
+    /// Of a permission event, what the verdict comes from.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub by: Option<String>,
+    pub by: Option<By>,
     /// The last lines that it wrote.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output: Option<Text>,
+    /// How often the command was started, where that was more than once (`retry=`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tries: Option<u32>,
+    /// The command was stopped to start anew for a later event (`busy=restart`); absent if not.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub restarted: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl From<OutcomeState> for Outcome {
@@ -77,6 +89,8 @@ impl From<OutcomeState> for Outcome {
             error: None,
             by: None,
             output: None,
+            tries: None,
+            restarted: false,
         }
     }
 }
@@ -85,6 +99,7 @@ impl Outcome {
     /// Whether something went wrong that a user would want to see.
     pub fn is_failure(&self) -> bool {
         match self.state {
+            _ if self.restarted => false,
             OutcomeState::Exited => self.exit != Some(0),
             OutcomeState::Signaled
             | OutcomeState::Timeout
@@ -126,4 +141,33 @@ pub enum OutcomeState {
     Allowed,
     /// A permission event that was denied.
     Denied,
+}
+
+/// What the verdict on a permission event comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// `verdict=`, of the record's rule or of the one that `error` names.
+    Rule,
+    /// The command's exit status.
+    Command,
+    /// What was remembered, `cache=`.
+    Cache,
+    /// `on-failure=`, since the deadline passed.
+    Deadline,
+    /// `on-failure=`, for the reason in `error`.
+    Failure,
+}
+
+impl By {
+    /// As it travels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rule => "rule",
+            Self::Command => "command",
+            Self::Cache => "cache",
+            Self::Deadline => "deadline",
+            Self::Failure => "failure",
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! Many events at once, and more than there is room for.
 
-use crate::harness::{FACROND, Place, as_stranger};
+use crate::harness::{FACROND, Place, QueueLimit, as_stranger, give};
 use nix::sys::signal::Signal;
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::thread;
 
 const FILES: usize = 20_000;
@@ -18,7 +18,9 @@ fn twenty_thousand_files_of_two_writers_are_twenty_thousand_runs() {
         for writer in 0..2 {
             let place = &place;
             scope.spawn(move || {
-                (0..FILES / 2).for_each(|number| drop(place.write(&format!("{writer}-{number}"))))
+                for number in 0..FILES / 2 {
+                    place.write(&format!("{writer}-{number}"));
+                }
             });
         }
     });
@@ -76,11 +78,11 @@ fn what_has_no_room_is_dropped_and_told() {
 /// As root the kernel's queue has no limit; that of a user has.
 #[test]
 fn an_overflow_of_the_kernels_queue_runs_its_rules() {
-    let limit = fs::read_to_string("/proc/sys/fs/fanotify/max_queued_events").unwrap();
-    let limit: usize = limit.trim().parse().unwrap();
+    let kept = QueueLimit::keep();
+    let limit = kept.events();
     assert!(limit <= 200_000, "fs.fanotify.max_queued_events is {limit}: too many files for a test");
     let place = Place::new();
-    place.give(&place.path(""));
+    give(&place.path(""));
     let dir = place.mkdir("in");
     place.conf(&format!(
         "{dir} CREATE [name=made] -\n{dir} FAN_Q_OVERFLOW [name=overflow] /bin/echo $$ $%\n",
@@ -88,6 +90,7 @@ fn an_overflow_of_the_kernels_queue_runs_its_rules() {
     let mut command = as_stranger(place.for_all(FACROND));
     command.args(place.options());
     let daemon = place.start_as(command);
+    drop(kept);
     daemon.signal(Signal::SIGSTOP);
     for number in 0..=limit {
         File::create(place.play(&format!("in/{number}"))).unwrap();

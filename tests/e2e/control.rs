@@ -244,7 +244,7 @@ fn the_list_fits_its_width_and_has_colours_for_terminals_only() {
     assert!(list("always", false).contains('\x1b'));
     assert!(!list("never", false).contains('\x1b'));
     // a terminal of 80 columns
-    let script = format!("stty cols 80 && {FACRONCTL} -s {} list", place.path("control.sock"));
+    let script = format!("stty rows 24 cols 80 && {FACRONCTL} -s {} list", place.path("control.sock"));
     for (no_color, has_color) in [("", true), ("1", false)] {
         let mut terminal = Command::new("script");
         terminal.args(["-qec", &script, "/dev/null"]).env("NO_COLOR", no_color).env("TERM", "xterm");

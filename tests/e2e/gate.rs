@@ -6,6 +6,7 @@ mod decisions;
 mod load;
 mod places;
 mod trees;
+mod who;
 
 use crate::harness::{Daemon, Place, Watchdog, wait_until};
 use serde_json::Value;

@@ -1,6 +1,7 @@
 //! What the tests share: a place of their own, a daemon in it, ways to talk to it.
 
 mod daemon;
+mod mount;
 mod names;
 mod place;
 mod process;
@@ -11,11 +12,12 @@ mod wait;
 mod watchdog;
 
 pub use daemon::Daemon;
+pub use mount::{Cgroup, Mount, run, wait_for_state};
 pub use names::awkward_names;
 pub use place::{FACRONCTL, FACROND, Place, code, err, out};
-pub use process::{children, is_alive, kill};
+pub use process::{Load, children, cpu_time, descriptors, is_alive, kill, memory};
 pub use records::{Records, responder};
 pub use rpc::Rpc;
-pub use user::{MEMBER_GROUP, STRANGER, as_member, as_stranger, with_facron_group};
+pub use user::{MEMBER_GROUP, QueueLimit, STRANGER, as_member, as_stranger, give, with_facron_group};
 pub use wait::{PATIENCE, wait_for, wait_until};
 pub use watchdog::{Watchdog, gate_of};

@@ -5,17 +5,30 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod access;
 mod burst;
 mod commands;
 mod control;
+mod extras;
+mod filesystems;
 mod follow;
 mod gate;
 mod harness;
+mod how;
+mod life;
+mod mounts;
+mod moves;
 mod names;
 mod options;
 mod output;
+mod overflow;
+mod own;
 mod own_events;
 mod reload;
+mod rpc;
+mod scale;
 mod stopping;
 mod tail;
+mod trees;
 mod watch;
+mod when;

@@ -22,9 +22,7 @@ fn a_rule_whose_command_writes_where_it_watches_does_not_loop() {
         "sh -c \"sleep 0.1; echo x > $1/orphan; sleep 1\" &",
         "setsid --fork --wait sh -c \"echo x > $1/session; sleep 1\"",
     ];
-    let rules: String =
-        scripts.iter().map(|script| format!("{dir} CLOSE_WRITE sh -c '{script}' sh $@\n")).collect();
-    place.conf(&rules);
+    place.conf(&scripts.map(|script| format!("{dir} CLOSE_WRITE sh -c '{script}' sh $@\n")).concat());
     let daemon = place.start();
     place.write("trigger");
     for made in ["own", "child", "orphan", "session"] {

@@ -1,6 +1,6 @@
 //! `facrond watch`: one command line, no file, no socket.
 
-use crate::harness::{FACROND, Place, Records, STRANGER, as_stranger, code, err, kill, wait_until};
+use crate::harness::{FACROND, Place, Records, STRANGER, as_stranger, code, err, give, kill, wait_until};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -88,6 +88,24 @@ fn runs_the_command_at_once_with_the_right_path() {
     assert_eq!(records.all().len(), 20);
 }
 
+/// Both of its shells, in a directory of the test's.
+#[test]
+fn does_what_the_readme_begins_with() {
+    const FIRST: &str = "    cargo run --release -p facrond -- ";
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let line = |start: &str| readme.lines().find(|line| line.starts_with(start)).unwrap().to_owned();
+    let (place, told) =
+        (Place::new(), |line: &str, place: &Place| line.replace("/tmp/drop", &place.play("drop")));
+    let mut first = Command::new("sh");
+    let command = told(line(FIRST).strip_prefix(FIRST).unwrap(), &place);
+    first.args(["-c", &format!("exec {FACROND} {command}")]);
+    let watching = Watching::start(&place, first);
+    let second = told(&line("    mkdir -p /tmp/drop && "), &place);
+    assert!(Command::new("sh").args(["-c", &second]).status().unwrap().success());
+    let shown = told(line("    new: ").trim(), &place) + "\n";
+    wait_until("what the README shows", || watching.printed() == shown);
+}
+
 #[test]
 fn shows_the_output_of_commands_and_the_events_of_none() {
     let place = Place::new();
@@ -141,7 +159,7 @@ fn a_wrong_command_line_is_told_with_what_would_be_right() {
 fn an_ordinary_user_watches_the_home_directory_and_is_told_what_is_limited() {
     let place = Place::new();
     let home = place.mkdir("home");
-    place.give(&home);
+    give(&home);
     let records = home.clone() + "/.records";
     let command = format!("{} argv {records} $$ $*", place.for_all(env!("CARGO_BIN_EXE_e2e-recorder")));
     let mut watch = as_stranger(place.for_all(FACROND));

@@ -100,6 +100,9 @@ fn line(record: &Record, terminal: &Terminal<'_>) -> String {
     if record.repeated {
         became.push("run again after a restart".to_owned());
     }
+    if let Some(tries) = record.outcome.tries {
+        became.push(format!("{tries} tries"));
+    }
     if record.merged > 0 {
         became.push(format!("{} more merged", record.merged));
     }

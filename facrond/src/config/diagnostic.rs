@@ -52,6 +52,11 @@ impl Diagnostic {
         Self { severity, message: message.into(), help: None, file, line: 0, column: 0, source: None }
     }
 
+    /// About a rule that comes from no file, as a whole.
+    pub(super) fn of_words(severity: Severity, message: impl Into<String>) -> Self {
+        Self { severity, message: message.into(), help: None, file: None, line: 0, column: 0, source: None }
+    }
+
     /// The same with what would be right.
     #[must_use]
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {

@@ -8,9 +8,6 @@ use crate::events::Events;
 /// More names than this stand in no sensible rule.
 const MOST: usize = 1000;
 
-/// Events that the kernel has and no rule can have yet.
-const NOT_YET: Events = Events::FS_ERROR.with(Events::MNT_ATTACH).with(Events::MNT_DETACH);
-
 /// The events of a rule, or `None` where the word has errors.
 pub(super) fn events(line: &Line<'_>, word: &Word, problems: &mut Problems) -> Option<Events> {
     let mut sum = Some(Events::NONE);
@@ -52,13 +49,6 @@ fn event(name: &[u8]) -> Result<Events, (String, String)> {
     let Some(events) = str::from_utf8(name).ok().and_then(Events::named) else {
         return Err((format!("unknown event `{}`", show(name)), help_for(name)));
     };
-    let shown = show(name);
-    if events.intersects(NOT_YET) {
-        return Err((
-            format!("rules with `{shown}` are not built yet"),
-            "leave this event out of the rule".to_owned(),
-        ));
-    }
     Ok(events)
 }
 

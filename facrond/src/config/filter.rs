@@ -129,7 +129,8 @@ fn set(patterns: impl Iterator<Item = String>) -> Result<GlobSet, globset::Error
     set.build()
 }
 
-fn build(pattern: &str) -> Result<Glob, globset::Error> {
+/// A glob in which `*` and `?` match no `/`.
+pub(super) fn build(pattern: &str) -> Result<Glob, globset::Error> {
     GlobBuilder::new(pattern).literal_separator(true).build()
 }
 

@@ -2,12 +2,16 @@
 //!
 //! An option is one entry of [`TABLE`]; nothing else lists them.
 
+use super::account::{self, Account};
+use super::culprit;
 use super::diagnostic::{Line, Problems, show};
 use super::filter::{Filter, ObjectKind, Patterns, check_pattern};
 use super::lex::Word;
 use super::permission::{Decision, Verdict};
-use super::rule::{Options, Output};
+use super::rule::{Options, Output, Stdin};
 use super::suggest::nearest;
+use super::when;
+use nix::unistd::{Gid, User};
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -20,6 +24,9 @@ const MOST: usize = 1000;
 
 /// Nothing lasts longer; keeps sums of times in their range.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+const NO_WAITING: &str = "it must be more than nothing; without the option nothing is waited for";
+const NO_TIME: &str = "it must be more than nothing";
 
 /// One option.
 struct Known {
@@ -74,8 +81,42 @@ const TABLE: &[Known] = &[
         draft.patterns.kind = Some(object_kind(value)?);
         Ok(())
     }),
+    once("self", "self", |draft, _| {
+        draft.options.include_own = true;
+        Ok(())
+    }),
+    once("uid", "uid=backup", |draft, value| {
+        draft.options.culprit.uid = Some(culprit::uid(value)?);
+        Ok(())
+    }),
+    once("exe", "exe=/usr/bin/rsync", |draft, value| {
+        draft.options.culprit.exe = Some(culprit::exe(value)?);
+        Ok(())
+    }),
     once("once", "once", |draft, _| {
         draft.options.once = true;
+        Ok(())
+    }),
+    once("user", "user=nobody", |draft, value| {
+        draft.user = Some(account::user(value)?);
+        Ok(())
+    }),
+    once("group", "group=adm", |draft, value| {
+        draft.group = Some(account::group(value)?);
+        Ok(())
+    }),
+    once("umask", "umask=077", |draft, value| {
+        draft.options.umask = umask(value)?;
+        Ok(())
+    }),
+    once("nice", "nice=10", |draft, value| {
+        draft.options.nice = Some(nice(value)?);
+        Ok(())
+    }),
+    // What it says of COMMAND is told by COMMAND itself.
+    once("shell", "shell", |_, _| Ok(())),
+    once("stdin", "stdin=json", |draft, value| {
+        draft.options.stdin = stdin(value)?;
         Ok(())
     }),
     once("cwd", "cwd=/var/tmp", |draft, value| {
@@ -91,11 +132,8 @@ const TABLE: &[Known] = &[
         Ok(())
     }),
     once("timeout", "timeout=30s", |draft, value| {
-        let timeout = duration(value)?;
-        if timeout.is_zero() {
-            return Err("it must be more than nothing; without the option a command may take any time".into());
-        }
-        draft.options.timeout = Some(timeout);
+        let zero = "it must be more than nothing; without the option a command may take any time";
+        draft.options.timeout = Some(positive(value, zero)?);
         Ok(())
     }),
     once("kill-after", "kill-after=5s", |draft, value| {
@@ -106,12 +144,36 @@ const TABLE: &[Known] = &[
         draft.options.jobs = Some(count(value)?);
         Ok(())
     }),
+    once("settle", "settle=300ms", |draft, value| {
+        draft.options.settle = Some(positive(value, NO_WAITING)?);
+        Ok(())
+    }),
+    once("batch", "batch=500ms", |draft, value| {
+        draft.options.batch = Some(positive(value, NO_WAITING)?);
+        Ok(())
+    }),
+    once("max-wait", "max-wait=10s", |draft, value| {
+        draft.options.max_wait = Some(positive(value, NO_WAITING)?);
+        Ok(())
+    }),
+    once("rate", "rate=10/1m", |draft, value| {
+        draft.options.rate = Some(when::rate(value)?);
+        Ok(())
+    }),
+    once("busy", "busy=rerun", |draft, value| {
+        draft.options.busy = when::busy(value)?;
+        Ok(())
+    }),
+    once("retry", "retry=3", |draft, value| {
+        draft.options.retry = count(value)?.get();
+        Ok(())
+    }),
     once("verdict", "verdict=deny", |draft, value| {
         draft.options.permission.verdict = Some(decision(value)?);
         Ok(())
     }),
     once("deadline", "deadline=5s", |draft, value| {
-        draft.options.permission.deadline = Some(lasting(value)?);
+        draft.options.permission.deadline = Some(positive(value, NO_TIME)?);
         Ok(())
     }),
     once("on-failure", "on-failure=deny", |draft, value| {
@@ -119,7 +181,7 @@ const TABLE: &[Known] = &[
         Ok(())
     }),
     once("cache", "cache=1m", |draft, value| {
-        draft.options.permission.cache = Some(lasting(value)?);
+        draft.options.permission.cache = Some(positive(value, NO_TIME)?);
         Ok(())
     }),
 ];
@@ -134,6 +196,8 @@ pub fn samples() -> impl Iterator<Item = &'static str> {
 struct Draft {
     options: Options,
     patterns: Patterns,
+    user: Option<User>,
+    group: Option<Gid>,
 }
 
 /// The options of a rule, and where the value of its `name=` is.
@@ -170,6 +234,12 @@ pub(super) fn options(line: &Line<'_>, words: &[Word], problems: &mut Problems) 
     if words.len() > MOST {
         let message = format!("a rule has at most {MOST} options");
         problems.push(line.error(words[MOST].span.clone(), message));
+    }
+    draft.options.account = Account::new(draft.user, draft.group);
+    if let Some((message, help)) = draft.options.max_wait_error()
+        && let Some(word) = words.iter().find(|word| &word.bytes[key_and_value(word).0] == b"max-wait")
+    {
+        problems.push(line.error(word.span.clone(), message).help(help));
     }
     match (Filter::new(draft.patterns), words.first()) {
         (Ok(filter), _) => draft.options.filter = filter,
@@ -283,6 +353,28 @@ fn output(value: &[u8]) -> Result<Output, String> {
     }
 }
 
+fn umask(value: &[u8]) -> Result<u32, String> {
+    let octal =
+        str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| matches!(byte, b'0'..=b'7')));
+    let mask = octal.and_then(|octal| u32::from_str_radix(octal, 8).ok());
+    mask.filter(|mask| *mask <= 0o777).ok_or_else(|| "write it in octal, like `022` or `077`".into())
+}
+
+fn nice(value: &[u8]) -> Result<i32, String> {
+    let number = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    number.filter(|nice| (-20..20).contains(nice)).ok_or_else(|| {
+        "write a number from -20 (gets the most of the processor) to 19 (gets what nobody else wants)".into()
+    })
+}
+
+fn stdin(value: &[u8]) -> Result<Stdin, String> {
+    match value {
+        b"null" => Ok(Stdin::Null),
+        b"json" => Ok(Stdin::Json),
+        _ => Err("write `stdin=json`, or leave it out for no input".into()),
+    }
+}
+
 fn decision(value: &[u8]) -> Result<Decision, String> {
     match value {
         b"command" => Ok(Decision::Command),
@@ -298,17 +390,14 @@ fn verdict(value: &[u8]) -> Result<Verdict, String> {
     }
 }
 
-/// A duration that is more than nothing.
-fn lasting(value: &[u8]) -> Result<Duration, String> {
-    match duration(value)? {
-        Duration::ZERO => Err("it must be more than nothing".into()),
-        lasting => Ok(lasting),
-    }
-}
-
-fn count(value: &[u8]) -> Result<NonZeroU32, String> {
+pub(super) fn count(value: &[u8]) -> Result<NonZeroU32, String> {
     let digits = str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| "write a whole number from 1 on".into())
+}
+
+/// DUR, but not nothing.
+pub(super) fn positive(value: &[u8], zero: &str) -> Result<Duration, String> {
+    duration(value).and_then(|time| if time.is_zero() { Err(zero.into()) } else { Ok(time) })
 }
 
 /// DUR: a whole number and a unit.

@@ -1,13 +1,13 @@
 //! The words of one rule to its [`RuleSpec`].
 
-use super::command::{Dollars, command};
+use super::command::{Dollars, command, script};
 use super::diagnostic::{Line, Problems, show};
 use super::events::events;
 use super::filter::ObjectKind;
 use super::lex::{Inside, Lexer, Word};
 use super::options::options;
 use super::permission;
-use super::rule::RuleSpec;
+use super::rule::{Argument, Command, Part, RuleSpec, Token};
 use crate::events::Events;
 use std::ffi::OsString;
 use std::ops::Range;
@@ -32,6 +32,7 @@ pub(super) struct Pieces {
 /// A rule, and where in the line the things are that others check.
 pub(super) struct Parsed {
     pub(super) spec: RuleSpec,
+    pub(super) path: Range<usize>,
     pub(super) program: Range<usize>,
     pub(super) name: Option<Range<usize>>,
 }
@@ -44,8 +45,12 @@ pub(super) fn split(line: Line<'_>, problems: &mut Problems) -> Option<Pieces> {
     let events = lexer.word(Inside::Line, problems);
     let (options, options_text) = lexer.brackets(problems).unwrap_or_default();
     let mut command = Vec::new();
-    while let Some(word) = lexer.word(Inside::Line, problems) {
-        command.push(word);
+    if has_shell(&options) {
+        command.extend(lexer.rest());
+    } else {
+        while let Some(word) = lexer.word(Inside::Line, problems) {
+            command.push(word);
+        }
     }
     let options_text = without_joints(&line.text[options_text]);
     Some(Pieces { path, events, options, options_text, command, dollars: Dollars::Lexed, errors })
@@ -59,13 +64,20 @@ pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) ->
     let path = path(line, &pieces.path, problems);
     let events = pieces.events.as_ref().and_then(|word| events(line, word, problems));
     let options = options(line, &pieces.options, problems);
-    let command = command(line, &pieces.command, pieces.dollars, problems);
+    let command = if has_shell(&pieces.options) {
+        script(line, &pieces.command, problems)
+    } else {
+        command(line, &pieces.command, pieces.dollars, problems)
+    };
     if problems.errors() > pieces.errors {
         return None;
     }
     let ((path, mut events), (options, command)) = (path.zip(events)?, options.zip(command)?);
     if options.options.filter.kind() == Some(ObjectKind::Directory) && !events.contains(Events::ONDIR) {
         events = events.with(Events::ONDIR).with(Events::EVENT_ON_CHILD);
+    }
+    if options.options.batch.is_some() {
+        warn_of_lost_paths(line, &pieces.command, &command, problems);
     }
     let options_text = pieces.options_text.clone();
     let spec = RuleSpec { path, events, options: options.options, options_text, command };
@@ -77,7 +89,14 @@ pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) ->
         command: program.clone(),
     };
     permission::check(line, &spec, &place, problems);
-    (problems.errors() == pieces.errors).then_some(Parsed { spec, program, name: options.name })
+    let path = pieces.path.span.clone();
+    (problems.errors() == pieces.errors).then_some(Parsed { spec, path, program, name: options.name })
+}
+
+/// Whether COMMAND is a script. Asked before the options are read: it decides how
+/// the rest of the line is.
+fn has_shell(options: &[Word]) -> bool {
+    options.iter().any(|word| word.bytes == b"shell")
 }
 
 fn check_presence(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) {
@@ -88,6 +107,21 @@ fn check_presence(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) {
     };
     let end = line.text.len();
     problems.push(line.error(end..end, missing).help(SHAPE));
+}
+
+/// Of a batch only `$$` alone is all paths; whoever has it only inside a word may not know.
+fn warn_of_lost_paths(line: &Line<'_>, words: &[Word], command: &Command, problems: &mut Problems) {
+    let Command::Exec { args, .. } = command else { return };
+    let path = Part::Token(Token::Path);
+    let has_path = |argument: &Argument| argument.parts.contains(&path);
+    if args.iter().any(|argument| has_path(argument) && argument.parts.len() == 1) {
+        return;
+    }
+    if let Some((_, word)) = args.iter().zip(words.iter().skip(1)).find(|(argument, _)| has_path(argument)) {
+        let message = "of a batch, this is only the path of the last event";
+        let help = "write `$$` as a word of its own, which becomes one argument a path";
+        problems.push(line.warning(word.span.clone(), message).help(help));
+    }
 }
 
 fn path(line: &Line<'_>, word: &Word, problems: &mut Problems) -> Option<PathBuf> {

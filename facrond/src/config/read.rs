@@ -3,6 +3,7 @@
 //! A file is read once, however often it is named, so that neither a circle nor
 //! a pyramid of includes can grow without bounds.
 
+use super::blind::Mounts;
 use super::diagnostic::{Diagnostic, Line, Problems, show, show_path};
 use super::include::{self, Directive};
 use super::lex::Word;
@@ -10,6 +11,7 @@ use super::lines::{Lines, is_comment};
 use super::{Loaded, Located, parse, program};
 use facron_proto::Severity;
 use nix::errno::Errno;
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -40,6 +42,8 @@ pub(super) struct Reader {
     chain: Vec<(FileId, PathBuf)>,
     seen: HashSet<FileId>,
     total: u64,
+    /// Looked at for the first rule.
+    mounts: OnceCell<Mounts>,
 }
 
 /// Device and inode.
@@ -155,6 +159,9 @@ impl Reader {
         let Some(parsed) = parse::rule(line, &pieces, &mut self.problems) else { return };
         if let Some((message, help)) = program::missing(&parsed.spec) {
             self.problems.push(line.warning(parsed.program, message).help(help));
+        }
+        if let Some((message, help)) = self.mounts.get_or_init(Mounts::read).blind_spot(&parsed.spec) {
+            self.problems.push(line.warning(parsed.path, message).help(help));
         }
         if let (Some(name), Some(place)) = (&parsed.spec.options.name, parsed.name) {
             if let Some((file, number)) = self.names.get(name) {

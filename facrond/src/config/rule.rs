@@ -1,7 +1,10 @@
 //! A rule as its line says it: the result of parsing, nothing of its fate.
 
+use super::account::Account;
+use super::culprit::Culprit;
 use super::filter::Filter;
 use super::permission::Permission;
+use super::when::{Busy, Rate};
 use crate::events::Events;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -10,6 +13,9 @@ use std::time::Duration;
 
 /// SIGKILL follows SIGTERM after this long where the rule has no `kill-after=`.
 pub const KILL_AFTER: Duration = Duration::from_secs(5);
+
+/// The umask of a command where the rule has no `umask=`.
+pub const UMASK: u32 = 0o022;
 
 /// `PATH` of a command's environment where the rule's `env=` does not set it.
 pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -44,6 +50,8 @@ pub enum Command {
         /// The arguments after it.
         args: Vec<Argument>,
     },
+    /// `shell`: a script for `/bin/sh -c`, in which nothing is replaced.
+    Shell(Vec<u8>),
 }
 
 /// One argument: bytes and the tokens between them.
@@ -99,8 +107,20 @@ pub struct Options {
     pub recursive: bool,
     /// `include=`, `exclude=` and `type=`
     pub filter: Filter,
+    /// `self`: also what facron's own commands cause
+    pub include_own: bool,
+    /// `uid=` and `exe=`
+    pub culprit: Culprit,
     /// `once`
     pub once: bool,
+    /// `user=` and `group=`
+    pub account: Option<Account>,
+    /// `umask=`
+    pub umask: u32,
+    /// `nice=`
+    pub nice: Option<i32>,
+    /// `stdin=`
+    pub stdin: Stdin,
     /// `cwd=`, absolute
     pub cwd: Option<PathBuf>,
     /// `env=`, in order
@@ -113,6 +133,18 @@ pub struct Options {
     pub kill_after: Duration,
     /// `jobs=`
     pub jobs: Option<NonZeroU32>,
+    /// `settle=`; see [`gather`](Self::gather)
+    pub settle: Option<Duration>,
+    /// `batch=`; see [`gather`](Self::gather)
+    pub batch: Option<Duration>,
+    /// `max-wait=`; see [`gather`](Self::gather)
+    pub max_wait: Option<Duration>,
+    /// `rate=`
+    pub rate: Option<Rate>,
+    /// `busy=`
+    pub busy: Busy,
+    /// `retry=`; 0 where it is not given
+    pub retry: u32,
     /// `verdict=`, `deadline=`, `on-failure=` and `cache=`
     pub permission: Permission,
 }
@@ -123,16 +155,37 @@ impl Default for Options {
             name: None,
             recursive: false,
             filter: Filter::default(),
+            include_own: false,
+            culprit: Culprit::default(),
             once: false,
+            account: None,
+            umask: UMASK,
+            nice: None,
+            stdin: Stdin::Null,
             cwd: None,
             env: Vec::new(),
             output: Output::Log,
             timeout: None,
             kill_after: KILL_AFTER,
             jobs: None,
+            settle: None,
+            batch: None,
+            max_wait: None,
+            rate: None,
+            busy: Busy::Queue,
+            retry: 0,
             permission: Permission::default(),
         }
     }
+}
+
+/// What a command has as standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdin {
+    /// Nothing.
+    Null,
+    /// The event as a JSON object on a line.
+    Json,
 }
 
 /// Where a command's standard output and error go.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 
 /// Records that wait in one subscription.
-pub const MAX_QUEUED: usize = 256;
+pub const MAX_QUEUED: usize = 8192;
 
 /// Subscriptions of one connection.
 pub const MAX_SUBSCRIPTIONS: usize = 16;

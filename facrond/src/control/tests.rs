@@ -2,7 +2,7 @@
 
 mod fake;
 
-use super::{Access, Caller, MAX_CONNECTIONS, MAX_SUBSCRIPTIONS, Socket, channel, connection};
+use super::{Access, Caller, MAX_CONNECTIONS, MAX_QUEUED, MAX_SUBSCRIPTIONS, Socket, channel, connection};
 use facron_proto::frame::MAX_LINE;
 use fake::Fake;
 use serde_json::{Value, json};
@@ -272,7 +272,7 @@ fn a_connection_has_a_limit_of_subscriptions_and_takes_them_along() {
 
 #[test]
 fn a_follower_that_does_not_read_is_told_what_it_missed() {
-    const ADDED: u64 = 3000;
+    const ADDED: u64 = 3 * MAX_QUEUED as u64;
     with_daemon(|path| async move {
         let (mut slow, mut other) = (Client::connect(&path).await, Client::connect(&path).await);
         slow.call("tail", json!({"follow": true})).await;

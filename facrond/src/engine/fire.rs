@@ -1,16 +1,17 @@
 //! From a firing to a job, from a job to its outcome.
 
 use super::Engine;
+use super::report::timestamp;
 use super::table::{Entry, Switch};
+use crate::config::culprit::Judgement;
 use crate::config::rule::Command;
-use crate::event::Event;
-use crate::job::Job;
 use crate::job::queue::Admission;
-use crate::kernel::process;
+use crate::job::running::Stop;
+use crate::job::{Job, retry};
 use crate::watch::Hit;
-use facron_proto::{Outcome, OutcomeState, Record, RuleId, Text};
-use rustc_hash::FxHashMap;
+use facron_proto::{Failure, Outcome, OutcomeState, Record, RuleId, Text};
 use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
 
 /// A command that has ended.
 #[derive(Debug)]
@@ -21,56 +22,61 @@ pub struct Finished {
     pub outcome: Outcome,
 }
 
-/// Who caused events, for one draining of the queue; pids are used again.
-#[derive(Debug, Default)]
-pub struct Culprits(FxHashMap<i32, Culprit>);
-
-/// A process's executable and user.
-type Culprit = (Option<Box<[u8]>>, Option<u32>);
-
-impl Culprits {
-    fn name(&mut self, event: &mut Event) {
-        if event.pid > 0 {
-            let facts =
-                self.0.entry(event.pid).or_insert_with(|| (process::exe(event.pid), process::uid(event.pid)));
-            (event.exe, event.uid) = facts.clone();
-        }
-    }
-}
-
 impl Engine {
     /// One firing: counted, recorded, and queued if there is something to run.
-    pub(super) fn on_hit(&mut self, mut hit: Hit, culprits: &mut Culprits) {
+    pub(super) fn on_hit(&mut self, mut hit: Hit) {
         if self.permissions.state(hit.rule).is_some() {
             return self.on_change(hit);
-        }
-        if hit.own {
-            self.counts.ignored_own += 1;
-            return;
         }
         let Some(entry) = self.rules.get_mut(hit.rule).filter(|entry| entry.switch == Switch::On) else {
             return;
         };
-        culprits.name(&mut hit.event);
+        if hit.own && !entry.spec.options.include_own {
+            self.counts.ignored_own += 1;
+            return;
+        }
+        self.culprits.name(&mut hit.event);
+        match entry.spec.options.culprit.judge(hit.event.uid, hit.event.exe.as_deref()) {
+            Judgement::Counts => {}
+            Judgement::DoesNot => return,
+            Judgement::Unknown => return self.on_unknown_culprit(&hit),
+        }
         entry.fired += 1;
         entry.last = Some(hit.event.time);
         self.counts.matched += 1;
         let spec = Rc::clone(&entry.spec);
-        let job = Job { seq: self.next_seq, rule: hit.rule, spec, event: hit.event, merged: 0 };
-        self.admit(job);
-        self.retire_if_once(hit.rule);
+        // What is gathered fires when it starts.
+        let is_last = spec.options.once && spec.options.gather().is_none();
+        self.watch_pace(hit.rule, &hit.event);
+        let job = Job::new(self.next_seq, hit.rule, spec, hit.event);
+        if let Some(job) = self.hold_echo(job) {
+            self.admit(job);
+        }
+        if is_last {
+            self.retire(hit.rule);
+        }
     }
 
-    /// A job to be run, or only recorded.
+    /// A rule with `uid=` or `exe=` was not told who did it.
+    fn on_unknown_culprit(&mut self, hit: &Hit) {
+        self.counts.unknown_culprits += 1;
+        let (rule, path, unknown) = (hit.rule, Text::from(&*hit.event.path), self.counts.unknown_culprits);
+        if unknown.is_power_of_two() {
+            tracing::warn!(
+                %rule, %path, unknown,
+                "events did not count for `uid=` or `exe=`: it is not known who caused them"
+            );
+        }
+    }
+
     pub(super) fn admit(&mut self, job: Job) {
-        if matches!(job.spec.command, Command::Record) {
+        if matches!(job.spec.command, Command::Record) && !job.spec.options.waits() {
             self.next_seq += 1;
             return self.conclude(&job, OutcomeState::Recorded.into(), Known::Not);
         }
         let record = record_of(&job, OutcomeState::Pending.into());
-        let limit = self.queue.limits().pending;
-        // A job that is merged or dropped is gone then; its record is at hand.
-        match self.queue.push(job) {
+        // A job that is merged, skipped or dropped is gone then; its record is at hand.
+        match self.queue.push(job, Instant::now()) {
             Admission::Queued => {
                 self.next_seq += 1;
                 self.history.push(record);
@@ -81,14 +87,16 @@ impl Engine {
                     record.merged += 1;
                 }
             }
-            Admission::Dropped => {
-                self.next_seq += 1;
-                self.drop_record(record, limit);
+            Admission::Skipped => {
+                self.counts.jobs.skipped += 1;
+                self.refuse(record, OutcomeState::Skipped, "the command was running (busy=skip)".to_owned());
             }
+            Admission::Dropped => self.drop_record(record),
         }
     }
 
-    fn drop_record(&mut self, mut record: Record, limit: usize) {
+    fn drop_record(&mut self, record: Record) {
+        let limit = self.queue.limits().pending;
         self.counts.jobs.dropped += 1;
         if self.counts.jobs.dropped.is_power_of_two() {
             tracing::error!(
@@ -96,19 +104,20 @@ impl Engine {
                 "{limit} events are waiting already (--max-pending); events were dropped"
             );
         }
-        record.outcome = Outcome {
-            error: Some(format!("{limit} events were waiting already (--max-pending)")),
-            ..OutcomeState::Dropped.into()
-        };
+        let why = format!("{limit} events were waiting already (--max-pending)");
+        self.refuse(record, OutcomeState::Dropped, why);
+    }
+
+    /// Records an event that does not get a job.
+    fn refuse(&mut self, mut record: Record, state: OutcomeState, why: String) {
+        self.next_seq += 1;
+        record.outcome = Outcome { error: Some(why), ..state.into() };
         self.publish(&record);
         self.history.push(record);
     }
 
-    /// A rule has fired; with `once` it is over.
-    pub(super) fn retire_if_once(&mut self, id: RuleId) {
-        if !self.rules.get(id).is_some_and(|entry| entry.spec.options.once) {
-            return;
-        }
+    /// `once`: the rule has fired and is over.
+    pub(super) fn retire(&mut self, id: RuleId) {
         self.take_out_of_force(id);
         let Some(entry) = self.rules.get_mut(id) else { return };
         entry.switch = Switch::Done;
@@ -123,41 +132,99 @@ impl Engine {
         if self.is_stopping {
             return;
         }
-        while let Some(job) = self.queue.start_next() {
-            match self.runner.start(&job) {
-                Ok(running) => {
-                    let outcome = Outcome { pid: Some(running.pid()), ..OutcomeState::Running.into() };
-                    self.history.settle(job.seq, &outcome);
-                    let finished = self.finished.clone();
-                    tokio::task::spawn_local(async move {
-                        let outcome = running.finish().await;
-                        // The engine is gone only when the daemon ends.
-                        let _ = finished.send(Finished { job, outcome });
-                    });
-                }
-                Err(outcome) => self.on_finished(&Finished { job, outcome }),
+        while let Some(job) = self.queue.start_next(Instant::now()) {
+            self.start(job);
+        }
+        for seq in self.queue.take_stops() {
+            if let Some((_, stopper)) = self.stoppers.get(&seq) {
+                stopper.stop(Stop::ForLaterEvent);
             }
         }
     }
 
+    fn start(&mut self, mut job: Job) {
+        let options = &job.spec.options;
+        if options.once && options.gather().is_some() {
+            self.retire(job.rule);
+            for other in self.queue.remove_rule(job.rule) {
+                self.skip(&other, "its rule was to fire once, and has");
+            }
+        }
+        if let Some(rest) = self.runner.split(&mut job) {
+            let rest = Job { seq: self.next_seq, ..rest };
+            self.next_seq += 1;
+            self.history.push(record_of(&rest, OutcomeState::Pending.into()));
+            self.queue.put_back(rest);
+        }
+        job.tries += 1;
+        let running = match self.runner.start(&job) {
+            Ok(running) => running,
+            Err(outcome) => return self.on_finished(Finished { job, outcome }),
+        };
+        let outcome = Outcome { pid: Some(running.pid()), ..unsettled(&job, OutcomeState::Running) };
+        self.history.replace(record_of(&job, outcome));
+        if let Some(echoes) = &mut self.echoes {
+            echoes.on_start(&job);
+        }
+        self.stoppers.insert(job.seq, (job.rule, running.stopper()));
+        let finished = self.finished.clone();
+        tokio::task::spawn_local(async move {
+            let outcome = running.finish().await;
+            // The engine is gone only when the daemon ends.
+            let _ = finished.send(Finished { job, outcome });
+        });
+    }
+
     /// A command has ended, or could not be started.
-    pub(super) fn on_finished(&mut self, Finished { job, outcome }: &Finished) {
-        self.queue.finished(job.rule, &job.event.path);
+    pub(super) fn on_finished(&mut self, Finished { mut job, outcome }: Finished) {
+        self.stoppers.remove(&job.seq);
+        if let Some(echoes) = &mut self.echoes {
+            echoes.on_end(&job, Instant::now());
+        }
+        if let Some(pause) = self.retry_pause(&job, &outcome) {
+            report_failure(&job, &outcome, &format!("; it is tried again in {} s", pause.as_secs()));
+            self.history.replace(record_of(&job, unsettled(&job, OutcomeState::Pending)));
+            return self.queue.retry(job, Instant::now() + pause);
+        }
+        let outcome = Outcome { tries: tries(&job), ..outcome };
+        if outcome.restarted {
+            self.queue.stopped(&mut job);
+        } else {
+            self.queue.finished(&job);
+        }
+        self.count(&job, &outcome);
+        let is_gone = self.rules.get(job.rule).is_none();
+        if is_gone {
+            self.runner.forget(job.rule);
+        }
+        self.conclude(&job, outcome, Known::AsPending);
+    }
+
+    /// Before a job is tried again; `None` if it is not.
+    fn retry_pause(&self, job: &Job, outcome: &Outcome) -> Option<Duration> {
+        // A rule that fires once may be gone, and still its command has to succeed.
+        let is_wanted = job.spec.options.once || self.rules.get(job.rule).is_some();
+        retry::pause(job, outcome).filter(|_| is_wanted && !self.is_stopping)
+    }
+
+    fn count(&mut self, job: &Job, outcome: &Outcome) {
         let jobs = &mut self.counts.jobs;
-        jobs.run += u64::from(outcome.state != OutcomeState::SpawnFailed);
+        jobs.run += u64::from(!matches!(outcome.state, OutcomeState::SpawnFailed | OutcomeState::Recorded));
         jobs.timeout += u64::from(outcome.state == OutcomeState::Timeout);
         if outcome.is_failure() {
             jobs.failed += 1;
             if let Some(entry) = self.rules.get_mut(job.rule) {
                 entry.failed += 1;
+                entry.last_failure = Some(Failure {
+                    seq: job.seq,
+                    time: timestamp(SystemTime::now()),
+                    path: Text::from(&*job.event.path),
+                    outcome: outcome.clone(),
+                });
             }
-            report_failure(job, outcome);
+            report_failure(job, outcome, "");
         } else {
             tracing::debug!(rule = %job.rule, seq = job.seq, pid = outcome.pid, "command ended");
-        }
-        self.conclude(job, outcome.clone(), Known::AsPending);
-        if self.rules.get(job.rule).is_none() {
-            self.runner.forget(job.rule);
         }
     }
 
@@ -165,14 +232,9 @@ impl Engine {
     pub(super) fn conclude(&mut self, job: &Job, outcome: Outcome, known: Known) {
         match known {
             Known::AsPending => {
-                if let Some(record) = self.history.get_mut(job.seq) {
-                    record.outcome = outcome;
-                    let record = record.clone();
-                    return self.publish(&record);
-                }
-                if self.has_followers() {
-                    self.publish(&record_of(job, outcome));
-                }
+                let record = record_of(job, outcome);
+                self.publish(&record);
+                self.history.replace(record);
             }
             Known::Not => {
                 let record = record_of(job, outcome);
@@ -192,20 +254,29 @@ pub enum Known {
     Not,
 }
 
-fn report_failure(job: &Job, outcome: &Outcome) {
-    let rule = rule_label(job);
-    let path = Text::from(&*job.event.path);
-    match (&outcome.error, outcome.exit, outcome.signal) {
-        (Some(error), ..) => tracing::warn!(%rule, %path, "command failed: {error}"),
-        (None, Some(code), _) => tracing::warn!(%rule, %path, "command failed: exit status {code}"),
-        (None, None, Some(signal)) => {
-            tracing::warn!(%rule, %path, "command failed: ended by signal {signal}");
-        }
-        (None, None, None) => tracing::warn!(%rule, %path, "command failed"),
-    }
+/// What is known of a job that goes on.
+fn unsettled(job: &Job, state: OutcomeState) -> Outcome {
+    Outcome { tries: tries(job), ..state.into() }
 }
 
-fn rule_label(job: &Job) -> String {
+/// How often its command was started, where that is worth telling.
+fn tries(job: &Job) -> Option<u32> {
+    Some(job.tries).filter(|tries| *tries > 1)
+}
+
+fn report_failure(job: &Job, outcome: &Outcome, then: &str) {
+    let rule = rule_label(job);
+    let path = Text::from(&*job.event.path);
+    let how = match (&outcome.error, outcome.exit, outcome.signal) {
+        (Some(error), ..) => format!(": {error}"),
+        (None, Some(code), _) => format!(": exit status {code}"),
+        (None, None, Some(signal)) => format!(": ended by signal {signal}"),
+        (None, None, None) => String::new(),
+    };
+    tracing::warn!(%rule, %path, "command failed{how}{then}");
+}
+
+pub(super) fn rule_label(job: &Job) -> String {
     job.spec.options.name.clone().unwrap_or_else(|| job.rule.to_string())
 }
 
@@ -224,7 +295,7 @@ pub fn record_of(job: &Job, outcome: Outcome) -> Record {
         exe: event.exe.as_deref().map(Text::from),
         uid: event.uid,
         synthetic: event.synthetic,
-        repeated: false,
+        repeated: job.repeated,
         merged: job.merged,
         outcome,
     }

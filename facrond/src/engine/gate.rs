@@ -199,7 +199,7 @@ impl Engine {
     }
 
     /// Where a rule's PATH leads, and whether that is watched.
-    pub(super) fn path_state(&self, id: RuleId) -> Option<&PathState> {
+    pub fn path_state(&self, id: RuleId) -> Option<&PathState> {
         self.permissions.state(id).or_else(|| self.watch.state(id))
     }
 
@@ -330,7 +330,7 @@ impl Engine {
 
     fn read_gate(&mut self) {
         while let Some(client) = &mut self.permissions.client {
-            match client.next() {
+            match client.next_notice() {
                 Ok(Some(notice)) => self.on_notice(notice),
                 Ok(None) => return,
                 Err(failed) => return self.on_gate_end(failed),
@@ -341,9 +341,7 @@ impl Engine {
     fn on_notice(&mut self, notice: Notice) {
         match notice {
             Notice::Question(question) => self.on_question(question),
-            Notice::Answered(answered) => {
-                answered.into_iter().for_each(|answered| self.on_answered(answered))
-            }
+            Notice::Answered(answered) => self.on_answered(&answered),
             Notice::Find(lost) => self.find_lost(&lost),
             // They are awaited where they are asked for.
             Notice::Ready | Notice::Unfit(_) | Notice::Done { .. } => {}
@@ -385,7 +383,9 @@ impl Engine {
         let watched = self.permissions.rules.keys().map(|id| (*id, self.watch.state(*id)));
         let changed = watched.filter(|(id, state)| self.permissions.differs(*id, *state));
         let changed: Vec<_> = changed.map(|(id, _)| id).collect();
-        changed.into_iter().for_each(|id| self.place_again(id));
+        for id in changed {
+            self.place_again(id);
+        }
     }
 
     fn place_again(&mut self, id: RuleId) {

@@ -1,6 +1,6 @@
 //! The last records, for `tail`.
 
-use facron_proto::{Outcome, Record};
+use facron_proto::Record;
 use std::collections::VecDeque;
 
 /// The last `limit` records. Their numbers have no gaps.
@@ -34,10 +34,10 @@ impl History {
         self.records.get_mut(index)
     }
 
-    /// Notes what became of a record.
-    pub fn settle(&mut self, seq: u64, outcome: &Outcome) {
-        if let Some(record) = self.get_mut(seq) {
-            record.outcome = outcome.clone();
+    /// Puts a record in the place of the one that has its number, if that is still kept.
+    pub fn replace(&mut self, record: Record) {
+        if let Some(old) = self.get_mut(record.seq) {
+            *old = record;
         }
     }
 

@@ -1,10 +1,12 @@
 //! The difference between the rules of the files and those that run.
 
 use super::Engine;
-use super::table::{Origin, Switch};
+use super::table::{Entry, Origin};
 use crate::config::rule::RuleSpec;
 use crate::config::{Diagnostic, Loaded, Located, has_errors};
 use crate::job::Job;
+use crate::job::running::Stop;
+use crate::watch::PathState;
 use facron_proto::method::ReloadReply;
 use facron_proto::{Outcome, OutcomeState, RuleId, Source};
 use std::collections::HashMap;
@@ -82,6 +84,7 @@ impl Engine {
         let origin = origin(&located.file, located.line);
         self.rules.remove(id);
         self.rules.insert_as(id, Rc::clone(&spec), origin);
+        self.queue.flush(id);
         self.attach(id, spec);
     }
 
@@ -89,13 +92,30 @@ impl Engine {
     pub(super) fn take_out(&mut self, id: RuleId, why: &str) {
         self.take_out_of_force(id);
         let Some(entry) = self.rules.remove(id) else { return };
+        self.release_echoes(Some(id));
         for job in self.queue.remove_rule(id) {
             self.skip(&job, why);
         }
-        tracing::info!(rule = %entry.name().map_or_else(|| id.to_string(), str::to_owned), "rule removed");
+        self.unguard(id);
+        let rule = entry.name().map_or_else(|| id.to_string(), str::to_owned);
+        match self.stoppers.values().filter(|(of, _)| *of == id).count() {
+            0 => tracing::info!(%rule, "rule removed"),
+            running => {
+                tracing::info!(%rule, running, "rule removed; its commands that run go on to their end");
+            }
+        }
     }
 
-    fn skip(&mut self, job: &Job, why: &str) {
+    /// Removes a rule, and ends what runs of it.
+    pub(super) fn take_out_and_stop(&mut self, id: RuleId, why: &str) {
+        for (_, stopper) in self.stoppers.values().filter(|(of, _)| *of == id) {
+            stopper.stop(Stop::RuleRemoved);
+        }
+        self.stoppers.retain(|_, (of, _)| *of != id);
+        self.take_out(id, why);
+    }
+
+    pub(super) fn skip(&mut self, job: &Job, why: &str) {
         self.counts.jobs.skipped += 1;
         let outcome = Outcome { error: Some(why.to_owned()), ..OutcomeState::Skipped.into() };
         self.conclude(job, outcome, super::fire::Known::AsPending);
@@ -133,10 +153,19 @@ impl Engine {
 
     /// Watches a rule that is switched on.
     pub(super) fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) {
-        if self.rules.get(id).is_some_and(|entry| entry.switch == Switch::On)
-            && let crate::watch::PathState::Failed(why) = self.put_in_force(id, spec)
-        {
+        if !self.rules.get(id).is_some_and(Entry::is_on) {
+            return;
+        }
+        self.follow_culprits(&spec);
+        if let PathState::Failed(why) = self.put_in_force(id, spec) {
             tracing::warn!(rule = %id, "cannot be watched: {why}");
+        }
+    }
+
+    /// A rule with `uid=` or `exe=` needs to know of all processes.
+    pub(super) fn follow_culprits(&mut self, spec: &RuleSpec) {
+        if spec.options.culprit.matters() {
+            self.culprits.follow(&spec.options.culprit, &self.sources);
         }
     }
 }

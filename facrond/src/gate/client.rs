@@ -107,7 +107,7 @@ impl Client {
     }
 
     /// What it has said, in order; `None` when there is no more at present.
-    pub fn next(&mut self) -> Result<Option<Notice>, Failed> {
+    pub fn next_notice(&mut self) -> Result<Option<Notice>, Failed> {
         if self.inbox.is_empty() {
             self.receive()?;
         }

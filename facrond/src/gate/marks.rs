@@ -63,7 +63,7 @@ struct Walk<'a> {
 /// Puts a rule in force; its marks are in the kernel when this returns.
 pub fn place(client: &mut Client, id: RuleId, spec: &RuleSpec, own: &[PathBuf]) -> Result<(), NotPlaced> {
     let (path, object) = top(spec, own)?;
-    client.order(&Order::Rule(rule(id, spec, &path, &object, own)), None)?;
+    client.order(&Order::Rule(Box::new(rule(id, spec, &path, &object, own))), None)?;
     // Where it was before, if anywhere, does not count any more.
     client.order(&Order::Gone { rule: id, below: Text::default() }, None)?;
     Walk { client, id, spec, own, action: Action::Mark }.walk(&object, &path, b"")?;
@@ -138,6 +138,7 @@ fn rule(id: RuleId, spec: &RuleSpec, path: &Path, object: &Object, own: &[PathBu
         events: spec.events.mask(),
         recursive: spec.options.recursive,
         patterns: spec.options.filter.patterns(),
+        culprit: spec.options.culprit.clone(),
         decision: permission.decision(),
         deadline_ms: milliseconds(permission.deadline()),
         on_failure: permission.on_failure(),

@@ -140,7 +140,9 @@ impl Memory {
 
     /// Forgets what is over; what the daemon has to find for that.
     pub fn expire(&mut self, group: &Group, now: Instant) -> Result<Vec<Lost>, Stuck> {
-        while let Some((_, inode)) = self.denials.pop_front_if(|(until, _)| *until <= now) {
+        while self.denials.front().is_some_and(|(until, _)| *until <= now)
+            && let Some((_, inode)) = self.denials.pop_front()
+        {
             if self.denied.get(&inode).is_some_and(|denied| denied.until <= now) {
                 self.denied.remove(&inode);
             }

@@ -1,6 +1,7 @@
 //! What the daemon and the gate say to each other: one JSON text a packet, on a
 //! `SOCK_SEQPACKET` pair, an order sometimes with the descriptor that it is about.
 
+use crate::config::culprit::Culprit;
 use crate::config::filter::Patterns;
 use crate::config::permission::{Decision, Verdict};
 use crate::kernel::packet;
@@ -17,7 +18,7 @@ const LONGEST: usize = packet::LONGEST;
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Order {
     /// Takes a rule in, or in place of the one that had its number.
-    Rule(Rule),
+    Rule(Box<Rule>),
     /// Lets a rule go, after its marks.
     Forget(RuleId),
     /// Marks the inode that comes with it.
@@ -64,6 +65,8 @@ pub struct Rule {
     pub recursive: bool,
     /// `include=`, `exclude=` and `type=`
     pub patterns: Patterns,
+    /// `uid=` and `exe=`
+    pub culprit: Culprit,
     /// Who decides.
     pub decision: Decision,
     /// `deadline=`

@@ -10,6 +10,7 @@ use super::message::{Answered, By, Line, Notice, Occasion, Order, Part, Question
 use super::outbox::Outbox;
 use super::questions::{Asked, Hold, Questions};
 use super::tables::{Match, Tables};
+use crate::config::culprit::Judgement;
 use crate::config::permission::{Decision, Verdict};
 use crate::events::Events;
 use crate::kernel::confine;
@@ -202,11 +203,10 @@ impl Gate {
         loop {
             match self.line.receive() {
                 Ok(Some((order, fd))) => self.obey(order, fd)?,
-                Ok(None) => return Err(End::DaemonGone),
                 Err(Errno::EAGAIN) => return Ok(()),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EBADMSG) => return Err(End::Broken),
-                Err(_) => return Err(End::DaemonGone),
+                Ok(None) | Err(_) => return Err(End::DaemonGone),
             }
         }
     }
@@ -216,7 +216,7 @@ impl Gate {
         match order {
             Order::Rule(rule) => {
                 self.forget_verdicts();
-                self.tables.insert(rule);
+                self.tables.insert(*rule);
             }
             Order::Forget(rule) => {
                 self.forget_verdicts();
@@ -296,9 +296,10 @@ impl Gate {
             None => self.paths.of(&object),
         };
         let matches = self.tables.matches(&object, path.as_deref(), Events::from_mask(held.mask));
+        let is_general = !matches.iter().any(|part| self.asks_who(part));
         // What is allowed whoever asks needs no look at who asks first.
         let allowed = Some(Decision::Always(Verdict::Allow));
-        let is_allowed = matches.iter().all(|part| self.decision(part) == allowed);
+        let is_allowed = is_general && matches.iter().all(|part| self.decision(part) == allowed);
         if is_allowed {
             self.answer(object.as_fd(), Verdict::Allow);
         }
@@ -319,16 +320,31 @@ impl Gate {
             }
             return;
         }
+        let exe = process::exe(held.pid);
+        let counts = |part: &Match| self.counts(part, opener.uid, exe.as_deref());
+        let parts: Vec<_> = matches.into_iter().filter(counts).map(|part| (part, None)).collect();
+        if parts.is_empty() {
+            return self.answer(object.as_fd(), Verdict::Allow);
+        }
         let occasion = Occasion {
             time_ns: nanoseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
             path: Text(path),
             mask: held.mask,
             pid: held.pid,
-            exe: process::exe(held.pid).map(|exe| Text(exe.into_vec())),
+            exe: exe.map(|exe| Text(exe.into_vec())),
             uid: opener.uid,
         };
-        let parts = matches.into_iter().map(|part| (part, None)).collect();
-        self.judge(Hold { object, occasion, since, held_for, parts });
+        self.judge(Hold { object, occasion, since, held_for, is_general, parts });
+    }
+
+    /// Whether a rule is only about some processes.
+    fn asks_who(&self, part: &Match) -> bool {
+        self.tables.get(part.rule).is_some_and(|known| known.rule.culprit.matters())
+    }
+
+    fn counts(&self, part: &Match, uid: Option<u32>, exe: Option<&[u8]>) -> bool {
+        let known = self.tables.get(part.rule);
+        known.is_some_and(|known| known.rule.culprit.judge(uid, exe) == Judgement::Counts)
     }
 
     fn decision(&self, part: &Match) -> Option<Decision> {
@@ -403,7 +419,7 @@ impl Gate {
 
     /// Answers first; what is remembered and told of it comes after.
     fn conclude(&mut self, hold: &Hold, verdict: Verdict) {
-        let held = hold.held_for.unwrap_or_else(|| {
+        let waited = hold.held_for.unwrap_or_else(|| {
             self.answer(hold.object.as_fd(), verdict);
             hold.since.elapsed()
         });
@@ -423,7 +439,7 @@ impl Gate {
         let answered = Answered {
             occasion: hold.occasion.clone(),
             verdict,
-            held_us: u64::try_from(held.as_micros()).unwrap_or(u64::MAX),
+            held_us: u64::try_from(waited.as_micros()).unwrap_or(u64::MAX),
             parts: hold.parts.iter().map(part).collect(),
             merged: 0,
             totals: self.totals,
@@ -454,7 +470,8 @@ impl Gate {
         let time = deciding.try_fold(u64::MAX, |least, (part, _)| {
             cache(part).filter(|_| decided(part.by)).map(|time| least.min(time))
         });
-        let Some(time) = time.filter(|time| *time < u64::MAX && hold.object.kind() == Kind::File) else {
+        let is_lasting = hold.is_general && hold.object.kind() == Kind::File;
+        let Some(time) = time.filter(|time| *time < u64::MAX && is_lasting) else {
             return;
         };
         let until = Instant::now() + Duration::from_millis(time);

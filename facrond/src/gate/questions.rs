@@ -23,6 +23,8 @@ pub struct Hold {
     pub since: Instant,
     /// How long, where it was answered already: what the rules say was clear.
     pub held_for: Option<Duration>,
+    /// Whether it is the same for all processes.
+    pub is_general: bool,
     /// The rules, and whether each has a question.
     pub parts: Vec<(Match, Option<u64>)>,
 }
@@ -51,7 +53,7 @@ pub struct Asked {
 pub struct Questions {
     next: u64,
     holds: FxHashMap<u64, Hold>,
-    questions: FxHashMap<u64, Question>,
+    asked: FxHashMap<u64, Question>,
     deadlines: BTreeSet<(Instant, u64)>,
 }
 
@@ -63,7 +65,7 @@ impl Questions {
 
     /// Whether a question is still open.
     pub fn is_open(&self, question: u64) -> bool {
-        self.questions.contains_key(&question)
+        self.asked.contains_key(&question)
     }
 
     /// Lets a process wait for these rules' commands, one at least; the number of each question.
@@ -74,7 +76,7 @@ impl Questions {
         for Asked { rule, deadline, on_failure } in asked.iter().copied() {
             self.next += 1;
             numbers.push(self.next);
-            self.questions.insert(self.next, Question { hold: id, rule, deadline, on_failure });
+            self.asked.insert(self.next, Question { hold: id, rule, deadline, on_failure });
             self.deadlines.insert((deadline, self.next));
             for (part, question) in hold.parts.iter_mut().filter(|(part, _)| part.rule == rule) {
                 part.by = By::Command;
@@ -88,7 +90,7 @@ impl Questions {
     /// A question's answer, `None` for a command that failed; who need not wait any
     /// more then, and what it is told. One that is not open any more is no error.
     pub fn decide(&mut self, number: u64, verdict: Option<Verdict>, why: By) -> Option<(Hold, Verdict)> {
-        let question = self.questions.remove(&number)?;
+        let question = self.asked.remove(&number)?;
         self.deadlines.remove(&(question.deadline, number));
         let by = if verdict.is_some() { By::Command } else { why };
         let verdict = verdict.unwrap_or(question.on_failure);
@@ -96,16 +98,14 @@ impl Questions {
         for (part, _) in hold.parts.iter_mut().filter(|(part, _)| part.rule == question.rule) {
             part.by = by;
         }
-        let is_last = !hold
-            .parts
-            .iter()
-            .any(|(_, other)| other.is_some_and(|other| self.questions.contains_key(&other)));
+        let is_last =
+            !hold.parts.iter().any(|(_, other)| other.is_some_and(|other| self.asked.contains_key(&other)));
         if verdict == Verdict::Allow && !is_last {
             return None;
         }
         let mut hold = self.holds.remove(&question.hold)?;
         for (part, other) in &mut hold.parts {
-            let open = other.and_then(|other| Some((other, self.questions.remove(&other)?)));
+            let open = other.and_then(|other| Some((other, self.asked.remove(&other)?)));
             if let Some((other, open)) = open {
                 self.deadlines.remove(&(open.deadline, other));
                 part.by = By::Other(question.rule);
@@ -147,6 +147,7 @@ mod tests {
             occasion,
             since: Instant::now(),
             held_for: None,
+            is_general: true,
             parts: rules.iter().map(part).collect(),
         }
     }

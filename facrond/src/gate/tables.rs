@@ -99,11 +99,6 @@ impl Tables {
         self.rules.get(&rule)
     }
 
-    /// Whether there is no rule.
-    pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
-    }
-
     /// Notes that an inode is marked for a rule; what its mark is to ask for.
     pub fn add_place(&mut self, inode: Inode, rule: RuleId, below: &[u8]) -> Option<u64> {
         let known = self.rules.get_mut(&rule)?;
@@ -254,6 +249,7 @@ fn name(path: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::culprit::Culprit;
     use crate::config::filter::Patterns;
     use crate::config::permission::{Decision, Verdict};
     use facron_proto::Text;
@@ -267,6 +263,7 @@ mod tests {
             events: events.mask(),
             recursive: true,
             patterns: Patterns::default(),
+            culprit: Culprit::default(),
             decision: Decision::Always(Verdict::Deny),
             deadline_ms: 1000,
             on_failure: Verdict::Allow,
@@ -275,13 +272,13 @@ mod tests {
         }
     }
 
-    fn ids(tables: &Tables, path: &Path, told: Option<&[u8]>, events: Events) -> Vec<u64> {
+    fn ids(tables: &Tables, path: &Path, told: &[u8], events: Events) -> Vec<u64> {
         let object = Object::open(path).unwrap();
-        tables.matches(&object, told, events).iter().map(|found| found.rule.0).collect()
+        tables.matches(&object, Some(told), events).iter().map(|found| found.rule.0).collect()
     }
 
-    fn bytes(path: &Path) -> Option<&[u8]> {
-        Some(path.as_os_str().as_bytes())
+    fn bytes(path: &Path) -> &[u8] {
+        path.as_os_str().as_bytes()
     }
 
     #[test]
@@ -302,7 +299,7 @@ mod tests {
         // Another name of the file is no entry of the directory.
         assert_eq!(ids(&tables, &other, bytes(&other), Events::OPEN_PERM), [2]);
         // A path of another namespace: whoever looks for such a name.
-        assert_eq!(ids(&tables, &file, Some(b"/nowhere/file"), Events::OPEN_PERM), [2, 1]);
+        assert_eq!(ids(&tables, &file, b"/nowhere/file", Events::OPEN_PERM), [2, 1]);
         // The directory itself only with ONDIR.
         assert_eq!(ids(&tables, &sub, bytes(&sub), Events::OPEN_PERM.with(Events::ONDIR)), [] as [u64; 0]);
         tables.remove(RuleId(2));

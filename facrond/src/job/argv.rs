@@ -12,19 +12,37 @@ use std::os::unix::ffi::OsStrExt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counter(pub i64);
 
-/// The arguments from `argv[0]` on, replaced from left to right.
+/// The arguments from `argv[0]` on, replaced from left to right: by what `event`
+/// says, but `$$` alone becomes the paths of all `events`.
 pub fn build(
     program: &OsStr,
     args: &[Argument],
     event: &Event,
+    events: &[Event],
     counter: &mut Counter,
 ) -> Result<Vec<CString>, NulError> {
-    let mut words = Vec::with_capacity(args.len() + 1);
+    let mut words = Vec::with_capacity(args.len() + events.len());
     words.push(CString::new(program.as_bytes())?);
     for argument in args {
-        words.push(CString::new(replace(argument, event, counter))?);
+        if is_path(argument) {
+            for event in events {
+                words.push(CString::new(&*event.path)?);
+            }
+        } else {
+            words.push(CString::new(replace(argument, event, counter))?);
+        }
     }
     Ok(words)
+}
+
+/// The arguments of a shell that runs a script, in which nothing is replaced.
+pub fn of_script(script: &[u8]) -> Result<Vec<CString>, NulError> {
+    Ok(vec![c"/bin/sh".into(), c"-c".into(), CString::new(script)?])
+}
+
+/// Whether it is `$$` and nothing else.
+pub fn is_path(argument: &Argument) -> bool {
+    argument.parts == [Part::Token(Token::Path)]
 }
 
 fn replace(argument: &Argument, event: &Event, counter: &mut Counter) -> Vec<u8> {
@@ -108,7 +126,9 @@ mod tests {
         let mut counter = Counter::default();
         let parts = [Increment, Same, Increment, Decrement].map(Part::Token);
         let args = [argument(parts.to_vec()), argument(vec![Part::Token(Increment)])];
-        let build = |counter: &mut Counter| build(OsStr::new("x"), &args, &event("/f"), counter).unwrap();
+        let build = |counter: &mut Counter| {
+            build(OsStr::new("x"), &args, &event("/f"), &[event("/f")], counter).unwrap()
+        };
         assert_eq!(build(&mut counter), [c"x".into(), c"1121".into(), CString::from(c"2")]);
         assert_eq!(build(&mut counter), [c"x".into(), c"3343".into(), CString::from(c"4")]);
     }
@@ -118,8 +138,21 @@ mod tests {
         let mut event = event("/x");
         event.path = b"/d/$(id) '\"\n\xff $$".as_slice().into();
         let args = [argument(vec![Part::Literal(b"--file=".to_vec()), Part::Token(Token::Path)])];
-        let built = build(OsStr::new("/bin/x"), &args, &event, &mut Counter::default()).unwrap();
+        let built = build(OsStr::new("/bin/x"), &args, &event, &[], &mut Counter::default()).unwrap();
         assert_eq!(built[1].as_bytes(), b"--file=/d/$(id) '\"\n\xff $$");
+    }
+
+    #[test]
+    fn the_path_alone_becomes_an_argument_for_each_event() {
+        let events = [event("/a"), event("/b c")];
+        let path = || Part::Token(Token::Path);
+        let args = [
+            argument(vec![path()]),
+            argument(vec![Part::Literal(b"--last=".to_vec()), path()]),
+            argument(vec![path(), path()]),
+        ];
+        let built = build(OsStr::new("x"), &args, &events[1], &events, &mut Counter::default()).unwrap();
+        assert_eq!(built, [c"x", c"/a", c"/b c", c"--last=/b c", c"/b c/b c"].map(CString::from));
     }
 
     #[test]

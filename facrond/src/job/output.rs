@@ -19,7 +19,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use tokio::net::unix::pipe::Receiver;
 
 /// What `output=log` means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,12 +52,11 @@ impl Target {
 }
 
 /// Opens what `output` names, and our side of it where we read it.
-pub(super) fn open(output: &Output, log_to: LogTo) -> Result<(Target, Option<Receiver>), StartError> {
+pub(super) fn open(output: &Output, log_to: LogTo) -> Result<(Target, Option<OwnedFd>), StartError> {
     match (output, log_to) {
         (Output::Log, LogTo::Log) => {
-            let (receiver, writer) = open_pipe()
-                .map_err(|error| StartError::Pipe(Errno::try_from(error).unwrap_or(Errno::EIO)))?;
-            Ok((Target::Own(writer), Some(receiver)))
+            let (reader, writer) = open_pipe().map_err(StartError::Pipe)?;
+            Ok((Target::Own(writer), Some(reader)))
         }
         (Output::Log, LogTo::Stdout) => Ok((Target::Inherited(io::stdout(), io::stderr()), None)),
         (Output::Null, _) => Ok((Target::Null, None)),
@@ -70,10 +68,10 @@ pub(super) fn open(output: &Output, log_to: LogTo) -> Result<(Target, Option<Rec
 }
 
 /// Only our end does not block: the command waits while the pipe is full.
-fn open_pipe() -> io::Result<(Receiver, OwnedFd)> {
+fn open_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok((Receiver::from_owned_fd_unchecked(reader)?, writer))
+    Ok((reader, writer))
 }
 
 /// Never blocks, not even on a FIFO that nobody reads.

@@ -1,25 +1,31 @@
-//! Which job may start next. A state machine without I/O or a clock.
+//! Which job may start next. A state machine without I/O, over the time that it is told.
 //!
 //! - Of one rule, jobs for the same path never run together and keep their
-//!   order; otherwise its oldest job comes first.
+//!   order; otherwise its oldest job comes first. The batches of a rule never run
+//!   together, either.
 //! - Rules that have something to start take turns, so that none waits behind
 //!   another's million.
-//! - What waits is bounded. At the bound a job is merged into the last waiting
-//!   one of its rule and path; where there is none, it is dropped.
+//! - What waits is bounded, whatever it waits for: quiet, its turn, its rate or
+//!   another try. At the bound a job is merged into the last waiting one of its
+//!   rule and path; where there is none, it is dropped.
 //!
-//! A *lane* is what waits for one path of one rule. Most lanes hold one job, so
-//! the first lives in the hash table itself.
+//! A *lane* is what waits for its turn on one path of one rule. Most lanes hold one
+//! job, so the first lives in the hash table itself.
 
+mod batch;
 mod lanes;
+mod rate;
+mod rule;
+mod settle;
 #[cfg(test)]
 mod tests;
 
 use super::Job;
 use facron_proto::RuleId;
-use lanes::Lanes;
+use rule::{Room, RuleQueue};
 use rustc_hash::FxHashMap;
-use std::collections::VecDeque;
-use std::num::NonZeroU32;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
 
 /// What became of a job that was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +37,8 @@ pub enum Admission {
         /// That job's number.
         into: u64,
     },
+    /// The rule's command runs, and `busy=skip`.
+    Skipped,
     /// There was no room for it.
     Dropped,
 }
@@ -54,28 +62,24 @@ pub struct Queue {
     rules: FxHashMap<RuleId, RuleQueue>,
     /// The rules that could start something, each once.
     turns: VecDeque<RuleId>,
-}
-
-#[derive(Debug, Default)]
-struct RuleQueue {
-    /// Its `jobs=`.
-    limit: Option<NonZeroU32>,
-    lanes: Lanes,
-    /// Whether it is in [`Queue::turns`].
-    has_turn: bool,
-}
-
-impl RuleQueue {
-    fn can_start(&self) -> bool {
-        let below_limit = self.limit.is_none_or(|limit| self.lanes.running() < limit.get() as usize);
-        below_limit && self.lanes.has_ready()
-    }
+    /// When time changes something for a rule, each at most once.
+    timers: BTreeSet<(Instant, RuleId)>,
+    /// The running jobs that a new one is to replace.
+    stops: Vec<u64>,
 }
 
 impl Queue {
     /// An empty queue.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, pending: 0, running: 0, rules: FxHashMap::default(), turns: VecDeque::new() }
+        Self {
+            limits,
+            pending: 0,
+            running: 0,
+            rules: FxHashMap::default(),
+            turns: VecDeque::new(),
+            timers: BTreeSet::new(),
+            stops: Vec::new(),
+        }
     }
 
     /// The limits that it keeps.
@@ -83,7 +87,7 @@ impl Queue {
         self.limits
     }
 
-    /// How many jobs wait.
+    /// How many events wait.
     pub fn pending(&self) -> usize {
         self.pending
     }
@@ -93,76 +97,78 @@ impl Queue {
         self.running
     }
 
-    /// Takes a job in, behind those of the same rule and path.
-    pub fn push(&mut self, job: Job) -> Admission {
-        if self.pending >= self.limits.pending {
-            return self.merge(&job);
-        }
+    /// Takes a job in, behind those of the same rule and path. One that is a batch
+    /// already waits for its turn only.
+    pub fn push(&mut self, job: Job, now: Instant) -> Admission {
+        let room = if self.pending < self.limits.pending { Room::Some } else { Room::None };
         let id = job.rule;
-        let rule = self.rules.entry(id).or_default();
-        rule.limit = job.spec.options.jobs;
-        rule.lanes.push(job);
-        self.pending += 1;
-        self.give_turn(id);
-        Admission::Queued
-    }
-
-    fn merge(&mut self, job: &Job) -> Admission {
-        let rule = self.rules.get_mut(&job.rule);
-        let Some(last) = rule.and_then(|rule| rule.lanes.last_mut(&job.event.path)) else {
-            return Admission::Dropped;
-        };
-        last.merged += 1 + job.merged;
-        last.event.events = last.event.events.with(job.event.events);
-        last.event.mask |= job.event.mask;
-        Admission::Merged { into: last.seq }
+        self.rules.entry(id).or_default();
+        self.update(id, |rule, stops| rule.push(job, now, room, stops)).unwrap_or(Admission::Dropped)
     }
 
     /// The next job that may start, which counts as running from now on.
-    pub fn start_next(&mut self) -> Option<Job> {
+    pub fn start_next(&mut self, now: Instant) -> Option<Job> {
+        self.advance(now);
         if self.running >= self.limits.running {
             return None;
         }
-        loop {
-            let id = self.turns.pop_front()?;
-            let Some(rule) = self.rules.get_mut(&id) else { continue };
+        let id = self.turns.pop_front()?;
+        let start = |rule: &mut RuleQueue, _: &mut _| {
             rule.has_turn = false;
-            if !rule.can_start() {
-                continue;
-            }
-            let Some(job) = rule.lanes.start_oldest() else { continue };
-            self.pending -= 1;
-            self.running += 1;
-            self.give_turn(id);
-            return Some(job);
+            rule.start(now)
+        };
+        let job = self.update(id, start).flatten();
+        self.running += usize::from(job.is_some());
+        job
+    }
+
+    /// When [`start_next`](Self::start_next) may have something new, if nothing else happens.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// The numbers of the running jobs that are to be stopped, each of which must
+    /// then be [`stopped`](Self::stopped).
+    pub fn take_stops(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.stops)
+    }
+
+    /// Notes that a job that was started has ended.
+    pub fn finished(&mut self, job: &Job) {
+        let was_running = self.update(job.rule, |rule, _| rule.finish(job));
+        self.running -= usize::from(was_running == Some(true));
+    }
+
+    /// Notes that a job has ended because it was to make room for a new one, which
+    /// then has to do what this one has not done.
+    pub fn stopped(&mut self, job: &mut Job) {
+        self.finished(job);
+        if let Some(batch) = job.batch.take() {
+            self.update(job.rule, |rule, _| rule.take_back(batch));
         }
     }
 
-    /// Notes that the job of this rule and path that was started has ended.
-    pub fn finished(&mut self, id: RuleId, path: &[u8]) {
-        let Some(rule) = self.rules.get_mut(&id) else { return };
-        if rule.lanes.finish(path) {
-            self.running -= 1;
-        }
-        if rule.lanes.is_idle() {
-            self.rules.remove(&id);
-        } else {
-            self.give_turn(id);
-        }
+    /// Notes that a job has ended and is to be started again, but not before `then`.
+    pub fn retry(&mut self, job: Job, then: Instant) {
+        self.running -= 1;
+        self.update(job.rule, |rule, _| rule.pause(job, then));
+    }
+
+    /// Takes back what of a job that was just started is to be a job of its own, the next one.
+    pub fn put_back(&mut self, rest: Job) {
+        self.update(rest.rule, |rule, _| rule.put_back(rest));
+    }
+
+    /// Lets what waits of a rule wait for quiet no longer: the rule was changed.
+    pub fn flush(&mut self, id: RuleId) {
+        self.update(id, |rule, _| rule.flush());
     }
 
     /// Takes out what waits of a rule, oldest first. What runs of it still
     /// counts until it has finished.
     pub fn remove_rule(&mut self, id: RuleId) -> Vec<Job> {
-        let Some(rule) = self.rules.get_mut(&id) else { return Vec::new() };
-        let mut jobs: Vec<Job> = rule.lanes.drain().collect();
+        let mut jobs = self.update(id, |rule, _| rule.drain()).unwrap_or_default();
         jobs.sort_by_key(|job| job.seq);
-        self.pending -= jobs.len();
-        rule.has_turn = false;
-        if rule.lanes.is_idle() {
-            self.rules.remove(&id);
-        }
-        self.turns.retain(|turn| *turn != id);
         jobs
     }
 
@@ -174,14 +180,40 @@ impl Queue {
         jobs
     }
 
-    /// Puts a rule that can start something at the end of the line.
-    fn give_turn(&mut self, id: RuleId) {
-        if let Some(rule) = self.rules.get_mut(&id)
-            && !rule.has_turn
-            && rule.can_start()
-        {
-            rule.has_turn = true;
-            self.turns.push_back(id);
+    /// Lets time pass.
+    fn advance(&mut self, now: Instant) {
+        while let Some((_, id)) = self.timers.first().copied().filter(|(deadline, _)| *deadline <= now) {
+            self.update(id, |rule, stops| rule.advance(now, stops));
         }
+    }
+
+    /// Changes a rule's queue, and what follows from it: the count of what waits,
+    /// the rule's turn and its timer.
+    fn update<T>(
+        &mut self,
+        id: RuleId,
+        change: impl FnOnce(&mut RuleQueue, &mut Vec<u64>) -> T,
+    ) -> Option<T> {
+        let rule = self.rules.get_mut(&id)?;
+        self.pending -= rule.pending();
+        let result = change(rule, &mut self.stops);
+        self.pending += rule.pending();
+        let can_start = rule.can_start();
+        match (can_start, std::mem::replace(&mut rule.has_turn, can_start)) {
+            (true, false) => self.turns.push_back(id),
+            (false, true) => self.turns.retain(|turn| *turn != id),
+            _ => {}
+        }
+        let deadline = rule.next_deadline();
+        if deadline != rule.timer {
+            if let Some(old) = std::mem::replace(&mut rule.timer, deadline) {
+                self.timers.remove(&(old, id));
+            }
+            self.timers.extend(deadline.map(|new| (new, id)));
+        }
+        if rule.is_idle() {
+            self.rules.remove(&id);
+        }
+        Some(result)
     }
 }

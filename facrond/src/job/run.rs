@@ -8,11 +8,14 @@ use super::error::StartError;
 use super::output::{self, Capture, Leftovers, LogTo, RuleLog, Target};
 use super::reaper::Children;
 use super::running::Running;
-use crate::config::rule::Command;
+use super::{split, stdin};
+use crate::config::account::Account;
+use crate::config::rule::{Command, Stdin};
 use crate::kernel::group::Group;
-use crate::kernel::spawn::{Spawn, Spawner};
+use crate::kernel::spawn::{Credentials, Spawn, Spawner};
 use facron_proto::{Outcome, OutcomeState, RuleId};
 use nix::errno::Errno;
+use nix::unistd::{getegid, geteuid};
 use rustc_hash::FxHashMap;
 use std::ffi::CString;
 use std::fs::File;
@@ -61,16 +64,11 @@ impl Runner {
     ///
     /// Within a tokio `LocalSet`, on the thread that calls [`Children::reap`].
     pub fn start(&mut self, job: &Job) -> Result<Running, Outcome> {
-        match &job.spec.command {
-            Command::Record => Err(OutcomeState::Recorded.into()),
-            Command::Exec { program, args } => {
-                let argv = argv::build(program, args, &job.event, &mut self.counter);
-                Ok(self.start_command(job, &argv.map_err(StartError::Nul)?, None)?)
-            }
-        }
+        self.start_until(job, None)
     }
 
-    /// Starts a command for which a process waits, until `deadline`; see [`Runner::start`].
+    /// Starts a command for which a process waits, until `deadline`, which is `left`
+    /// from now; see [`Runner::start`].
     ///
     /// It and all that it starts is stopped then; what it leaves behind, when it ends.
     pub fn start_decision(
@@ -79,14 +77,21 @@ impl Runner {
         left: Duration,
         deadline: SystemTime,
     ) -> Result<Running, Outcome> {
-        let Command::Exec { program, args } = &job.spec.command else {
-            return Err(OutcomeState::Recorded.into());
-        };
-        let argv = argv::build(program, args, &job.event, &mut self.counter).map_err(StartError::Nul)?;
-        let mut running = self.start_command(job, &argv, Some(deadline))?;
+        let mut running = self.start_until(job, Some(deadline))?;
         running.timeout = Some(running.timeout.map_or(left, |timeout| timeout.min(left)));
         running.ends_as_a_whole = true;
         Ok(running)
+    }
+
+    fn start_until(&mut self, job: &Job, deadline: Option<SystemTime>) -> Result<Running, Outcome> {
+        let argv = match &job.spec.command {
+            Command::Record => return Err(OutcomeState::Recorded.into()),
+            Command::Exec { program, args } => {
+                argv::build(program, args, &job.event, job.events(), &mut self.counter)
+            }
+            Command::Shell(script) => argv::of_script(script),
+        };
+        Ok(self.start_command(job, &argv.map_err(StartError::Nul)?, deadline)?)
     }
 
     /// Starts the daemon's own program as a process of another kind, with a socket on
@@ -99,11 +104,29 @@ impl Runner {
             env: &[],
             cwd: Some(c"/"),
             stdio: [socket, null, null],
+            credentials: None,
+            umask: 0o077,
+            nice: None,
         };
         let group = self.spawner.spawn(&spawn).map_err(|error| error.errno)?;
         // Whoever has the other end of the socket sees it end.
         drop(self.children.insert(group.pid()));
         Ok(group.pid())
+    }
+
+    /// Leaves a batch as many of its paths as fit into one command line; the rest,
+    /// if there is one, is another job.
+    pub fn split(&self, job: &mut Job) -> Option<Job> {
+        let spec = Rc::clone(&job.spec);
+        let Command::Exec { program, args } = &spec.command else { return None };
+        let times = args.iter().filter(|argument| argv::is_path(argument)).count();
+        if times == 0 || job.events().len() < 2 {
+            return None;
+        }
+        let fixed = argv::build(program, args, &job.event, &[], &mut self.counter()).ok()?;
+        let env = self.base.of(job).ok()?;
+        let fixed = fixed.iter().map(CString::as_c_str).chain(env.iter().map(AsRef::as_ref));
+        split::split(job, times, split::space().saturating_sub(split::cost(fixed)))
     }
 
     /// The commands that run.
@@ -157,6 +180,7 @@ impl Runner {
             timeout: options.timeout,
             kill_after: options.kill_after,
             ends_as_a_whole: false,
+            stopper: Rc::default(),
             end: self.end.subscribe(),
             leftovers: Rc::clone(&self.leftovers),
         })
@@ -170,22 +194,39 @@ impl Runner {
         deadline: Option<SystemTime>,
     ) -> Result<Group, StartError> {
         let program = &argv[0];
-        let directory = job.spec.options.cwd.as_deref();
+        let options = &job.spec.options;
+        let directory = options.cwd.as_deref();
         let cwd = directory.map(|cwd| CString::new(cwd.as_os_str().as_bytes())).transpose()?;
         let mut env = self.base.of(job)?;
         if let Some(deadline) = deadline {
             env::set_deadline(&mut env, deadline)?;
         }
         let null = self.null.as_fd();
-        let [stdout, stderr] = target.for_child(null);
-        let spawn = Spawn {
-            programs: &env::candidates(program, &env),
-            argv,
-            env: &env,
-            cwd: cwd.as_deref(),
-            stdio: [null, stdout, stderr],
+        let input = match options.stdin {
+            Stdin::Null => None,
+            Stdin::Json => Some(stdin::json(job).map_err(StartError::Input)?),
         };
-        self.spawner.spawn(&spawn).map_err(|error| StartError::from_spawn(error, program, directory))
+        let [stdout, stderr] = target.for_child(null);
+        let spawn =
+            Spawn {
+                programs: &env::candidates(program, &env),
+                argv,
+                env: &env,
+                cwd: cwd.as_deref(),
+                stdio: [input.as_ref().map_or(null, AsFd::as_fd), stdout, stderr],
+                credentials: options.account.as_ref().filter(|account| !Self::is_own(account)).map(
+                    |account| Credentials { uid: account.uid, gid: account.gid, groups: &account.groups },
+                ),
+                umask: options.umask,
+                nice: options.nice,
+            };
+        self.spawner.spawn(&spawn).map_err(|error| StartError::from_spawn(error, program, options))
+    }
+
+    /// Whether an account is that of a daemon that cannot change its own.
+    fn is_own(account: &Account) -> bool {
+        let (uid, gid) = (geteuid(), getegid());
+        !uid.is_root() && account.uid == uid.as_raw() && account.gid == gid.as_raw()
     }
 
     fn log_of(&mut self, job: &Job) -> Rc<RuleLog> {

@@ -6,12 +6,13 @@ use crate::kernel::group::Group;
 use crate::kernel::wait::Exit;
 use facron_proto::{Outcome, OutcomeState};
 use nix::sys::signal::Signal;
+use std::cell::Cell;
 use std::future::pending;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::select;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
@@ -28,6 +29,7 @@ pub struct Running {
     pub(super) started: Instant,
     pub(super) timeout: Option<Duration>,
     pub(super) kill_after: Duration,
+    pub(super) stopper: Rc<Stopper>,
     /// Whether what it leaves behind is not to go on.
     pub(super) ends_as_a_whole: bool,
     /// When it must be over because the daemon stops.
@@ -40,13 +42,63 @@ pub struct Running {
 enum Ending {
     ByItself,
     TimedOut,
+    Stopped(Stop),
     DaemonStops,
+}
+
+/// Why a command is stopped before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It makes room for a new run.
+    ForLaterEvent,
+    /// Its rule was removed.
+    RuleRemoved,
+}
+
+/// Stops a command that somebody else sees to its end.
+#[derive(Debug, Default)]
+pub struct Stopper {
+    why: Cell<Option<Stop>>,
+    told: Notify,
+}
+
+impl Stopper {
+    /// Asks it to end, and makes it.
+    pub fn stop(&self, why: Stop) {
+        self.why.set(Some(why));
+        self.told.notify_one();
+    }
+
+    async fn stopped(&self) -> Stop {
+        loop {
+            self.told.notified().await;
+            if let Some(why) = self.why.get() {
+                return why;
+            }
+        }
+    }
+}
+
+impl Ending {
+    fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::ByItself | Self::TimedOut => None,
+            Self::Stopped(Stop::ForLaterEvent) => Some("stopped to start anew for a later event"),
+            Self::Stopped(Stop::RuleRemoved) => Some("stopped because its rule was removed"),
+            Self::DaemonStops => Some("stopped because the daemon stops"),
+        }
+    }
 }
 
 impl Running {
     /// The pid, which is also that of its session and process group.
     pub fn pid(&self) -> i32 {
         self.group.pid()
+    }
+
+    /// What stops it before its time.
+    pub fn stopper(&self) -> Rc<Stopper> {
+        Rc::clone(&self.stopper)
     }
 
     /// Sees it to its end: reads its output and stops it when its time is over.
@@ -81,15 +133,15 @@ impl Running {
             Exit::Code(code) => (OutcomeState::Exited, Some(code), None),
             Exit::Signal(signal) => (OutcomeState::Signaled, None, Some(signal)),
         };
+        let state = if ending == Ending::TimedOut { OutcomeState::Timeout } else { state };
         Outcome {
-            state: if ending == Ending::TimedOut { OutcomeState::Timeout } else { state },
             pid: Some(self.pid()),
             exit: code,
             signal,
             duration_ms: Some(self.started.elapsed().as_secs_f64() * 1000.0),
-            error: (ending == Ending::DaemonStops).then(|| "stopped because the daemon stops".to_owned()),
-            by: None,
-            output: None,
+            error: ending.reason().map(str::to_owned),
+            restarted: ending == Ending::Stopped(Stop::ForLaterEvent),
+            ..state.into()
         }
     }
 
@@ -104,6 +156,7 @@ impl Running {
                 return (exit, Ending::ByItself);
             }
             () = reached(deadline) => Ending::TimedOut,
+            why = self.stopper.stopped() => Ending::Stopped(why),
             _ = hard_end(&mut self.end) => Ending::DaemonStops,
         };
         (self.terminate().await, ending)

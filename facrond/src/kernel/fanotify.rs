@@ -3,6 +3,8 @@
 //! `nix` wraps fanotify for open files only and drops the information records,
 //! so the three calls are made here.
 
+mod special;
+
 use super::object::Object;
 use nix::errno::Errno;
 use nix::libc;

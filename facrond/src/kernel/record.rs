@@ -46,6 +46,15 @@ pub struct Entry<'a> {
     pub name: &'a [u8],
 }
 
+/// Errors of a file system since it was last told of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FsError {
+    /// The first one, as in errno(3).
+    pub number: i32,
+    /// How many there were.
+    pub count: u32,
+}
+
 /// One record of the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -61,6 +70,10 @@ pub struct Record<'a> {
     pub new: Option<Entry<'a>>,
     /// The object itself.
     pub object: Option<Handle<'a>>,
+    /// `FAN_FS_ERROR`: what went wrong.
+    pub error: Option<FsError>,
+    /// `FAN_MNT_ATTACH` and `FAN_MNT_DETACH`: the mount's unique number.
+    pub mount: Option<u64>,
 }
 
 const METADATA_LEN: usize = 24;
@@ -70,6 +83,8 @@ const VERSION: u8 = 3;
 const INFO_FID: u8 = 1;
 const INFO_DFID_NAME: u8 = 2;
 const INFO_DFID: u8 = 3;
+const INFO_ERROR: u8 = 5;
+const INFO_MNT: u8 = 7;
 const INFO_OLD_DFID_NAME: u8 = 10;
 const INFO_NEW_DFID_NAME: u8 = 12;
 
@@ -138,6 +153,10 @@ fn read_info<'a>(record: &mut Record<'a>, kind: u8, body: &'a [u8], fs: FsId) ->
         INFO_FID => record.object = Some(identity(body, fs)?),
         INFO_DFID => record.entry = Some(Entry { dir: identity(body, fs)?, name: b"." }),
         INFO_DFID_NAME => record.entry = Some(named(body, fs)?),
+        INFO_ERROR => {
+            record.error = Some(FsError { number: u32_at(body, 0)?.cast_signed(), count: u32_at(body, 4)? });
+        }
+        INFO_MNT => record.mount = Some(u64::from_ne_bytes(body.get(4..12)?.try_into().ok()?)),
         INFO_OLD_DFID_NAME => record.old = Some(named(body, fs)?),
         INFO_NEW_DFID_NAME => record.new = Some(named(body, fs)?),
         _ => {}
@@ -233,6 +252,27 @@ mod tests {
             Records::new(&bytes, FsId(1)).next(),
             Some(Ok(Record { mask: 0x4000, ..Record::default() }))
         );
+    }
+
+    /// As read from Linux 6.18.
+    #[test]
+    fn errors_and_mounts() {
+        let head = |len: u8, mask: u64| {
+            let mut bytes = vec![len, 0, 0, 0, VERSION, 0, 24, 0];
+            bytes.extend(mask.to_ne_bytes());
+            bytes.extend([0xff, 0xff, 0xff, 0xff, 7, 0, 0, 0]);
+            bytes
+        };
+        let mut bytes = head(56, 0x8000);
+        bytes.extend([INFO_FID, 0, 20, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0xff, 0, 0, 0]);
+        bytes.extend([INFO_ERROR, 0, 12, 0, 117, 0, 0, 0, 2, 0, 0, 0]);
+        bytes.extend(head(40, 0x0100_0000));
+        bytes.extend([INFO_MNT, 0, 16, 0, 0, 0, 0, 0, 0x56, 0, 0, 0x80, 0, 0, 0, 0]);
+        let records: Vec<_> = Records::new(&bytes, FsId(1)).map(Result::unwrap).collect();
+        let [error, mount] = records[..] else { panic!("{records:?}") };
+        assert_eq!(error.error, Some(FsError { number: 117, count: 2 }));
+        assert_eq!(error.object.unwrap().fs, FsId(u64::from_ne_bytes([1, 2, 3, 4, 5, 6, 7, 8])));
+        assert_eq!((mount.mount, mount.pid), (Some(0x8000_0056), 7));
     }
 
     proptest! {

@@ -27,6 +27,17 @@ pub enum Origin {
     },
 }
 
+impl Origin {
+    /// What may be found: a new file's arrival, what has changed, everything.
+    fn weight(self) -> u8 {
+        match self {
+            Self::Made { .. } => 0,
+            Self::Found { since: Some(_) } => 1,
+            Self::Found { since: None } => 2,
+        }
+    }
+}
+
 /// One such file.
 #[derive(Debug)]
 pub struct Arrival {
@@ -73,6 +84,10 @@ impl Arrivals {
     pub fn add(&mut self, dir: NodeId, name: &[u8], origin: Origin, own: bool, slots: &[Slot]) {
         let new = || Arrival { origin, slots: Vec::new(), own, looked: None, tries: 0, seen: Events::NONE };
         let arrival = self.0.entry((dir, name.into())).or_insert_with(new);
+        if origin.weight() > arrival.origin.weight() {
+            // A look for less is of no use.
+            (arrival.origin, arrival.looked) = (origin, None);
+        }
         for slot in slots {
             if !arrival.slots.contains(slot) {
                 arrival.slots.push(*slot);
@@ -112,5 +127,24 @@ impl Arrivals {
         for arrival in self.0.values_mut() {
             arrival.slots.retain(|other| *other != slot);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_found_after_an_overflow_is_looked_at_for_more_than_its_arrival() {
+        let mut tree = super::super::tree::Tree::default();
+        let dir = tree.child_or_new(super::super::tree::ROOT, b"d");
+        let mut arrivals = Arrivals::default();
+        let found = Origin::Found { since: Some(SystemTime::UNIX_EPOCH) };
+        arrivals.add(dir, b"f", Origin::Made { pid: 1 }, false, &[Slot(1)]);
+        arrivals.unlooked().for_each(|(_, arrival)| arrival.looked = Some(Events::ARRIVED));
+        arrivals.add(dir, b"f", found, false, &[Slot(1), Slot(2)]);
+        assert!(arrivals.take_looked().is_empty());
+        arrivals.add(dir, b"f", Origin::Made { pid: 1 }, false, &[Slot(1)]);
+        assert!(arrivals.unlooked().all(|(_, arrival)| arrival.origin == found && arrival.slots.len() == 2));
     }
 }

@@ -7,14 +7,15 @@
 use super::Watch;
 use super::arrival::Origin;
 use super::cover::CoverId;
-use super::resolve::News;
-use super::rules::Slot;
+use super::resolve::{News, describe};
+use super::rules::{PathState, Slot};
 use super::tree::{Content, NodeId};
 use crate::config::filter::ObjectKind;
 use crate::events::Events;
 use crate::kernel::object::{Kind, Object, open_by_handle};
 use facron_proto::Text;
 use nix::errno::Errno;
+use std::os::unix::ffi::OsStrExt;
 
 /// Levels below a rule's PATH; each holds a descriptor while a tree is read.
 const MAX_DEPTH: usize = 512;
@@ -181,6 +182,12 @@ impl Watch {
             // Places like /proc in a tree: nothing to be seen there.
             Err(Errno::ENODEV | Errno::EOPNOTSUPP) => {
                 tracing::debug!(path = %Text(self.tree.path(node)), "this file system cannot be watched");
+                return Adopted::Known;
+            }
+            // Gone by now; the record of that is still to be read.
+            Err(Errno::ENOENT | Errno::ESTALE) => return Adopted::Known,
+            Err(Errno::ENOSPC) => {
+                self.run_out_of_marks(node);
                 return Adopted::Known;
             }
             Err(errno) => self.complain(parent, name, errno.desc()),
@@ -350,6 +357,20 @@ impl Watch {
     /// What an object is, in terms of `type=`.
     pub(super) fn object_kind(events: Events) -> ObjectKind {
         if events.contains(Events::ONDIR) { ObjectKind::Directory } else { ObjectKind::File }
+    }
+
+    /// No directory gets a mark any more: the rules that see this one have failed,
+    /// even if what they have goes on.
+    fn run_out_of_marks(&mut self, node: NodeId) {
+        let why = describe(&self.tree.path(node), Errno::ENOSPC);
+        for slot in &*self.covers[self.tree[node].cover].rules {
+            let rule = &mut self.rules[*slot];
+            if rule.state == PathState::Active {
+                let path = Text::from(rule.spec.path.as_os_str().as_bytes());
+                tracing::error!(%path, "cannot watch the whole tree: {why}");
+                rule.state = PathState::Failed(why.clone());
+            }
+        }
     }
 
     fn complain(&self, parent: NodeId, name: &[u8], why: &str) {

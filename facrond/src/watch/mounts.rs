@@ -5,6 +5,7 @@
 use super::Watch;
 use super::resolve::News;
 use super::tree::{NodeId, ROOT};
+use crate::kernel::mounts::unescape;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -53,21 +54,6 @@ fn parse(line: &[u8]) -> Option<Mount> {
     let identity = [fields.next()?, fields.next()?, fields.next()?].join(&b' ');
     let point = unescape(fields.nth(1)?);
     Some((identity, point))
-}
-
-/// Blanks and backslashes stand as `\040`.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, others)) = rest.split_first() {
-        let octal = others.get(..3).filter(|_| *first == b'\\').and_then(|digits| {
-            let digits = std::str::from_utf8(digits).ok()?;
-            u8::from_str_radix(digits, 8).ok()
-        });
-        out.push(octal.unwrap_or(*first));
-        rest = if octal.is_some() { &others[3..] } else { others };
-    }
-    out
 }
 
 impl Watch {

@@ -6,7 +6,7 @@ use crate::config::rule::{Command, Options};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-struct Nobody;
+pub(super) struct Nobody;
 
 impl Whose for Nobody {
     fn is_own(&mut self, _: i32) -> bool {
@@ -340,6 +340,32 @@ fn recursion_follows_new_moved_and_removed_directories() {
 }
 
 #[test]
+fn renames_that_the_kernel_merges_are_followed() {
+    let mut f = Fixture::new();
+    f.mkdir("t/a/deep");
+    f.mkdir("out/x/deep");
+    f.recursive("t", Events::CLOSE_WRITE);
+    for (from, to) in [("t/a", "t/b"), ("t/b", "t/a"), ("t/a", "t/b")] {
+        f.rename(from, to);
+    }
+    f.fired();
+    f.write("t/b/deep/f");
+    assert_eq!(f.paths(), ["t/b/deep/f"]);
+    f.write("out/x/deep/g");
+    for (from, to) in [("out/x", "t/x"), ("t/x", "out/x"), ("out/x", "t/x")] {
+        f.rename(from, to);
+    }
+    assert_eq!(f.paths(), ["t/x/deep/g"]);
+    f.write("t/x/deep/g");
+    assert_eq!(f.paths(), ["t/x/deep/g"]);
+    let marks = f.watch.marks();
+    for (from, to) in [("t/x", "out/x"), ("out/x", "t/x"), ("t/x", "out/x")] {
+        f.rename(from, to);
+    }
+    assert_eq!((f.paths(), f.watch.marks()), (vec![], marks - 2));
+}
+
+#[test]
 fn a_rule_that_goes_takes_its_marks_along() {
     let mut f = Fixture::new();
     f.mkdir("t/a/b");
@@ -541,6 +567,8 @@ fn a_large_tree_is_watched_by_its_file_system() {
     assert_eq!(f.fired(), []);
     f.watch.detach(id);
     assert_eq!(f.watch.fs_marks(), 0);
+    // What others did in directories above the mount.
+    f.fired();
     let read = f.watch.counters().read;
     f.write("m/t/7/7/f");
     assert_eq!((f.fired(), f.watch.counters().read), (vec![], read));

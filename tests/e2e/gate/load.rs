@@ -2,9 +2,6 @@
 
 use super::{Opened, open, script, with_rules};
 use crate::harness::{Place, Watchdog, gate_of, responder, wait_for, wait_until};
-use nix::sys::fanotify::{
-    EventFFlags, Fanotify, FanotifyResponse, InitFlags, MarkFlags, MaskFlags, Response,
-};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};

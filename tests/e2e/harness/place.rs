@@ -33,6 +33,11 @@ impl Place {
         place
     }
 
+    /// A word that no other place has.
+    pub fn name(&self) -> &str {
+        self.dir.path().file_name().unwrap().to_str().unwrap()
+    }
+
     /// Something in it.
     pub fn path(&self, name: &str) -> String {
         format!("{}/{name}", self.dir.path().to_str().unwrap())
@@ -163,6 +168,24 @@ impl Place {
     #[track_caller]
     pub fn fired(&self, name: &str) -> u64 {
         self.rule(name)["fired"].as_u64().unwrap()
+    }
+
+    /// Waits until a rule has fired so often, and then for all else that happened
+    /// before; how often it has fired then.
+    #[track_caller]
+    pub fn settle_fired(&self, name: &str, count: u64) -> u64 {
+        wait_until(&format!("{count} firings of {name}"), || self.fired(name) >= count);
+        self.settle();
+        self.fired(name)
+    }
+
+    /// The paths that a rule has fired for, sorted.
+    #[track_caller]
+    pub fn paths_of(&self, name: &str) -> Vec<String> {
+        let path = |record: &Value| record["path"].as_str().unwrap().to_owned();
+        let mut paths: Vec<_> = self.tail_of(name).iter().map(path).collect();
+        paths.sort();
+        paths
     }
 
     /// The daemon's status.

@@ -3,6 +3,8 @@
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::fs;
+use std::process::{Child, Command};
+use std::time::Duration;
 
 /// Sends a signal to a process that the test, or a daemon of it, has started.
 pub fn kill(pid: i32, signal: Signal) {
@@ -26,9 +28,51 @@ pub fn zombies(parent: i32) -> Vec<i32> {
 
 /// The most memory that a process has had so far, in bytes.
 pub fn peak_memory(pid: i32) -> u64 {
+    memory_line(pid, "VmHWM:")
+}
+
+/// The memory of its own that a process has at present, in bytes.
+pub fn memory(pid: i32) -> u64 {
+    memory_line(pid, "RssAnon:")
+}
+
+fn memory_line(pid: i32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// The time that a process has had of the processors, all its threads together.
+pub fn cpu_time(pid: i32) -> Duration {
+    let times = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| {
+        let stat = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+        stat.split(' ').next().unwrap().parse::<u64>().unwrap()
+    });
+    Duration::from_nanos(times.sum())
+}
+
+/// The number of open descriptors of a process.
+pub fn descriptors(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// Processes that keep the processors busy until they are dropped.
+pub struct Load([Child; 2]);
+
+impl Load {
+    /// Two of them.
+    pub fn start() -> Self {
+        Self([(); 2].map(|()| Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap()))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 struct Stat {

@@ -3,8 +3,10 @@
 use super::Place;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::chown;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A user without any rights.
 pub const STRANGER: u32 = 65_534;
@@ -54,18 +56,59 @@ pub fn with_facron_group(place: &Place, command: &Command) -> Command {
     wrapped
 }
 
+const QUEUE_LIMIT: &str = "/proc/sys/fs/fanotify/max_queued_events";
+static QUEUE: Mutex<()> = Mutex::new(());
+
+/// The limit of users' queues, for as long as no other test may change it. A group
+/// keeps the limit that it was opened with.
+pub struct QueueLimit {
+    before: String,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl QueueLimit {
+    /// As it is.
+    pub fn keep() -> Self {
+        let alone = QUEUE.lock().unwrap_or_else(PoisonError::into_inner);
+        Self { before: fs::read_to_string(QUEUE_LIMIT).unwrap(), _alone: alone }
+    }
+
+    /// Another one, until it is dropped.
+    pub fn lower_to(events: usize) -> Self {
+        let limit = Self::keep();
+        fs::write(QUEUE_LIMIT, events.to_string()).unwrap();
+        limit
+    }
+
+    /// The number of events.
+    pub fn events(&self) -> usize {
+        self.before.trim().parse().unwrap()
+    }
+}
+
+impl Drop for QueueLimit {
+    fn drop(&mut self) {
+        fs::write(QUEUE_LIMIT, &self.before).unwrap();
+    }
+}
+
 impl Place {
     /// A program where every user may run it.
     pub fn for_all(&self, program: &str) -> String {
         let path = self.path(program.rsplit('/').next().unwrap());
-        if fs::hard_link(program, &path).is_err() {
-            fs::copy(program, &path).unwrap();
+        match fs::hard_link(program, &path) {
+            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                fs::copy(program, &path).unwrap();
+            }
+            // it is there already
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            linked => linked.unwrap(),
         }
         path
     }
+}
 
-    /// Gives a file or directory to the [`STRANGER`].
-    pub fn give(&self, path: &str) {
-        chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
-    }
+/// Gives a file or directory to the [`STRANGER`].
+pub fn give(path: &str) {
+    chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
 }

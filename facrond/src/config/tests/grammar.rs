@@ -1,8 +1,11 @@
 //! PATH, EVENTS and OPTIONS: one case a fact.
 
 use super::{errors, read, rule, warnings};
+use crate::config::culprit::{Condition, Culprit};
 use crate::config::filter::{Filter, ObjectKind, Patterns};
-use crate::config::rule::{Options, Output};
+use crate::config::rule::{Command, Options, Output, Stdin};
+use crate::config::when::{Busy, Rate};
+use crate::config::{Words, parse_words};
 use crate::events::Events;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -33,6 +36,42 @@ fn paths() {
         let spec = rule([written, b" OPEN -\n".as_slice()].concat());
         assert_eq!(spec.path.as_os_str().as_bytes(), *path, "{}", written.escape_ascii());
     }
+}
+
+#[test]
+fn how_a_command_runs() {
+    let options = |text: &str| rule(format!("/a OPEN [{text}] true\n")).options;
+    let account = options("user=root group=daemon").account.unwrap();
+    assert_eq!((account.uid, account.gid, account.user.name.as_str()), (0, 1, "root"));
+    assert!(account.groups.contains(&1));
+    assert_eq!(options("user=65534").account.unwrap().user.name, "nobody");
+    assert_eq!(options("umask=077").umask, 0o077);
+    assert_eq!(options("nice=-5").nice, Some(-5));
+    assert_eq!(options("stdin=json").stdin, Stdin::Json);
+    let default = options("once");
+    assert_eq!((default.account, default.umask, default.nice), (None, 0o022, None));
+}
+
+#[test]
+fn a_script_is_the_rest_of_the_line_as_it_stands() {
+    let script = |text: &str| match rule(text).command {
+        Command::Shell(script) => String::from_utf8(script).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        script("/a OPEN [shell]   echo \"$$ $@\" 'x' \\$y | cat # z \n"),
+        "echo \"$$ $@\" 'x' \\$y | cat # z"
+    );
+    assert_eq!(script("/a OPEN [once shell] it's [odd\n"), "it's [odd");
+    assert_eq!(script("/a OPEN [shell] a \\\n b\n"), "a \\\n b");
+    let of_words = |words: &[&[u8]]| {
+        let command = words.to_vec();
+        parse_words(&Words { path: b"/a", events: b"OPEN", options: b"shell", command }).unwrap().0.command
+    };
+    let script = b"echo '$$' \\$x".to_vec();
+    assert_eq!(of_words(&[&script]), Command::Shell(script.clone()));
+    assert_eq!(Command::Shell(script.clone()).words(), [script]);
+    assert_eq!(of_words(&[b"echo", b"$HOME"]), Command::Shell(b"echo $HOME".to_vec()));
 }
 
 #[test]
@@ -87,6 +126,10 @@ fn events() {
         ("MOVE", Events::MOVE),
         ("arrived|Q_OVERFLOW", Events::ARRIVED.with(Events::Q_OVERFLOW)),
         ("ALL_EVENTS|ONDIR", Events::ALL_EVENTS.with(Events::ONDIR)),
+        (
+            "FS_ERROR|MNT_ATTACH,FAN_MNT_DETACH",
+            Events::FS_ERROR.with(Events::MNT_ATTACH).with(Events::MNT_DETACH),
+        ),
         ("\"OPEN\"", Events::OPEN),
     ];
     for (written, events) in cases {
@@ -101,7 +144,7 @@ fn options() {
         let strings = |patterns: &[&str]| patterns.iter().map(ToString::to_string).collect();
         Filter::new(Patterns { include: strings(include), exclude: strings(exclude), kind }).unwrap()
     };
-    let cases = [
+    let cases = vec![
         ("", default()),
         ("[]", default()),
         ("[ ]", default()),
@@ -117,6 +160,7 @@ fn options() {
         ),
         ("[exclude=a\\]]", Options { filter: filter(&[], &["a]"], None), ..default() }),
         ("[type=file]", Options { filter: filter(&[], &[], Some(ObjectKind::File)), ..default() }),
+        ("[uid=!0]", Options { culprit: Culprit { uid: Some(Condition::IsNot(0)), exe: None }, ..default() }),
         ("[cwd=/var/tmp]", Options { cwd: Some("/var/tmp".into()), ..default() }),
         (
             "[env=A=b=c env=\"B=x y\" env=C=]",
@@ -134,6 +178,24 @@ fn options() {
         ("[timeout=2h]", Options { timeout: Some(Duration::from_secs(7200)), ..default() }),
         ("[kill-after=0s]", Options { kill_after: Duration::ZERO, ..default() }),
         ("[once\\\n jobs=1]", Options { once: true, jobs: 1.try_into().ok(), ..default() }),
+        ("[settle=300ms]", Options { settle: Some(Duration::from_millis(300)), ..default() }),
+        (
+            "[max-wait=2s batch=2s]",
+            Options {
+                batch: Some(Duration::from_secs(2)),
+                max_wait: Some(Duration::from_secs(2)),
+                ..default()
+            },
+        ),
+        (
+            "[rate=10/1m]",
+            Options { rate: Some(Rate { runs: 10, per: Duration::from_secs(60) }), ..default() },
+        ),
+        ("[busy=queue]", default()),
+        ("[busy=skip]", Options { busy: Busy::Skip, ..default() }),
+        ("[busy=restart]", Options { busy: Busy::Restart, ..default() }),
+        ("[busy=rerun]", Options { busy: Busy::Rerun, ..default() }),
+        ("[retry=3]", Options { retry: 3, ..default() }),
     ];
     for (written, options) in cases {
         assert_eq!(rule(format!("/a OPEN {written} -")).options, options, "{written}");
@@ -180,26 +242,6 @@ fn mistakes() {
         ("/a OPEN| -", &["1:9: the name of an event is missing"]),
         ("/a OPEN | MODIFY -", &["1:9: `|` is not a program"]),
         ("/a ONDIR|EVENT_ON_CHILD -", &["1:4: EVENTS has flags only"]),
-        ("/a OPEN_PERM -", &["1:14: the COMMAND `-` cannot decide"]),
-        (
-            "/a ALL_OUTGOING_EVENTS x",
-            &["1:4: permission events and others cannot stand in one rule; make two"],
-        ),
-        ("/a PRE_ACCESS|ONDIR x", &["1:4: `FAN_PRE_ACCESS` is an event of files"]),
-        ("/usr/lib OPEN_PERM x", &["1:1: permission events cannot be asked for here: all programs need"]),
-        (
-            "/ OPEN_PERM [recursive] x",
-            &["1:1: permission events cannot be asked for here: all programs need `/`"],
-        ),
-        ("/a OPEN [cache=1m] x", &["1:10: this option is for permission events, and the rule has none"]),
-        (
-            "/a OPEN_PERM [verdict=no] x",
-            &["bad value `no` of the option `verdict`; write `command`, `allow`"],
-        ),
-        ("/a OPEN_PERM [on-failure=command] x", &["of the option `on-failure`; write `allow` or `deny`"]),
-        ("/a OPEN_PERM [deadline=0s] x", &["of the option `deadline`; it must be more than nothing"]),
-        ("/a FS_ERROR -", &["rules with `FS_ERROR` are not built yet"]),
-        ("/a MNT_ATTACH,MNT_DETACH -", &["`MNT_ATTACH` are not", "`MNT_DETACH` are not"]),
         ("/a OPEN [once -", &["1:9: the `]` that ends OPTIONS is missing"]),
         ("/a OPEN [once]-", &["1:15: a blank is missing"]),
         ("/a OPEN [once] [jobs=1] -", &["1:16: OPTIONS are one group before COMMAND"]),
@@ -209,6 +251,12 @@ fn mistakes() {
         ("/a OPEN [once once] -", &["1:15: the option `once` is given twice"]),
         ("/a OPEN [jobs=1 jobs=2] -", &["1:17: the option `jobs` is given twice"]),
         ("/a OPEN [once=1] -", &["1:15: the option `once` takes no value; write `once` alone"]),
+        (
+            "/a OPEN [uid=no-such-user] -",
+            &["1:14: bad value `no-such-user` of the option `uid`; there is no user"],
+        ),
+        ("/a OPEN [uid=root uid=!root] -", &["1:19: the option `uid` is given twice"]),
+        ("/a OPEN [exe=bin/vim] -", &["bad value `bin/vim` of the option `exe`; write the path of programs"]),
         ("/a OPEN [timeout] -", &["1:10: the option `timeout` needs a value; write it like `timeout=30s`"]),
         ("/a OPEN [timeout=] -", &["1:18: bad value `` of the option `timeout`"]),
         ("/a OPEN [timeout=3] -", &["1:18: bad value `3` of the option `timeout`; write a whole number"]),
@@ -218,6 +266,15 @@ fn mistakes() {
         ("/a OPEN [timeout=0s] -", &["bad value `0s`"]),
         ("/a OPEN [timeout=99999999999999999999s] -", &["not be more than a hundred years"]),
         ("/a OPEN [timeout=9999999999h] -", &["not be more than a hundred years"]),
+        ("/a OPEN [settle=0ms] -", &["1:17: bad value `0ms` of the option `settle`"]),
+        ("/a OPEN [max-wait=1s] -", &["1:10: `max-wait` bounds a waiting that this rule does not have"]),
+        ("/a OPEN [max-wait=1s batch=2s] -", &["1:10: `max-wait` is shorter than the quiet"]),
+        ("/a OPEN [rate=10] -", &["1:15: bad value `10` of the option `rate`; write a number of runs"]),
+        ("/a OPEN [rate=0/1s] -", &["bad value `0/1s`"]),
+        ("/a OPEN [rate=1/0s] -", &["the time must be more than nothing"]),
+        ("/a OPEN [rate=100001/1h] -", &["must not be more than 100000"]),
+        ("/a OPEN [busy=wait] -", &["write `queue`, `skip`, `restart` or `rerun`"]),
+        ("/a OPEN [retry=-1] -", &["bad value `-1` of the option `retry`"]),
         ("/a OPEN [jobs=0] -", &["bad value `0` of the option `jobs`"]),
         ("/a OPEN [jobs=+1] -", &["bad value `+1`"]),
         ("/a OPEN [name=12] -", &["a name of digits only"]),
@@ -282,6 +339,9 @@ fn doubts() {
         ("/a OPEN no-such-program", &["1:9: no program `no-such-program` is in PATH"]),
         ("/a OPEN sh", &[]),
         ("/a OPEN [env=PATH=/nonexistent] sh", &["no program `sh` is in PATH; PATH is `/nonexistent`"]),
+        ("/a OPEN [batch=1s] sh x --file=$$", &["1:25: of a batch, this is only the path of the last event"]),
+        ("/a OPEN [batch=1s] sh x $$ --last=$$", &[]),
+        ("/a OPEN [settle=1s] sh x --file=$$", &[]),
     ];
     for (text, expected) in cases {
         let loaded = read(text);

@@ -88,6 +88,7 @@ fn rule(id: u64, params: AddParams) -> Rule {
         line: None,
         state: State::Active,
         reason: None,
+        strategy: None,
         path: params.path,
         events: vec![params.events.0],
         options: params.options,
@@ -95,6 +96,7 @@ fn rule(id: u64, params: AddParams) -> Rule {
         added: String::new(),
         fired: 0,
         failed: 0,
+        last_failure: None,
         last: None,
     }
 }

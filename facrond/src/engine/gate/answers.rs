@@ -2,7 +2,7 @@
 
 use super::super::Engine;
 use super::super::fire::{Known, record_of};
-use crate::config::permission::Verdict;
+use crate::config::permission::{Decision, Verdict};
 use crate::config::rule::Command;
 use crate::event::Event;
 use crate::events::Events;
@@ -42,13 +42,8 @@ impl Engine {
     pub(super) fn on_question(&mut self, question: Question) {
         let id = (self.permissions.generation, question.number);
         let Some(entry) = self.rules.get(question.rule) else { return self.decide(id, None) };
-        let job = Job {
-            seq: self.next_seq,
-            rule: question.rule,
-            spec: Rc::clone(&entry.spec),
-            event: event(question.occasion, question.events),
-            merged: 0,
-        };
+        let happened = event(question.occasion, question.events);
+        let job = Job::new(self.next_seq, question.rule, Rc::clone(&entry.spec), happened);
         self.next_seq += 1;
         self.history.push(record_of(&job, OutcomeState::Pending.into()));
         let deadline = Duration::from_nanos(question.deadline_ns);
@@ -90,7 +85,7 @@ impl Engine {
         match self.runner.start_decision(&asked.job, left, SystemTime::now() + left) {
             Ok(running) => {
                 asked.outcome = Outcome { pid: Some(running.pid()), ..OutcomeState::Running.into() };
-                self.history.settle(asked.job.seq, &asked.outcome);
+                self.history.replace(record_of(&asked.job, asked.outcome.clone()));
                 *self.permissions.running.entry(asked.job.rule).or_default() += 1;
                 let (rule, finished) = (asked.job.rule, self.permissions.finished.clone());
                 tokio::task::spawn_local(async move {
@@ -133,13 +128,15 @@ impl Engine {
         }
     }
 
-    /// A process was answered: what each of the rules had to do with it is recorded.
-    pub(super) fn on_answered(&mut self, answered: Answered) {
-        self.permissions.totals.1 = answered.totals;
-        let held = Duration::from_micros(answered.held_us);
-        self.permissions.longest = self.permissions.longest.max(held);
-        for part in &answered.parts {
-            self.record_part(part, &answered, held);
+    /// Processes were answered: what each of the rules had to do with it is recorded.
+    pub(super) fn on_answered(&mut self, all: &[Answered]) {
+        for answered in all {
+            self.permissions.totals.1 = answered.totals;
+            let held = Duration::from_micros(answered.held_us);
+            self.permissions.longest = self.permissions.longest.max(held);
+            for part in &answered.parts {
+                self.record_part(part, answered, held);
+            }
         }
     }
 
@@ -154,6 +151,7 @@ impl Engine {
         entry.last = Some(event.time);
         self.counts.matched += 1 + answered.merged;
         let spec = Rc::clone(&entry.spec);
+        let is_last = spec.options.once;
         let (command, known) = match asked {
             Some(Asked { job, outcome, .. }) => (Some((job, outcome)), Known::AsPending),
             None => (None, Known::Not),
@@ -161,7 +159,8 @@ impl Engine {
         let (job, ran) = command.unwrap_or_else(|| {
             let seq = self.next_seq;
             self.next_seq += 1;
-            (Job { seq, rule: part.rule, spec, event, merged: answered.merged }, OutcomeState::Pending.into())
+            let job = Job::new(seq, part.rule, spec, event);
+            (Job { merged: answered.merged, ..job }, OutcomeState::Pending.into())
         });
         let outcome = outcome(part.by, answered.verdict, held, ran);
         if is_failure {
@@ -170,16 +169,18 @@ impl Engine {
         }
         self.conclude(&job, outcome, known);
         self.run_afterwards(job, part.question);
-        self.retire_if_once(part.rule);
+        if is_last {
+            self.retire(part.rule);
+        }
     }
 
     /// `verdict=allow` and `verdict=deny`: the command, if there is one, is told afterwards.
     fn run_afterwards(&mut self, job: Job, question: Option<u64>) {
         let is_told = question.is_none()
             && job.spec.command != Command::Record
-            && job.spec.options.permission.verdict.is_some_and(|decision| decision.is_fixed());
+            && job.spec.options.permission.verdict.is_some_and(Decision::is_fixed);
         if is_told {
-            self.admit(Job { seq: self.next_seq, ..job });
+            self.admit(Job { seq: self.next_seq, merged: 0, ..job });
             self.start_jobs();
         }
     }
@@ -188,7 +189,9 @@ impl Engine {
     pub(super) fn forget_questions(&mut self) {
         self.permissions.waiting.clear();
         let asked: Vec<_> = self.permissions.asked.drain().map(|(_, asked)| asked).collect();
-        asked.into_iter().for_each(|asked| self.give_up(asked, "the gate ended, so the kernel let it go"));
+        for asked in asked {
+            self.give_up(&asked, "the gate ended, so the kernel let it go");
+        }
     }
 
     fn forget_old_questions(&mut self) {
@@ -198,13 +201,15 @@ impl Engine {
         let now = monotonic();
         let old = self.permissions.asked.extract_if(|_, asked| asked.deadline + KEPT < now);
         let old: Vec<_> = old.map(|(_, asked)| asked).collect();
-        old.into_iter().for_each(|asked| self.give_up(asked, "the gate had no room to tell of its answer"));
+        for asked in old {
+            self.give_up(&asked, "the gate had no room to tell of its answer");
+        }
     }
 
-    fn give_up(&mut self, asked: Asked, why: &str) {
+    fn give_up(&mut self, asked: &Asked, why: &str) {
         let outcome = Outcome {
             error: Some(why.to_owned()),
-            by: Some("failure".to_owned()),
+            by: Some(facron_proto::By::Failure),
             ..OutcomeState::Allowed.into()
         };
         self.conclude(&asked.job, outcome, Known::AsPending);
@@ -213,21 +218,23 @@ impl Engine {
 
 /// What an answer is to clients; `ran` is what became of the command.
 fn outcome(by: By, verdict: Verdict, held: Duration, ran: Outcome) -> Outcome {
-    let (name, why) = match by {
-        By::Rule => ("rule", None),
-        By::Command => ("command", None),
-        By::Cache => ("cache", None),
-        By::Deadline => ("deadline", Some("the deadline passed without a verdict".to_owned())),
-        By::Failure => ("failure", Some(failure(&ran))),
-        By::Full => ("failure", Some("too many processes were waiting already".to_owned())),
-        By::Other(rule) => ("rule", Some(format!("rule {rule} decided"))),
+    let (by, why) = match by {
+        By::Rule => (facron_proto::By::Rule, None),
+        By::Command => (facron_proto::By::Command, None),
+        By::Cache => (facron_proto::By::Cache, None),
+        By::Deadline => {
+            (facron_proto::By::Deadline, Some("the deadline passed without a verdict".to_owned()))
+        }
+        By::Failure => (facron_proto::By::Failure, Some(failure(&ran))),
+        By::Full => (facron_proto::By::Failure, Some("too many processes were waiting already".to_owned())),
+        By::Other(rule) => (facron_proto::By::Rule, Some(format!("rule {rule} decided"))),
     };
     Outcome {
         state: match verdict {
             Verdict::Allow => OutcomeState::Allowed,
             Verdict::Deny => OutcomeState::Denied,
         },
-        by: Some(name.to_owned()),
+        by: Some(by),
         duration_ms: Some(held.as_secs_f64() * 1000.0),
         error: why,
         ..ran

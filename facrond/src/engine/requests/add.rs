@@ -1,6 +1,6 @@
 //! `add`.
 
-use crate::config::{Diagnostic, Words, parse_words};
+use crate::config::{Diagnostic, Words, blind_spot, parse_words};
 use crate::control::{Caller, Serve};
 use crate::engine::Engine;
 use crate::engine::table::Origin;
@@ -19,7 +19,8 @@ impl Serve<Add> for Engine {
             options: params.options.as_bytes(),
             command: params.command.iter().map(Text::as_bytes).collect(),
         };
-        let (spec, warnings) = parse_words(&words).map_err(|diagnostics| refuse(&diagnostics))?;
+        let (spec, mut warnings) = parse_words(&words).map_err(|diagnostics| refuse(&diagnostics))?;
+        warnings.extend(blind_spot(&spec));
         if let Some(name) = &spec.options.name
             && let Some(other) = self.rules.named(name)
         {
@@ -30,6 +31,7 @@ impl Serve<Add> for Engine {
         let source = origin.source();
         let spec = Rc::new(spec);
         let id = self.rules.insert(Rc::clone(&spec), origin);
+        self.follow_culprits(&spec);
         if let PathState::Failed(why) = self.put_in_force(id, spec) {
             let error = Error::new(Code::RULE_REFUSED, format!("this cannot be watched: {why}"));
             self.forget(id);

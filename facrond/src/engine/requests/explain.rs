@@ -10,6 +10,7 @@ use crate::watch::foresee;
 use facron_proto::Text;
 use facron_proto::method::{Explain, ExplainParams, Explained};
 use facron_proto::rpc::{Code, Error};
+use std::slice;
 use std::time::SystemTime;
 
 impl Serve<Explain> for Engine {
@@ -32,7 +33,10 @@ impl Serve<Explain> for Engine {
             let event = imagine(path, matched);
             let words = match &entry.spec.command {
                 Command::Record => Ok(Vec::new()),
-                Command::Exec { program, args } => argv::build(program, args, &event, &mut counter),
+                Command::Exec { program, args } => {
+                    argv::build(program, args, &event, slice::from_ref(&event), &mut counter)
+                }
+                Command::Shell(script) => argv::of_script(script),
             };
             let words = words.map_err(|error| Error::new(Code::FAILED, error.to_string()))?;
             let argv = words.into_iter().map(|word| Text(word.into_bytes())).collect();

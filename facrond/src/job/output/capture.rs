@@ -5,12 +5,19 @@ use super::log::RuleLog;
 use facron_proto::Text;
 use nix::unistd::read;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::net::unix::pipe::Receiver;
 use tokio::task::yield_now;
+use tokio::time::sleep;
 
 /// How much is read at once; the pipe holds four times as much.
 const CHUNK: usize = 16 * 1024;
+
+/// Most commands end before this, and what they wrote is read at their end. Only
+/// the pipes of others are worth the runtime's attention.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// How many reads get at what a full pipe holds. More would be new.
 const DRAIN: usize = 8;
@@ -27,8 +34,38 @@ pub(in crate::job) enum Progress {
 /// The output of one command on its way into the log.
 #[derive(Debug)]
 pub(in crate::job) struct Capture {
-    pipe: Receiver,
+    pipe: Pipe,
     sink: Sink,
+}
+
+/// Our end of a command's pipe, which does not block.
+#[derive(Debug)]
+enum Pipe {
+    /// Nobody waits for it.
+    Plain(OwnedFd),
+    /// The runtime waits for it.
+    Watched(Receiver),
+}
+
+impl Pipe {
+    fn watched(&mut self) -> io::Result<&mut Receiver> {
+        if let Self::Plain(fd) = self {
+            *self = Self::Watched(Receiver::from_owned_fd_unchecked(fd.try_clone()?)?);
+        }
+        match self {
+            Self::Watched(receiver) => Ok(receiver),
+            Self::Plain(_) => unreachable!("it has just been replaced"),
+        }
+    }
+}
+
+impl AsFd for Pipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Plain(fd) => fd.as_fd(),
+            Self::Watched(receiver) => receiver.as_fd(),
+        }
+    }
 }
 
 /// What becomes of the bytes.
@@ -42,8 +79,11 @@ struct Sink {
 
 impl Capture {
     /// The output of process `pid`, which holds the other end of the pipe.
-    pub(in crate::job) fn new(pipe: Receiver, pid: i32, log: Rc<RuleLog>) -> Self {
-        Self { pipe, sink: Sink { log, pid, lines: Lines::default(), tail: Tail::default() } }
+    pub(in crate::job) fn new(pipe: OwnedFd, pid: i32, log: Rc<RuleLog>) -> Self {
+        Self {
+            pipe: Pipe::Plain(pipe),
+            sink: Sink { log, pid, lines: Lines::default(), tail: Tail::default() },
+        }
     }
 
     /// The command that it is the output of.
@@ -53,8 +93,13 @@ impl Capture {
 
     /// Reads until nobody can write any more. May be dropped at any time.
     pub(in crate::job) async fn follow(&mut self) {
-        while self.pipe.readable().await.is_ok() {
-            match self.sink.take(|chunk| self.pipe.try_read(chunk)) {
+        if matches!(self.pipe, Pipe::Plain(_)) {
+            sleep(PATIENCE).await;
+        }
+        // Without the runtime's help it is read when the command has ended.
+        let Ok(pipe) = self.pipe.watched() else { return };
+        while pipe.readable().await.is_ok() {
+            match self.sink.take(|chunk| pipe.try_read(chunk)) {
                 // A command that writes without end leaves room for others.
                 Ok(Progress::Open) => yield_now().await,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

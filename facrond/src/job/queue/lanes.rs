@@ -1,87 +1,180 @@
-//! What waits and runs of one rule, by path.
+//! What waits and runs of one rule, by key: by path, that is, but for batches.
 
 use super::Job;
 use hashbrown::HashTable;
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::time::Instant;
 
 /// The lanes of one rule.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     /// Boxed: half of a table's places are empty.
     waiting: HashTable<Box<Lane>>,
-    /// The lanes whose path is not busy: the number of the first job, by which
-    /// they are ordered, and the path's hash, by which they are found again.
-    ready: BinaryHeap<Reverse<(u64, u64)>>,
-    /// The paths for which a command runs.
-    busy: HashSet<Box<[u8]>>,
+    /// How many events wait.
+    events: usize,
+    /// The lanes whose key is not busy: the number of the first job, by which
+    /// they are ordered, and the key's hash, by which they are found again.
+    ready: BTreeSet<(u64, u64)>,
+    /// The lanes whose first job is to be tried again, and when; the rest as above.
+    paused: BTreeSet<(Instant, u64, u64)>,
+    /// The keys for which a command runs, and the number of its job.
+    busy: HashMap<Box<[u8]>, u64>,
     /// Others choose the file names: keyed, so that they cannot collide at will.
     hasher: RandomState,
 }
 
-/// The jobs that wait for one path, in order.
+/// The jobs that wait with one key, in order.
 #[derive(Debug)]
 struct Lane {
     hash: u64,
+    /// Until when it pauses.
+    until: Option<Instant>,
     first: Job,
     rest: VecDeque<Job>,
 }
 
 impl Lanes {
-    /// Appends a job to its path's lane.
+    /// Appends a job to its lane.
     pub(super) fn push(&mut self, job: Job) {
-        let hash = self.hash(&job.event.path);
-        if let Some(lane) = self.waiting.find_mut(hash, |lane| lane.first.event.path == job.event.path) {
+        let hash = self.hash(job.key());
+        self.events += job.events().len();
+        if let Some(lane) = self.waiting.find_mut(hash, |lane| lane.first.key() == job.key()) {
             lane.rest.push_back(job);
             return;
         }
-        if !self.busy.contains(&job.event.path) {
-            self.ready.push(Reverse((job.seq, hash)));
+        if !self.busy.contains_key(job.key()) {
+            self.ready.insert((job.seq, hash));
         }
-        let lane = Box::new(Lane { hash, first: job, rest: VecDeque::new() });
+        self.open(hash, job);
+    }
+
+    /// Puts a job in front of its lane, whose key is busy.
+    pub(super) fn push_front(&mut self, job: Job) {
+        let hash = self.hash(job.key());
+        self.events += job.events().len();
+        if let Some(lane) = self.waiting.find_mut(hash, |lane| lane.first.key() == job.key()) {
+            lane.rest.push_front(std::mem::replace(&mut lane.first, job));
+        } else {
+            self.open(hash, job);
+        }
+    }
+
+    /// Puts a job that ran back in front of its lane, to pause there.
+    pub(super) fn pause(&mut self, job: Job, until: Instant) {
+        let hash = self.hash(job.key());
+        let was_busy = self.busy.remove(job.key()).is_some();
+        debug_assert!(was_busy, "only what ran is tried again");
+        self.paused.insert((until, job.seq, hash));
+        let seq = job.seq;
+        self.push_front(job);
+        if let Some(lane) = self.waiting.find_mut(hash, |lane| lane.first.seq == seq) {
+            lane.until = Some(until);
+        }
+    }
+
+    /// Ends the pauses that are over.
+    pub(super) fn advance(&mut self, now: Instant) {
+        while let Some((until, seq, hash)) = self.paused.first().copied().filter(|(until, ..)| *until <= now)
+        {
+            self.paused.remove(&(until, seq, hash));
+            self.resume(seq, hash);
+        }
+    }
+
+    /// When the next pause is over.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.paused.first().map(|(until, ..)| *until)
+    }
+
+    fn resume(&mut self, seq: u64, hash: u64) {
+        if let Some(lane) = self.waiting.find_mut(hash, |lane| lane.first.seq == seq) {
+            lane.until = None;
+            self.ready.insert((seq, hash));
+        }
+    }
+
+    fn open(&mut self, hash: u64, first: Job) {
+        let lane = Box::new(Lane { hash, until: None, first, rest: VecDeque::new() });
         self.waiting.insert_unique(hash, lane, |lane| lane.hash);
     }
 
-    /// The last job that waits for a path.
-    pub(super) fn last_mut(&mut self, path: &[u8]) -> Option<&mut Job> {
-        let hash = self.hash(path);
-        let lane = self.waiting.find_mut(hash, |lane| *lane.first.event.path == *path)?;
+    /// The last job that waits with a key.
+    pub(super) fn last_mut(&mut self, key: &[u8]) -> Option<&mut Job> {
+        let hash = self.hash(key);
+        let lane = self.waiting.find_mut(hash, |lane| lane.first.key() == key)?;
         Some(lane.rest.back_mut().unwrap_or(&mut lane.first))
     }
 
-    /// Takes the oldest job whose path is free, and makes the path busy.
+    /// Takes the last job that waits with a key out again.
+    pub(super) fn take_back(&mut self, key: &[u8]) -> Option<Job> {
+        let hash = self.hash(key);
+        let mut entry = self.waiting.find_entry(hash, |lane| lane.first.key() == key).ok()?;
+        let job = entry.get_mut().rest.pop_back().unwrap_or_else(|| {
+            let Lane { until, first, .. } = *entry.remove().0;
+            self.ready.remove(&(first.seq, hash));
+            if let Some(until) = until {
+                self.paused.remove(&(until, first.seq, hash));
+            }
+            first
+        });
+        self.events -= job.events().len();
+        Some(job)
+    }
+
+    /// Ends the pause of a lane; its job begins from the beginning.
+    pub(super) fn hurry(&mut self, key: &[u8]) {
+        let hash = self.hash(key);
+        if let Some(lane) = self.waiting.find_mut(hash, |lane| lane.first.key() == key)
+            && let Some(until) = lane.until
+        {
+            lane.first.tries = 0;
+            let seq = lane.first.seq;
+            self.paused.remove(&(until, seq, hash));
+            self.resume(seq, hash);
+        }
+    }
+
+    /// Takes the oldest job whose key is free, and makes the key busy.
     pub(super) fn start_oldest(&mut self) -> Option<Job> {
-        let Reverse((seq, hash)) = self.ready.pop()?;
+        let (seq, hash) = self.ready.pop_first()?;
         let mut entry = self.waiting.find_entry(hash, |lane| lane.first.seq == seq).ok()?;
         let lane = entry.get_mut();
         let job = match lane.rest.pop_front() {
             Some(next) => std::mem::replace(&mut lane.first, next),
             None => entry.remove().0.first,
         };
-        self.busy.insert(job.event.path.clone());
+        self.events -= job.events().len();
+        self.busy.insert(job.key().into(), job.seq);
         Some(job)
     }
 
-    /// Makes a path free; whether it was busy.
-    pub(super) fn finish(&mut self, path: &[u8]) -> bool {
-        if !self.busy.remove(path) {
+    /// Makes a key free; whether it was busy.
+    pub(super) fn finish(&mut self, key: &[u8]) -> bool {
+        if self.busy.remove(key).is_none() {
             return false;
         }
-        let hash = self.hash(path);
-        if let Some(lane) = self.waiting.find(hash, |lane| *lane.first.event.path == *path) {
-            self.ready.push(Reverse((lane.first.seq, hash)));
+        let hash = self.hash(key);
+        if let Some(lane) = self.waiting.find(hash, |lane| lane.first.key() == key) {
+            self.ready.insert((lane.first.seq, hash));
         }
         true
     }
 
     /// Takes out all that waits, in any order.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Job> {
+        self.events = 0;
         self.ready.clear();
+        self.paused.clear();
         self.waiting.drain().flat_map(|lane| std::iter::once(lane.first).chain(lane.rest))
     }
 
-    /// Whether a job waits whose path is free.
+    /// How many events wait.
+    pub(super) fn events(&self) -> usize {
+        self.events
+    }
+
+    /// Whether a job waits whose key is free.
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
@@ -91,12 +184,17 @@ impl Lanes {
         self.busy.len()
     }
 
+    /// The number of the job that runs with a key.
+    pub(super) fn running_with(&self, key: &[u8]) -> Option<u64> {
+        self.busy.get(key).copied()
+    }
+
     /// Whether nothing waits and nothing runs.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.busy.is_empty()
     }
 
-    fn hash(&self, path: &[u8]) -> u64 {
-        self.hasher.hash_one(path)
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
     }
 }

@@ -1,9 +1,12 @@
+mod when;
+
 use super::*;
 use crate::config::rule::RuleSpec;
 use crate::events::Events;
 use crate::job::testing::job;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 
 fn queue(pending: usize, running: usize) -> Queue {
@@ -18,21 +21,21 @@ fn limited(seq: u64, rule: u64, path: &str, jobs: u32) -> Job {
 }
 
 fn started(queue: &mut Queue) -> Vec<u64> {
-    std::iter::from_fn(|| queue.start_next()).map(|job| job.seq).collect()
+    std::iter::from_fn(|| queue.start_next(Instant::now())).map(|job| job.seq).collect()
 }
 
 #[test]
 fn one_path_is_one_at_a_time_and_in_order() {
     let mut queue = queue(10, 10);
     for (seq, path) in [(1, "/a"), (2, "/a"), (3, "/b"), (4, "/a")] {
-        assert_eq!(queue.push(job(seq, 1, path)), Admission::Queued);
+        assert_eq!(queue.push(job(seq, 1, path), Instant::now()), Admission::Queued);
     }
     assert_eq!(started(&mut queue), [1, 3]);
-    queue.finished(RuleId(1), b"/a");
+    queue.finished(&job(0, 1, "/a"));
     assert_eq!(started(&mut queue), [2]);
-    queue.finished(RuleId(1), b"/b");
+    queue.finished(&job(0, 1, "/b"));
     assert_eq!(started(&mut queue), [0; 0]);
-    queue.finished(RuleId(1), b"/a");
+    queue.finished(&job(0, 1, "/a"));
     assert_eq!(started(&mut queue), [4]);
     assert_eq!((queue.pending(), queue.running()), (0, 1));
 }
@@ -40,8 +43,8 @@ fn one_path_is_one_at_a_time_and_in_order() {
 #[test]
 fn two_rules_may_run_for_one_path() {
     let mut queue = queue(10, 10);
-    queue.push(job(1, 1, "/a"));
-    queue.push(job(2, 2, "/a"));
+    queue.push(job(1, 1, "/a"), Instant::now());
+    queue.push(job(2, 2, "/a"), Instant::now());
     assert_eq!(started(&mut queue), [1, 2]);
 }
 
@@ -49,11 +52,11 @@ fn two_rules_may_run_for_one_path() {
 fn with_jobs_1_a_rule_runs_in_the_order_of_its_events() {
     let mut queue = queue(10, 10);
     for (seq, path) in [(1, "/a"), (2, "/b"), (3, "/a"), (4, "/b"), (5, "/c")] {
-        queue.push(limited(seq, 1, path, 1));
+        queue.push(limited(seq, 1, path, 1), Instant::now());
     }
     for (seq, path) in [(1, "/a"), (2, "/b"), (3, "/a"), (4, "/b"), (5, "/c")] {
         assert_eq!(started(&mut queue), [seq]);
-        queue.finished(RuleId(1), path.as_bytes());
+        queue.finished(&job(0, 1, path));
     }
 }
 
@@ -61,13 +64,13 @@ fn with_jobs_1_a_rule_runs_in_the_order_of_its_events() {
 fn many_of_one_rule_do_not_hold_up_another() {
     let mut queue = queue(200_000, 1);
     for seq in 0..100_000 {
-        queue.push(job(seq, 1, &format!("/{seq}")));
+        queue.push(job(seq, 1, &format!("/{seq}")), Instant::now());
     }
-    queue.push(job(100_000, 2, "/x"));
+    queue.push(job(100_000, 2, "/x"), Instant::now());
     let mut first = Vec::new();
     for _ in 0..3 {
-        let job = queue.start_next().unwrap();
-        queue.finished(job.rule, &job.event.path);
+        let job = queue.start_next(Instant::now()).unwrap();
+        queue.finished(&job);
         first.push(job.rule.0);
     }
     assert_eq!(first, [1, 2, 1]);
@@ -76,16 +79,20 @@ fn many_of_one_rule_do_not_hold_up_another() {
 #[test]
 fn at_the_limit_equal_jobs_merge_and_others_are_dropped() {
     let mut queue = queue(2, 1);
-    queue.push(job(1, 1, "/running"));
+    queue.push(job(1, 1, "/running"), Instant::now());
     assert_eq!(started(&mut queue), [1]);
-    queue.push(job(2, 1, "/a"));
-    queue.push(job(3, 1, "/a"));
+    queue.push(job(2, 1, "/a"), Instant::now());
+    queue.push(job(3, 1, "/a"), Instant::now());
     let mut modified = job(4, 1, "/a");
     modified.event.events = Events::MODIFY;
     modified.event.mask = Events::MODIFY.mask();
-    assert_eq!(queue.push(modified), Admission::Merged { into: 3 });
-    assert_eq!(queue.push(job(5, 2, "/a")), Admission::Dropped, "another rule");
-    assert_eq!(queue.push(job(6, 1, "/running")), Admission::Dropped, "its job has started already");
+    assert_eq!(queue.push(modified, Instant::now()), Admission::Merged { into: 3 });
+    assert_eq!(queue.push(job(5, 2, "/a"), Instant::now()), Admission::Dropped, "another rule");
+    assert_eq!(
+        queue.push(job(6, 1, "/running"), Instant::now()),
+        Admission::Dropped,
+        "its job has started already"
+    );
     let merged = queue.remove_rule(RuleId(1)).pop().unwrap();
     assert_eq!((merged.seq, merged.merged), (3, 1));
     assert_eq!(merged.event.events, Events::MODIFY.with(Events::CLOSE_WRITE));
@@ -95,14 +102,14 @@ fn at_the_limit_equal_jobs_merge_and_others_are_dropped() {
 #[test]
 fn a_removed_rule_counts_until_it_has_finished() {
     let mut queue = queue(10, 1);
-    queue.push(job(1, 1, "/a"));
-    queue.push(job(2, 1, "/a"));
-    queue.push(job(3, 2, "/b"));
+    queue.push(job(1, 1, "/a"), Instant::now());
+    queue.push(job(2, 1, "/a"), Instant::now());
+    queue.push(job(3, 2, "/b"), Instant::now());
     assert_eq!(started(&mut queue), [1]);
     assert_eq!(queue.remove_rule(RuleId(1)).len(), 1);
     assert_eq!((queue.pending(), queue.running()), (1, 1));
     assert_eq!(started(&mut queue), [0; 0]);
-    queue.finished(RuleId(1), b"/a");
+    queue.finished(&job(0, 1, "/a"));
     assert_eq!(started(&mut queue), [3]);
     assert!(queue.drain().is_empty());
 }
@@ -182,7 +189,7 @@ impl Model {
             self.pending.push(job);
         } else if let Some(last) = self.pending.iter_mut().rfind(is_equal) {
             assert_eq!(admission, Admission::Merged { into: last.seq });
-            last.merged += 1;
+            last.absorb(job);
         } else {
             assert_eq!(admission, Admission::Dropped);
         }
@@ -202,12 +209,12 @@ proptest! {
             match step {
                 Step::Push { rule, path } => {
                     let job = limited(seq, rule, &format!("/{path}"), limit_of(rule));
-                    model.check_push(job.clone(), queue.push(job));
+                    model.check_push(job.clone(), queue.push(job, Instant::now()));
                 }
-                Step::Start => model.check_start(queue.start_next()),
+                Step::Start => model.check_start(queue.start_next(Instant::now())),
                 Step::Finish { which } if !model.running.is_empty() => {
                     let job = model.running.swap_remove(which % model.running.len());
-                    queue.finished(job.rule, &job.event.path);
+                    queue.finished(&job);
                 }
                 Step::Finish { .. } => {}
                 Step::Remove { rule } => {

@@ -1,0 +1,205 @@
+//! Whether changes at a rule's PATH can go by the kernel: those that are made
+//! behind a network file system, a FUSE mount or an overlay.
+//!
+//! The rule works for all that is done at PATH itself, so this is only ever a
+//! warning.
+
+use super::diagnostic::{Diagnostic, show_path};
+use super::rule::RuleSpec;
+use crate::events::Events;
+use crate::kernel::mounts::unescape;
+use facron_proto::Severity;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// File systems whose files other machines, or the host, change.
+const NETWORK: &[&str] = &[
+    "9p",
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "coda",
+    "gfs2",
+    "glusterfs",
+    "lustre",
+    "ncpfs",
+    "nfs",
+    "nfs4",
+    "ocfs2",
+    "orangefs",
+    "smb3",
+    "smbfs",
+    "virtiofs",
+    "vboxsf",
+    "fuse.ceph",
+    "fuse.ceph-fuse",
+    "fuse.curlftpfs",
+    "fuse.davfs",
+    "fuse.glusterfs",
+    "fuse.juicefs",
+    "fuse.rclone",
+    "fuse.s3fs",
+    "fuse.sshfs",
+    "fuse.vmhgfs-fuse",
+];
+
+/// What can be told of any place.
+const EVERYWHERE: Events =
+    Events::MNT_ATTACH.with(Events::MNT_DETACH).with(Events::FS_ERROR).with(Events::Q_OVERFLOW);
+
+/// The mounts as this process sees them, in the order of mounting.
+#[derive(Debug)]
+pub(super) struct Mounts(Vec<Mount>);
+
+#[derive(Debug)]
+struct Mount {
+    point: PathBuf,
+    kind: String,
+    upper: Option<PathBuf>,
+}
+
+impl Mounts {
+    /// As they are now; none where that is not to be had.
+    pub(super) fn read() -> Self {
+        Self::parse(&fs::read("/proc/self/mountinfo").unwrap_or_default())
+    }
+
+    fn parse(text: &[u8]) -> Self {
+        Self(text.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect())
+    }
+
+    /// What goes by a rule and what would be right.
+    pub(super) fn blind_spot(&self, spec: &RuleSpec) -> Option<(String, String)> {
+        if spec.events.without(Events::FLAGS).without(EVERYWHERE).is_empty() {
+            return None;
+        }
+        // As it is written first: a server that does not answer is not waited for.
+        let path = &spec.path;
+        self.blind_at(path, path).or_else(|| self.blind_at(&real(path)?, path))
+    }
+
+    fn blind_at(&self, real: &Path, path: &Path) -> Option<(String, String)> {
+        let mount = self.0.iter().filter(|mount| real.starts_with(&mount.point));
+        let Mount { kind, upper, .. } = mount.max_by_key(|mount| mount.point.as_os_str().len())?;
+        let path = show_path(path);
+        if NETWORK.contains(&kind.as_str()) {
+            return Some((
+                format!(
+                    "`{path}` is on a network file system ({kind}): changes made by other machines are not seen"
+                ),
+                "watch it on the machine where they are made".to_owned(),
+            ));
+        }
+        if kind == "fuse" || kind.starts_with("fuse.") {
+            return Some((
+                format!("`{path}` is on a FUSE file system ({kind}): changes made behind it are not seen"),
+                "watch the directory that it shows, if there is one, for those".to_owned(),
+            ));
+        }
+        // One that cannot be reached from here, such as a container's, is left alone.
+        let upper = show_path(upper.as_ref().filter(|upper| kind == "overlay" && upper.exists())?);
+        Some((
+            format!("`{path}` is on an overlay: changes made in its upper directory `{upper}` are not seen"),
+            "make them at PATH".to_owned(),
+        ))
+    }
+}
+
+impl Mount {
+    /// A line of `proc_pid_mountinfo(5)`.
+    fn parse(line: &[u8]) -> Option<Self> {
+        let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        let dash = words.iter().position(|word| *word == b"-")?;
+        let options = words.get(dash + 3).copied().unwrap_or_default();
+        let upper = options.split(|byte| *byte == b',').find_map(|option| option.strip_prefix(b"upperdir="));
+        Some(Self {
+            point: path(words.get(4)?),
+            kind: String::from_utf8_lossy(words.get(dash + 1)?).into_owned(),
+            upper: upper.map(path),
+        })
+    }
+}
+
+fn path(escaped: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(unescape(escaped)))
+}
+
+/// Where a path leads, as far as it exists.
+fn real(path: &Path) -> Option<PathBuf> {
+    let (exists, real) = path.ancestors().find_map(|path| Some((path, fs::canonicalize(path).ok()?)))?;
+    Some(real.join(path.strip_prefix(exists).ok()?))
+}
+
+/// A warning about a rule that comes from no file, if changes can go by it.
+pub fn blind_spot(spec: &RuleSpec) -> Option<Diagnostic> {
+    let (message, help) = Mounts::read().blind_spot(spec)?;
+    Some(Diagnostic::of_words(Severity::Warning, message).help(help))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::rule::{Command, Options};
+
+    fn spec(path: &str, events: Events) -> RuleSpec {
+        let (options, options_text) = (Options::default(), Vec::new());
+        RuleSpec { path: path.into(), events, options, options_text, command: Command::Record }
+    }
+
+    fn told(mounts: &Mounts, path: &str) -> Option<String> {
+        mounts.blind_spot(&spec(path, Events::MODIFY)).map(|(message, _)| message)
+    }
+
+    #[test]
+    fn by_the_mount_that_a_path_is_on() {
+        let mounts = Mounts::parse(
+            b"21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+              22 21 0:20 / /no-such\\040place/nfs rw - nfs4 server:/x rw,vers=4.2\n\
+              23 22 8:1 / /no-such\\040place/nfs/disk rw - ext4 /dev/sdb1 rw\n\
+              24 21 0:21 / /no-such-fuse rw shared:3 master:1 - fuse.bindfs /x rw\n\
+              25 21 0:22 / /no-such-ntfs rw - fuseblk /dev/sdc rw\n\
+              26 21 0:23 / /no-such-overlay rw - overlay o rw,lowerdir=/a,upperdir=/usr,workdir=/c\n\
+              27 21 0:24 / /no-such-container rw - overlay o rw,upperdir=/no/such/upper,workdir=/c\n\
+              half a line\n",
+        );
+        let nfs = "is on a network file system (nfs4): changes made by other machines are not seen";
+        assert_eq!(told(&mounts, "/no-such place/nfs/a"), Some(format!("`/no-such place/nfs/a` {nfs}")));
+        assert_eq!(told(&mounts, "/no-such place/nfs"), Some(format!("`/no-such place/nfs` {nfs}")));
+        for fine in
+            ["/no-such place/nfs/disk/a", "/no-such place/nfsx", "/", "/no-such-ntfs/a", "/no-such-container"]
+        {
+            assert_eq!(told(&mounts, fine), None, "{fine}");
+        }
+        let fuse =
+            "`/no-such-fuse/a` is on a FUSE file system (fuse.bindfs): changes made behind it are not seen";
+        assert_eq!(told(&mounts, "/no-such-fuse/a").as_deref(), Some(fuse));
+        let overlay =
+            "`/no-such-overlay/a` is on an overlay: changes made in its upper directory `/usr` are not seen";
+        assert_eq!(told(&mounts, "/no-such-overlay/a").as_deref(), Some(overlay));
+    }
+
+    #[test]
+    fn the_last_mount_at_a_place_counts() {
+        let mounts = Mounts::parse(
+            b"1 0 8:1 / / rw - ext4 a rw\n2 1 0:1 / /no-such rw - nfs a rw\n3 2 0:2 / /no-such rw - tmpfs b rw\n",
+        );
+        assert_eq!(told(&mounts, "/no-such/a"), None);
+    }
+
+    #[test]
+    fn links_are_followed_as_far_as_there_is_something() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        fs::create_dir(&target).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let mounts = Mounts(vec![Mount { point: target, kind: "ceph".to_owned(), upper: None }]);
+        let path = link.join("a/b");
+        assert!(told(&mounts, path.to_str().unwrap()).is_some());
+        assert_eq!(told(&mounts, dir.path().to_str().unwrap()), None);
+        let of_mounts = spec(path.to_str().unwrap(), Events::MNT_ATTACH);
+        assert_eq!(mounts.blind_spot(&of_mounts), None, "mounts are seen everywhere");
+    }
+}

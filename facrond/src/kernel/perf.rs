@@ -1,0 +1,267 @@
+//! `perf_event_open(2)` without counting: records of what processes do, written by
+//! the kernel into one ring a CPU. Reading is a look at shared memory and no system
+//! call.
+
+use nix::errno::Errno;
+use nix::libc::{self, c_void};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::unistd::{SysconfVar, sysconf};
+use std::fs;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A record: its type, its `misc` bits and what follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) kind: u32,
+    pub(super) misc: u16,
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub(super) time: u64,
+    pub(super) body: Vec<u8>,
+}
+
+impl Record {
+    /// A number in the body, which a process's is there.
+    pub(super) fn number(&self, at: usize) -> Option<i32> {
+        Some(i32::from_ne_bytes(self.body.get(at..at + 4)?.try_into().ok()?))
+    }
+}
+
+/// The rings of all CPUs.
+#[derive(Debug)]
+pub(super) struct Rings {
+    rings: Vec<Ring>,
+    /// Readable when one of them is half full.
+    fullness: Epoll,
+}
+
+/// Whose deeds are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// What the calling thread starts from now on.
+    Descendants,
+    /// All processes; for root.
+    Everyone,
+}
+
+/// Bits of `perf_event_attr`: which records there are.
+pub(super) const MMAP: u64 = 1 << 8;
+pub(super) const COMM: u64 = 1 << 9;
+pub(super) const TASK: u64 = 1 << 13;
+pub(super) const COMM_EXEC: u64 = 1 << 24;
+
+/// Types of records.
+pub(super) const RECORD_MMAP: u32 = 1;
+pub(super) const RECORD_LOST: u32 = 2;
+pub(super) const RECORD_COMM: u32 = 3;
+pub(super) const RECORD_EXIT: u32 = 4;
+pub(super) const RECORD_FORK: u32 = 7;
+/// Of `RECORD_COMM`: the name changed by an execution.
+pub(super) const MISC_COMM_EXEC: u16 = 1 << 13;
+
+const TYPE_SOFTWARE: u32 = 1;
+const COUNT_DUMMY: u64 = 9;
+const SAMPLE_TIME: u64 = 1 << 2;
+const NO_GROUP: libc::c_int = -1;
+const FLAG_CLOEXEC: libc::c_ulong = 8;
+
+/// More bits of `perf_event_attr`.
+const INHERIT: u64 = 1 << 1;
+const EXCLUDE_KERNEL: u64 = 1 << 5;
+const EXCLUDE_HV: u64 = 1 << 6;
+const SAMPLE_ID_ALL: u64 = 1 << 18;
+const USE_CLOCKID: u64 = 1 << 25;
+
+/// `struct perf_event_attr` as of Linux 4.1; later kernels take it, too.
+#[repr(C)]
+#[derive(Default)]
+struct Attributes {
+    kind: u32,
+    size: u32,
+    config: u64,
+    sample_period: u64,
+    sample_type: u64,
+    read_format: u64,
+    flags: u64,
+    unused: [u32; 11],
+    clock: i32,
+    unused_too: [u32; 4],
+}
+
+impl Attributes {
+    const SIZE: u32 = 112;
+}
+
+const _: () = assert!(size_of::<Attributes>() == Attributes::SIZE as usize);
+
+impl Rings {
+    /// Starts recording what is of these kinds (bits of `perf_event_attr`).
+    ///
+    /// # Errors
+    /// That of `perf_event_open(2)` or `mmap(2)`: the kernel has no perf, or does
+    /// not let this user have it or that much memory of it.
+    pub(super) fn open(whom: Whom, kinds: u64) -> Result<Self, Errno> {
+        let pages = (1024 / cpus().len()).clamp(16, 64).next_power_of_two();
+        Self::with_pages(whom, kinds, pages)
+    }
+
+    /// The same with rings of so many pages, a power of two.
+    pub(super) fn with_pages(whom: Whom, kinds: u64, pages: usize) -> Result<Self, Errno> {
+        let fullness = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let mut rings = Vec::new();
+        for cpu in cpus() {
+            match open(whom, cpu, kinds) {
+                Ok(event) => {
+                    let ring = Ring::map(event, pages)?;
+                    // Told once each time it gets half full; what is read then is all there is.
+                    fullness
+                        .add(&ring.event, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
+                    rings.push(ring);
+                }
+                // Nobody runs on a CPU that is offline.
+                Err(Errno::ENODEV) if whom == Whom::Everyone => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(Self { rings, fullness })
+    }
+
+    /// All records until now, in order of time.
+    ///
+    /// One in one ring can have its cause in another that was read before it: the
+    /// rings are read until there is nothing in any.
+    pub(super) fn read(&mut self) -> Vec<Record> {
+        const MAX_TURNS: usize = 8;
+        let mut records = Vec::new();
+        for _ in 0..MAX_TURNS {
+            let before = records.len();
+            self.rings.iter_mut().for_each(|ring| ring.read(&mut records));
+            if records.len() == before {
+                break;
+            }
+        }
+        records.sort_by_key(|record| record.time);
+        records
+    }
+}
+
+impl AsFd for Rings {
+    /// Becomes readable when the rings should be read, lest they overflow.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fullness.0.as_fd()
+    }
+}
+
+fn open(whom: Whom, cpu: i32, kinds: u64) -> Result<OwnedFd, Errno> {
+    let (pid, inherit) = match whom {
+        Whom::Descendants => (0, INHERIT),
+        Whom::Everyone => (-1, 0),
+    };
+    let attributes = Attributes {
+        kind: TYPE_SOFTWARE,
+        size: Attributes::SIZE,
+        config: COUNT_DUMMY,
+        sample_type: SAMPLE_TIME,
+        flags: kinds | inherit | EXCLUDE_KERNEL | EXCLUDE_HV | SAMPLE_ID_ALL | USE_CLOCKID,
+        clock: libc::CLOCK_MONOTONIC,
+        ..Attributes::default()
+    };
+    // SAFETY: the structure has the size that it says and outlives the call.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_perf_event_open, &raw const attributes, pid, cpu, NO_GROUP, FLAG_CLOEXEC)
+    };
+    let fd = i32::try_from(Errno::result(fd)?).map_err(|_| Errno::EOVERFLOW)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// All CPUs that can ever be online.
+fn cpus() -> Vec<i32> {
+    let text = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+    let ranges = text.trim().split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse::<i32>().ok()?..=last.parse::<i32>().ok()?)
+    });
+    let cpus: Vec<i32> = ranges.flatten().collect();
+    if cpus.is_empty() { vec![0] } else { cpus }
+}
+
+/// One ring, and the event that fills it.
+#[derive(Debug)]
+struct Ring {
+    event: OwnedFd,
+    base: NonNull<c_void>,
+    /// Of the mapping: a page of positions, then the records.
+    length: usize,
+    page: usize,
+    tail: u64,
+}
+
+/// Where `data_head` and `data_tail` are in `struct perf_event_mmap_page`.
+const HEAD: usize = 1024;
+const TAIL: usize = 1032;
+
+/// Type, misc and size.
+const HEADER: usize = 8;
+
+impl Ring {
+    fn map(event: OwnedFd, pages: usize) -> Result<Self, Errno> {
+        let page = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| usize::try_from(size).ok());
+        let page = page.ok_or(Errno::EINVAL)?;
+        let length = (pages + 1) * page;
+        let not_zero = NonZeroUsize::new(length).ok_or(Errno::EINVAL)?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let base = unsafe { mmap(None, not_zero, protection, MapFlags::MAP_SHARED, &event, 0)? };
+        Ok(Self { event, base, length, page, tail: 0 })
+    }
+
+    fn read(&mut self, records: &mut Vec<Record>) {
+        let head = self.position(HEAD).load(Ordering::Acquire);
+        while self.tail < head {
+            let header = self.copy(self.tail, HEADER);
+            let [k0, k1, k2, k3, m0, m1, s0, s1] = header[..] else { break };
+            let (kind, misc) = (u32::from_ne_bytes([k0, k1, k2, k3]), u16::from_ne_bytes([m0, m1]));
+            let size = usize::from(u16::from_ne_bytes([s0, s1])).max(HEADER);
+            let mut body = self.copy(self.tail + HEADER as u64, size - HEADER);
+            // By `SAMPLE_ID_ALL` each record ends with its time.
+            let time = body.split_off(body.len().saturating_sub(8)).try_into().map_or(0, u64::from_ne_bytes);
+            records.push(Record { kind, misc, time, body });
+            self.tail += size as u64;
+        }
+        self.position(TAIL).store(self.tail, Ordering::Release);
+    }
+
+    /// Bytes of the ring, which go on at its beginning where it ends.
+    fn copy(&self, from: u64, len: usize) -> Vec<u8> {
+        let size = self.length - self.page;
+        let start = usize::try_from(from % size as u64).unwrap_or_default();
+        let first = len.min(size - start);
+        let mut out = Vec::with_capacity(len);
+        for (at, len) in [(start, first), (0, len.min(size) - first)] {
+            // SAFETY: within the mapping; the kernel does not write between the tail
+            // and the head, where these bytes are.
+            out.extend(unsafe {
+                std::slice::from_raw_parts(self.base.byte_add(self.page + at).cast::<u8>().as_ptr(), len)
+            });
+        }
+        out
+    }
+
+    fn position(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: within the first page of the mapping, which lives as long as
+        // `self`, and aligned; the kernel accesses it atomically, too.
+        unsafe { self.base.byte_add(offset).cast::<AtomicU64>().as_ref() }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and nobody borrows from it any more.
+        // Failure would only leak it.
+        let _ = unsafe { munmap(self.base, self.length) };
+    }
+}

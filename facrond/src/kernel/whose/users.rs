@@ -1,0 +1,165 @@
+//! The effective users of all processes: the kernel's process connector, a netlink
+//! socket (`<linux/cn_proc.h>`).
+
+use super::{Deed, Teller, Told};
+use crate::kernel::process;
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recvfrom, sendto, setsockopt, sockopt};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// The socket.
+#[derive(Debug)]
+pub struct Users(OwnedFd);
+
+/// Room for a burst of about ten thousand deeds.
+const BUFFER: usize = 8 << 20;
+
+const NLMSG_DONE: u16 = 3;
+/// `struct nlmsghdr` and `struct cn_msg`.
+const HEAD: usize = 16 + 20;
+/// Where the data of a `struct proc_event` begin.
+const DATA: usize = HEAD + 16;
+/// Longer messages are of no interest.
+const LONGEST: usize = 256;
+
+const EVENT_FORK: u32 = 1;
+const EVENT_UID: u32 = 4;
+const EVENT_EXIT: u32 = 0x8000_0000;
+
+impl Teller for Users {
+    type Fact = u32;
+
+    /// # Errors
+    /// `EPERM` for ordinary users, `EPROTONOSUPPORT` where the kernel does not
+    /// have it, `EOPNOTSUPP` in a pid or user namespace other than the first.
+    fn follow() -> Result<Self, Errno> {
+        let socket = open()?;
+        // Where this is not allowed the smaller buffer has to do.
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER);
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, libc::CN_IDX_PROC))?;
+        sendto(socket.as_raw_fd(), &listen(), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+        let this = Self(socket);
+        // The kernel acknowledges before it returns; elsewhere it ignores the wish.
+        match this.receive(&mut [0; LONGEST])? {
+            Some(_) => Ok(this),
+            None => Err(Errno::EOPNOTSUPP),
+        }
+    }
+
+    fn read(&mut self, told: &mut Vec<Told<u32>>) -> Result<(), Errno> {
+        let mut buffer = [0; LONGEST];
+        loop {
+            match self.receive(&mut buffer) {
+                Ok(Some(message)) => told.extend(parse(message)),
+                Ok(None) => return Ok(()),
+                Err(Errno::ENOBUFS) => told.push(Told::Lost),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    fn look_up(pid: i32) -> Option<u32> {
+        process::uid(pid)
+    }
+}
+
+impl Users {
+    fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, Errno> {
+        match recvfrom::<NetlinkAddr>(self.0.as_raw_fd(), buffer) {
+            // Port 0 is the kernel.
+            Ok((len, Some(from))) if from.pid() == 0 => Ok(Some(&buffer[..len])),
+            Ok(_) => Ok(Some(&[])),
+            Err(Errno::EAGAIN) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+impl AsFd for Users {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// nix has no name for this protocol.
+fn open() -> Result<OwnedFd, Errno> {
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: the call takes no pointers.
+    let fd = Errno::result(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_CONNECTOR) })?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `PROC_CN_MCAST_LISTEN`
+fn listen() -> Vec<u8> {
+    let operation: u32 = 1;
+    let length = u32::try_from(HEAD + 4).expect("a small constant");
+    let mut message = Vec::with_capacity(HEAD + 4);
+    message.extend(length.to_ne_bytes());
+    message.extend(NLMSG_DONE.to_ne_bytes());
+    // Flags, sequence number, port.
+    message.extend([0; 10]);
+    message.extend(libc::CN_IDX_PROC.to_ne_bytes());
+    message.extend(libc::CN_VAL_PROC.to_ne_bytes());
+    // Sequence number, acknowledgement.
+    message.extend([0; 8]);
+    message.extend(4u16.to_ne_bytes());
+    message.extend([0; 2]);
+    message.extend(operation.to_ne_bytes());
+    message
+}
+
+fn parse(message: &[u8]) -> Option<Told<u32>> {
+    let word = |at: usize| Some(u32::from_ne_bytes(message.get(at..at + 4)?.try_into().ok()?));
+    let pid = |at: usize| word(at).map(u32::cast_signed);
+    // Of each process first its thread, then itself.
+    match word(HEAD)? {
+        EVENT_FORK => {
+            let (parent, thread, child) = (pid(DATA + 4)?, pid(DATA + 8)?, pid(DATA + 12)?);
+            (thread == child).then_some(Told::Deed(child, Deed::Forked { parent }))
+        }
+        EVENT_UID => Some(Told::Deed(pid(DATA + 4)?, Deed::Became(word(DATA + 12)?))),
+        EVENT_EXIT => {
+            let (thread, process) = (pid(DATA)?, pid(DATA + 4)?);
+            (thread == process).then_some(Told::Deed(process, Deed::Ended))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn the_users_of_a_child_are_told_in_order() {
+        let mut users = Users::follow().unwrap();
+        let mut child = Command::new("setpriv").args(["--reuid=65534", "true"]).spawn().unwrap();
+        let pid = child.id().cast_signed();
+        child.wait().unwrap();
+        let mut deeds = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while deeds.last() != Some(&Deed::Ended) && Instant::now() < deadline {
+            let mut told = Vec::new();
+            users.read(&mut told).unwrap();
+            deeds.extend(told.into_iter().filter_map(|told| match told {
+                Told::Deed(whose, deed) if whose == pid => Some(deed),
+                _ => None,
+            }));
+        }
+        deeds.dedup();
+        let parent = std::process::id().cast_signed();
+        assert_eq!(deeds, [Deed::Forked { parent }, Deed::Became(65534), Deed::Ended]);
+    }
+
+    #[test]
+    fn half_a_message_is_nothing() {
+        assert_eq!(parse(&[]), None);
+        assert_eq!(parse(&[1; HEAD + 4]), None);
+        assert_eq!(parse(&[0; LONGEST]), None);
+    }
+}

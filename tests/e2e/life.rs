@@ -1,0 +1,139 @@
+//! How a daemon starts and ends.
+
+use crate::harness::{FACRONCTL, FACROND, Place, as_stranger, code, err, is_alive, kill, out, wait_until};
+use nix::sys::signal::Signal;
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+
+#[test]
+fn sigterm_and_sigint_end_it_and_leave_nothing_behind() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let place = Place::new();
+        let mut daemon = place.start();
+        daemon.signal(signal);
+        assert_eq!(daemon.wait().code(), Some(0));
+        assert!(!fs::exists(place.path("control.sock")).unwrap());
+        let output = place.ctl(&["list"]);
+        assert_eq!(code(&output), 69);
+        assert!(err(&output).contains("is facrond running?"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_second_one_is_refused_and_told_who_is_first() {
+    let place = Place::new();
+    let daemon = place.start();
+    let output = place.facrond().output().unwrap();
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains(&format!("pid {}", daemon.pid())), "{output:?}");
+    assert_eq!(place.status()["pid"], daemon.pid(), "the first is not disturbed");
+    // two places do not disturb each other
+    let other = Place::new();
+    let _other = other.start();
+}
+
+#[test]
+fn a_stale_socket_is_replaced_and_another_file_is_not() {
+    let place = Place::new();
+    place.start().kill();
+    assert_eq!(code(&place.ctl(&["list"])), 69, "nobody listens");
+    place.start().kill();
+    fs::remove_file(place.path("control.sock")).unwrap();
+    // one that another program has left
+    drop(UnixListener::bind(place.path("control.sock")).unwrap());
+    place.start().kill();
+    fs::remove_file(place.path("control.sock")).unwrap();
+    fs::write(place.path("control.sock"), "precious").unwrap();
+    let output = place.facrond().output().unwrap();
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains("not a socket"), "{output:?}");
+    assert_eq!(fs::read_to_string(place.path("control.sock")).unwrap(), "precious");
+}
+
+/// A daemon in the background, which is nobody's child.
+struct Background(i32);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if is_alive(self.0) {
+            kill(self.0, Signal::SIGKILL);
+        }
+    }
+}
+
+#[test]
+fn in_the_background_it_is_ready_when_the_foreground_returns() {
+    for option in ["-d", "--daemon", "--background"] {
+        let place = Place::new();
+        let records = place.records("records");
+        place.conf(&format!("{} CLOSE_WRITE {}\n", place.play(""), records.command("$$")));
+        let mut facrond = place.facrond();
+        facrond.arg(option).stdout(place.log_file("log")).stderr(place.log_file("log"));
+        assert!(facrond.status().unwrap().success());
+        let pid = i32::try_from(place.status()["pid"].as_i64().unwrap()).unwrap();
+        let background = Background(pid);
+        let path = place.write("file");
+        assert_eq!(records.wait(1)[0].args, [path.as_bytes()]);
+        assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap().to_str(), Some("/"));
+        let session = nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid))).unwrap();
+        assert_eq!(session.as_raw(), pid, "a session of its own");
+        kill(pid, Signal::SIGTERM);
+        wait_until("it to end", || !is_alive(pid));
+        drop(background);
+    }
+}
+
+#[test]
+fn in_the_background_a_failed_start_is_told() {
+    let place = Place::new();
+    let _first = place.start();
+    let output = place.facrond().arg("-d").output().unwrap();
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains("in use"), "{output:?}");
+}
+
+#[test]
+fn exit_statuses_are_those_of_sysexits() {
+    let usage = Command::new(FACROND).arg("--no-such-option").output().unwrap();
+    assert_eq!(code(&usage), 2);
+    assert_eq!(code(&Command::new(FACRONCTL).output().unwrap()), 2);
+    assert_eq!(code(&Command::new(FACRONCTL).args(["show"]).output().unwrap()), 2);
+
+    let place = Place::new();
+    place.conf("/tmp FAN_NONSENSE -\nnonsense\n");
+    let unusable = place.facrond().output().unwrap();
+    assert_eq!(code(&unusable), 78);
+    assert!(err(&unusable).contains("FAN_NONSENSE") && err(&unusable).contains(":2:1"), "{unusable:?}");
+    assert!(!fs::exists(place.path("control.sock")).unwrap());
+
+    // the place belongs to root
+    place.conf("");
+    let mut facrond = as_stranger(place.for_all(FACROND));
+    let refused = facrond.args(place.options()).output().unwrap();
+    assert_eq!(code(&refused), 77, "{refused:?}");
+    assert!(err(&refused).contains(&place.path("control.sock")), "{refused:?}");
+}
+
+#[test]
+fn the_socket_can_be_named_by_the_environment() {
+    let place = Place::new();
+    let _daemon = place.start();
+    let mut list = Command::new(FACRONCTL);
+    let output =
+        list.args(["--json", "list"]).env("FACRON_SOCKET", place.path("control.sock")).output().unwrap();
+    assert_eq!((code(&output), &*out(&output)), (0, "[]\n"));
+}
+
+#[test]
+fn the_log_can_be_json() {
+    let place = Place::new();
+    place.conf(&format!("{} CLOSE_WRITE sh -c 'echo said'\n", place.play("")));
+    let daemon = place.start_with(&["--log-format", "json"]);
+    place.write("file");
+    daemon.wait_for_log("said");
+    for line in daemon.log().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(line["level"].is_string(), "{line}");
+    }
+}
