@@ -108,7 +108,9 @@ fn whoever_says_no_decides() {
         fs::rename(place.play("other"), place.play("now")).unwrap();
         assert_eq!(open(&place.play("now")), Opened::Denied);
         assert_eq!(records(place, "ask", 1)[0]["outcome"]["by"], "command");
-        assert_eq!(records(place, "yes", 4)[3]["outcome"]["error"], "rule 3 decided");
+        wait_until("the denial to be told to all rules", || {
+            place.tail_of("yes").last().is_some_and(|record| record["outcome"]["error"] == "rule 3 decided")
+        });
     });
 }
 

@@ -33,11 +33,6 @@ pub(super) fn events(line: &Line<'_>, word: &Word, problems: &mut Problems) -> O
     Some(sum)
 }
 
-/// Whether a rule can have the events of this name.
-pub fn is_built(name: &str) -> bool {
-    event(name.as_bytes()).is_ok()
-}
-
 /// The events of one name, or what is wrong with it and what would be right.
 fn event(name: &[u8]) -> Result<Events, (String, String)> {
     if name.is_empty() {
