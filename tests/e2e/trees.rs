@@ -1,7 +1,7 @@
 //! Whole trees: whatever comes into them is told once, and nothing stays behind.
 
 use crate::harness::{
-    FACROND, Load, Mount, Place, STRANGER, as_stranger, descriptors, give, memory, run, wait_until,
+    FACROND, Load, Mount, Place, STRANGER, as_stranger, descriptors, give, memory, run, sh, wait_until,
 };
 use std::collections::HashSet;
 use std::fs;
@@ -270,7 +270,7 @@ fn an_ordinary_user_watches_trees_until_the_limit_of_marks() {
     write("1 40");
     wait_until("what has a mark to fire", || place.fired("tree") >= before + 40);
     // and there is room again for who asks again
-    run(&["sh", "-c", &format!("rm -r {top}/*")]);
+    sh(&format!("rm -r {top}/*"));
     wait_until("the marks to be gone", || place.status()["marks"]["inode"].as_u64().unwrap() < 20);
     place.ctl_ok(&["remove", "tree"]);
     place.ctl_ok(&["add", "-o", "recursive name=tree", &top, "CLOSE_WRITE", "-"]);
