@@ -8,6 +8,7 @@
 //! A line with an error is no rule; all others are, and every problem is told:
 //! what to do about it (run the good rules, refuse a reload) is for the caller.
 
+pub mod account;
 mod blind;
 mod check;
 mod command;

@@ -6,9 +6,13 @@
 //! ```
 
 mod culprit;
+mod echo;
 mod fire;
+mod guard;
 mod history;
+mod kept;
 mod ownership;
+mod pace;
 mod reload;
 mod report;
 mod requests;
@@ -23,16 +27,20 @@ use crate::control::{Calls, Follower, encode};
 use crate::job::output::LogTo;
 use crate::job::queue::{Limits, Queue};
 use crate::job::run::Runner;
+use crate::job::running::Stopper;
+use crate::kernel::fanotify::Privilege;
 use crate::kernel::sources::Sources;
 use crate::kernel::{child_signals, readiness};
 use crate::watch::{self, Watch};
 use culprit::Culprits;
+use echo::Echoes;
 use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
 use fire::Finished;
 use history::History;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use ownership::OwnProcesses;
+use pace::Pace;
 use rustc_hash::FxHashMap;
 use std::io;
 use std::os::fd::AsFd;
@@ -44,7 +52,7 @@ use table::{Origin, Table};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
 /// What running commands get between the order to stop and the end of the daemon.
@@ -106,12 +114,17 @@ pub struct Engine {
     next_seq: u64,
     started: Instant,
     /// What stops the running jobs of rules with `busy=restart`, by their numbers.
-    stoppers: FxHashMap<u64, Rc<Notify>>,
+    stoppers: FxHashMap<u64, (RuleId, Rc<Stopper>)>,
     is_stopping: bool,
     /// What went wrong at the start and is still so.
     start_problems: Vec<String>,
     finished: mpsc::UnboundedSender<Finished>,
     ended: mpsc::UnboundedReceiver<Finished>,
+    /// Where the kernel does not tell whose events are.
+    echoes: Option<Echoes>,
+    paces: FxHashMap<RuleId, Pace>,
+    /// Probable loops.
+    loops: FxHashMap<RuleId, String>,
     hits: Vec<watch::Hit>,
     culprits: Culprits,
     /// What wakes the engine besides the watch's own group.
@@ -153,6 +166,7 @@ impl Engine {
             .map_err(io::Error::from)
             .map_err(io("become a subreaper"))?;
         let watch = Watch::new()?;
+        let echoes = (watch.privilege() == Privilege::User).then(Echoes::default);
         let sources = Sources::new().map_err(io::Error::from).map_err(io("prepare to wait"))?;
         sources.add(watch.sources()).map_err(io::Error::from).map_err(io("prepare to wait"))?;
         let (finished, ended) = mpsc::unbounded_channel();
@@ -171,6 +185,9 @@ impl Engine {
             start_problems: Vec::new(),
             finished,
             ended,
+            echoes,
+            paces: FxHashMap::default(),
+            loops: FxHashMap::default(),
             hits: Vec::new(),
             culprits: Culprits::default(),
             sources,
@@ -202,6 +219,7 @@ impl Engine {
             self.insert(located);
         }
         self.save_ids();
+        self.take_kept_jobs();
         if config::has_errors(&diagnostics) {
             self.start_problems.push("the configuration has errors; `facrond check` shows them".to_owned());
         }
@@ -234,6 +252,7 @@ impl Engine {
         let forks = forks.transpose().map_err(io("follow forks"))?;
         let sources = self.sources.as_fd().try_clone_to_owned().map_err(io("watch the sources"))?;
         let sources = readiness(sources, Interest::READABLE).map_err(io("watch the sources"))?;
+        self.start_jobs();
         loop {
             let [reload, reload_too] = &mut signals.reload;
             let [stop, stop_too] = &mut signals.stop;
@@ -278,6 +297,7 @@ impl Engine {
                 }
                 // Reads first what happened before: it may be what a job waits for.
                 () = reached(self.queue.next_deadline()) => { self.drain()?; }
+                () = reached(self.echoes.as_ref().and_then(Echoes::next_due)) => self.on_echoes_due(),
                 Some(()) = reload.recv() => self.reload_by_signal(),
                 Some(()) = reload_too.recv() => self.reload_by_signal(),
                 Some(()) = stop.recv() => break,
@@ -343,25 +363,24 @@ impl Engine {
         self.apply(config::load(&self.setup.conf, &self.setup.conf_dir))
     }
 
-    /// Starts nothing more, and waits for what runs.
+    /// Starts nothing more, waits for what runs, and keeps the rest.
     async fn stop(&mut self, signals: &mut Signals) -> Result<(), Error> {
         let io = |what| move |source| Error::Io { what, source };
         self.is_stopping = true;
         sd_notify_quietly(&[sd_notify::NotifyState::Stopping]);
-        let pending = self.queue.pending();
-        if pending > 0 {
-            tracing::warn!(pending, "stopping: these events did not get their command");
-        }
         self.runner.stop(STOP_GRACE);
         while self.queue.running() > 0 {
             tokio::select! {
                 ended = signals.child.readable() => {
                     take(ended).map_err(io("wait for children"))?;
-                    self.runner.reap();
+                    self.on_children().await?;
                 }
                 Some(finished) = self.ended.recv() => self.on_finished(finished),
             }
         }
+        // What has happened by now would be known to nobody later.
+        self.drain_all().await?;
+        self.keep_jobs();
         Ok(())
     }
 

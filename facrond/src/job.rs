@@ -22,6 +22,7 @@ pub mod retry;
 pub mod run;
 pub mod running;
 mod split;
+mod stdin;
 
 use crate::config::rule::RuleSpec;
 use crate::event::Event;
@@ -46,12 +47,14 @@ pub struct Job {
     pub batch: Option<Box<[Event]>>,
     /// How often its command was started.
     pub tries: u32,
+    /// Kept from an earlier daemon.
+    pub repeated: bool,
 }
 
 impl Job {
     /// A job for one event.
     pub fn new(seq: u64, rule: RuleId, spec: Rc<RuleSpec>, event: Event) -> Self {
-        Self { seq, rule, spec, event, merged: 0, batch: None, tries: 0 }
+        Self { seq, rule, spec, event, merged: 0, batch: None, tries: 0, repeated: false }
     }
 
     /// What happened, one event a path.
@@ -60,7 +63,7 @@ impl Job {
     }
 
     /// Makes it stand for a later job of the same path, too.
-    fn absorb(&mut self, later: Self) {
+    pub fn absorb(&mut self, later: Self) {
         self.merged += 1 + later.merged;
         self.event.absorb(later.event);
     }

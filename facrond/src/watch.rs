@@ -4,17 +4,29 @@
 //! whatever changes the meaning of the path is told, and the path is looked at
 //! anew. A directory is always marked first and looked into second; what happened
 //! before the mark is seen by the look, what happens after it by an event.
-//! `resolve` does this for a path, `grow` for the directories below it, `follow`
-//! for what the records say, `matching` decides what a rule makes of a record.
+//! | module | what |
+//! |---|---|
+//! | `resolve` | from a rule's path to the node that it is, marking on the way |
+//! | `grow`, `filesystem` | the directories below it: a mark each, or one for the file system |
+//! | `fire`, `matching` | from a record to the rules that it fires |
+//! | `follow` | what a record changes: directories that come, go and move |
+//! | `arrival`, `look` | files whose completeness has to be looked at |
+//! | `mounts`, `rescan` | what comes without a record: mounts, and lost records |
+//! | `tree`, `anchor`, `cover`, `rules` | the memory of it all |
+//! | `marks`, `groups`, `needs` | what the kernel is asked for |
+//! | `special`, `mounting` | rules about file system errors and mounts |
 
 mod anchor;
 mod arrival;
 mod cover;
 mod filesystem;
+mod fire;
 mod follow;
 mod groups;
 mod grow;
 mod left;
+mod look;
+mod marks;
 mod matching;
 mod mounting;
 mod mounts;

@@ -117,7 +117,7 @@ mod text;
 pub use diagnostic::{Diagnostic, Severity};
 pub use method::{Method, Notice};
 pub use record::{Outcome, OutcomeState, Record};
-pub use rule::{Rule, RuleId, RuleRef, Source, State};
+pub use rule::{Failure, Rule, RuleId, RuleRef, Source, State};
 pub use status::{Events, Jobs, OwnEvents, Queue, Status};
 pub use text::Text;
 

@@ -1,6 +1,6 @@
 //! Rules as clients see them.
 
-use crate::Text;
+use crate::{Outcome, Text};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -69,6 +69,19 @@ pub enum State {
     Done,
 }
 
+/// A command of a rule that failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The number of its record.
+    pub seq: u64,
+    /// When it failed (RFC 3339, UTC).
+    pub time: String,
+    /// The path that it ran for.
+    pub path: Text,
+    /// How it failed, with the last lines that it wrote.
+    pub outcome: Outcome,
+}
+
 /// One rule and what became of it so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
@@ -104,6 +117,9 @@ pub struct Rule {
     pub fired: u64,
     /// How many of its commands failed.
     pub failed: u64,
+    /// The last of those.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_failure: Option<Failure>,
     /// When it fired last (RFC 3339, UTC).
     pub last: Option<String>,
 }

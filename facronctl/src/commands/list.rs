@@ -8,7 +8,7 @@ use crate::style::Tone;
 use crate::table::{self, Column, Row};
 use crate::terminal::Terminal;
 use facron_proto::method::{Empty, List};
-use facron_proto::{Rule, Source, State, Text};
+use facron_proto::{OutcomeState, Rule, Source, State, Text};
 use jiff::tz::TimeZone;
 
 /// Where the state stands, which is painted.
@@ -37,6 +37,12 @@ pub(super) fn run(client: &mut Client, terminal: &mut Terminal<'_>) -> Result<()
             })
             .collect();
         terminal.out.write_all(table::draw(&COLUMNS, rows, terminal.width).as_bytes())?;
+        // Why a rule waits or fails is for `show`; one that only seems to work is named here.
+        for rule in rules.iter().filter(|rule| rule.state == State::Active) {
+            if let Some(reason) = &rule.reason {
+                writeln!(terminal.out, "rule {}: {}", rule.id, Text::from(reason.as_str()))?;
+            }
+        }
         Ok(())
     })
 }
@@ -51,11 +57,23 @@ fn cells(rule: &Rule, zone: &TimeZone) -> Vec<String> {
         rule.events.join("|"),
         command_line(&rule.command),
         rule.fired.to_string(),
-        rule.failed.to_string(),
+        failed(rule),
         rule.last
             .as_deref()
             .map_or_else(|| "-".to_owned(), |last| local_time(last, zone, Precision::Seconds)),
     ]
+}
+
+/// How often, and how the last time.
+fn failed(rule: &Rule) -> String {
+    let last = rule.last_failure.as_ref().map(|failure| &failure.outcome);
+    let how = last.map(|outcome| match (outcome.state, outcome.exit, outcome.signal) {
+        (OutcomeState::Timeout, ..) => "timeout".to_owned(),
+        (_, Some(exit), _) => format!("exit {exit}"),
+        (_, _, Some(signal)) => format!("signal {signal}"),
+        _ => "not started".to_owned(),
+    });
+    how.map_or_else(|| rule.failed.to_string(), |how| format!("{} ({how})", rule.failed))
 }
 
 pub(super) fn source_name(source: Source) -> &'static str {

@@ -5,7 +5,7 @@ use super::list::{source_name, state_name};
 use crate::cli;
 use crate::client::Client;
 use crate::error::Error;
-use crate::format::{Precision, command_line, local_time};
+use crate::format::{Precision, command_line, local_time, outcome, quoted};
 use crate::style::Tone;
 use crate::terminal::Terminal;
 use facron_proto::method::{Show, ShowParams};
@@ -51,6 +51,13 @@ fn lines(rule: &Rule, terminal: &Terminal<'_>) -> Vec<(&'static str, String)> {
     lines.push(("added", time(&rule.added)));
     lines.push(("fired", rule.fired.to_string()));
     lines.push(("failed", rule.failed.to_string()));
+    if let Some(failure) = &rule.last_failure {
+        let (when, how) = (time(&failure.time), outcome(&failure.outcome));
+        lines.push(("failure", format!("{when}  {}  {how}", quoted(&failure.path))));
+        let output =
+            failure.outcome.output.iter().flat_map(|output| output.as_bytes().split(|b| *b == b'\n'));
+        lines.extend(output.map(|line| ("", Text::from(line).to_string())));
+    }
     lines.push(("last", rule.last.as_deref().map_or_else(|| "never".to_owned(), time)));
     lines
 }

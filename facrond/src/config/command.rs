@@ -27,6 +27,7 @@ impl Command {
                 let program = Part::Literal(program.as_bytes().to_vec());
                 iter::once(text_of(&[program])).chain(args.iter().map(|arg| arg.text.clone())).collect()
             }
+            Self::Shell(script) => vec![script.clone()],
         }
     }
 }
@@ -139,6 +140,19 @@ pub(super) fn command(
         program: OsString::from_vec(program.bytes.clone()),
         args: (1..words.len()).map(argument).collect(),
     })
+}
+
+/// The script of a rule with `shell`; of several words, those joined by blanks.
+pub(super) fn script(line: &Line<'_>, words: &[Word], problems: &mut Problems) -> Option<Command> {
+    let (first, last) = (words.first()?, words.last()?);
+    let script = words.iter().map(|word| word.bytes.as_slice()).collect::<Vec<_>>().join(&b' ');
+    if script.trim_ascii().is_empty() || script == b"-" {
+        let message = "`shell` needs a script, and there is none";
+        let help = "write the script behind OPTIONS, as the rest of the line";
+        problems.push(line.error(first.span.start..last.span.end, message).help(help));
+        return None;
+    }
+    Some(Command::Shell(script))
 }
 
 fn check_program(line: &Line<'_>, program: &Word, problems: &mut Problems) -> Option<()> {

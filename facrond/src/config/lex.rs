@@ -145,6 +145,17 @@ impl<'a> Lexer<'a> {
         Some(word)
     }
 
+    /// All that is left, as it stands, but for blanks around it.
+    pub(super) fn rest(&mut self) -> Option<Word> {
+        self.peek()?;
+        let span = self.pos..self.text.trim_ascii_end().len();
+        self.pos = self.text.len();
+        Some(Word {
+            quoted: true,
+            ..Word::new(self.text[span.clone()].to_vec(), span.clone().collect(), span)
+        })
+    }
+
     /// The words of a bracketed group and its text between the brackets, if there is a group next.
     pub(super) fn brackets(&mut self, problems: &mut Problems) -> Option<(Vec<Word>, Range<usize>)> {
         if self.peek() != Some(b'[') {

@@ -2,13 +2,15 @@
 //!
 //! An option is one entry of [`TABLE`]; nothing else lists them.
 
+use super::account::{self, Account};
 use super::culprit;
 use super::diagnostic::{Line, Problems, show};
 use super::filter::{Filter, ObjectKind, Patterns, check_pattern};
 use super::lex::Word;
-use super::rule::{Options, Output};
+use super::rule::{Options, Output, Stdin};
 use super::suggest::nearest;
 use super::when;
+use nix::unistd::{Gid, User};
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -77,6 +79,10 @@ const TABLE: &[Known] = &[
         draft.patterns.kind = Some(object_kind(value)?);
         Ok(())
     }),
+    once("self", "self", |draft, _| {
+        draft.options.include_own = true;
+        Ok(())
+    }),
     once("uid", "uid=backup", |draft, value| {
         draft.options.culprit.uid = Some(culprit::uid(value)?);
         Ok(())
@@ -87,6 +93,28 @@ const TABLE: &[Known] = &[
     }),
     once("once", "once", |draft, _| {
         draft.options.once = true;
+        Ok(())
+    }),
+    once("user", "user=nobody", |draft, value| {
+        draft.user = Some(account::user(value)?);
+        Ok(())
+    }),
+    once("group", "group=adm", |draft, value| {
+        draft.group = Some(account::group(value)?);
+        Ok(())
+    }),
+    once("umask", "umask=077", |draft, value| {
+        draft.options.umask = umask(value)?;
+        Ok(())
+    }),
+    once("nice", "nice=10", |draft, value| {
+        draft.options.nice = Some(nice(value)?);
+        Ok(())
+    }),
+    // What it says of COMMAND is told by COMMAND itself.
+    once("shell", "shell", |_, _| Ok(())),
+    once("stdin", "stdin=json", |draft, value| {
+        draft.options.stdin = stdin(value)?;
         Ok(())
     }),
     once("cwd", "cwd=/var/tmp", |draft, value| {
@@ -150,6 +178,8 @@ pub fn samples() -> impl Iterator<Item = &'static str> {
 struct Draft {
     options: Options,
     patterns: Patterns,
+    user: Option<User>,
+    group: Option<Gid>,
 }
 
 /// The options of a rule, and where the value of its `name=` is.
@@ -187,6 +217,7 @@ pub(super) fn options(line: &Line<'_>, words: &[Word], problems: &mut Problems) 
         let message = format!("a rule has at most {MOST} options");
         problems.push(line.error(words[MOST].span.clone(), message));
     }
+    draft.options.account = Account::new(draft.user, draft.group);
     if let Some((message, help)) = draft.options.max_wait_error()
         && let Some(word) = words.iter().find(|word| &word.bytes[key_and_value(word).0] == b"max-wait")
     {
@@ -301,6 +332,28 @@ fn output(value: &[u8]) -> Result<Output, String> {
         file => absolute(file)
             .map(Output::File)
             .ok_or_else(|| "write `log`, `null` or the absolute path of a file".into()),
+    }
+}
+
+fn umask(value: &[u8]) -> Result<u32, String> {
+    let octal =
+        str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| matches!(byte, b'0'..=b'7')));
+    let mask = octal.and_then(|octal| u32::from_str_radix(octal, 8).ok());
+    mask.filter(|mask| *mask <= 0o777).ok_or_else(|| "write it in octal, like `022` or `077`".into())
+}
+
+fn nice(value: &[u8]) -> Result<i32, String> {
+    let number = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    number.filter(|nice| (-20..20).contains(nice)).ok_or_else(|| {
+        "write a number from -20 (gets the most of the processor) to 19 (gets what nobody else wants)".into()
+    })
+}
+
+fn stdin(value: &[u8]) -> Result<Stdin, String> {
+    match value {
+        b"null" => Ok(Stdin::Null),
+        b"json" => Ok(Stdin::Json),
+        _ => Err("write `stdin=json`, or leave it out for no input".into()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The words of one rule to its [`RuleSpec`].
 
-use super::command::{Dollars, command};
+use super::command::{Dollars, command, script};
 use super::diagnostic::{Line, Problems, show};
 use super::events::events;
 use super::filter::ObjectKind;
@@ -44,8 +44,12 @@ pub(super) fn split(line: Line<'_>, problems: &mut Problems) -> Option<Pieces> {
     let events = lexer.word(Inside::Line, problems);
     let (options, options_text) = lexer.brackets(problems).unwrap_or_default();
     let mut command = Vec::new();
-    while let Some(word) = lexer.word(Inside::Line, problems) {
-        command.push(word);
+    if has_shell(&options) {
+        command.extend(lexer.rest());
+    } else {
+        while let Some(word) = lexer.word(Inside::Line, problems) {
+            command.push(word);
+        }
     }
     let options_text = without_joints(&line.text[options_text]);
     Some(Pieces { path, events, options, options_text, command, dollars: Dollars::Lexed, errors })
@@ -59,7 +63,11 @@ pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) ->
     let path = path(line, &pieces.path, problems);
     let events = pieces.events.as_ref().and_then(|word| events(line, word, problems));
     let options = options(line, &pieces.options, problems);
-    let command = command(line, &pieces.command, pieces.dollars, problems);
+    let command = if has_shell(&pieces.options) {
+        script(line, &pieces.command, problems)
+    } else {
+        command(line, &pieces.command, pieces.dollars, problems)
+    };
     if problems.errors() > pieces.errors {
         return None;
     }
@@ -82,6 +90,12 @@ pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) ->
         program: pieces.command.first()?.span.clone(),
         name: options.name,
     })
+}
+
+/// Whether COMMAND is a script. Asked before the options are read: it decides how
+/// the rest of the line is.
+fn has_shell(options: &[Word]) -> bool {
+    options.iter().any(|word| word.bytes == b"shell")
 }
 
 fn check_presence(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) {

@@ -1,5 +1,6 @@
 //! A rule as its line says it: the result of parsing, nothing of its fate.
 
+use super::account::Account;
 use super::culprit::Culprit;
 use super::filter::Filter;
 use super::when::{Busy, Rate};
@@ -11,6 +12,9 @@ use std::time::Duration;
 
 /// SIGKILL follows SIGTERM after this long where the rule has no `kill-after=`.
 pub const KILL_AFTER: Duration = Duration::from_secs(5);
+
+/// The umask of a command where the rule has no `umask=`.
+pub const UMASK: u32 = 0o022;
 
 /// `PATH` of a command's environment where the rule's `env=` does not set it.
 pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -45,6 +49,8 @@ pub enum Command {
         /// The arguments after it.
         args: Vec<Argument>,
     },
+    /// `shell`: a script for `/bin/sh -c`, in which nothing is replaced.
+    Shell(Vec<u8>),
 }
 
 /// One argument: bytes and the tokens between them.
@@ -100,10 +106,20 @@ pub struct Options {
     pub recursive: bool,
     /// `include=`, `exclude=` and `type=`
     pub filter: Filter,
+    /// `self`: also what facron's own commands cause
+    pub include_own: bool,
     /// `uid=` and `exe=`
     pub culprit: Culprit,
     /// `once`
     pub once: bool,
+    /// `user=` and `group=`
+    pub account: Option<Account>,
+    /// `umask=`
+    pub umask: u32,
+    /// `nice=`
+    pub nice: Option<i32>,
+    /// `stdin=`
+    pub stdin: Stdin,
     /// `cwd=`, absolute
     pub cwd: Option<PathBuf>,
     /// `env=`, in order
@@ -136,8 +152,13 @@ impl Default for Options {
             name: None,
             recursive: false,
             filter: Filter::default(),
+            include_own: false,
             culprit: Culprit::default(),
             once: false,
+            account: None,
+            umask: UMASK,
+            nice: None,
+            stdin: Stdin::Null,
             cwd: None,
             env: Vec::new(),
             output: Output::Log,
@@ -152,6 +173,15 @@ impl Default for Options {
             retry: 0,
         }
     }
+}
+
+/// What a command has as standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdin {
+    /// Nothing.
+    Null,
+    /// The event as a JSON object on a line.
+    Json,
 }
 
 /// Where a command's standard output and error go.

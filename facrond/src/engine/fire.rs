@@ -1,16 +1,17 @@
 //! From a firing to a job, from a job to its outcome.
 
 use super::Engine;
+use super::report::timestamp;
 use super::table::{Entry, Switch};
 use crate::config::culprit::Judgement;
 use crate::config::rule::Command;
-use crate::config::when::Busy;
 use crate::job::queue::Admission;
+use crate::job::running::Stop;
 use crate::job::{Job, retry};
 use crate::watch::Hit;
-use facron_proto::{Outcome, OutcomeState, Record, RuleId, Text};
+use facron_proto::{Failure, Outcome, OutcomeState, Record, RuleId, Text};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A command that has ended.
 #[derive(Debug)]
@@ -24,13 +25,13 @@ pub struct Finished {
 impl Engine {
     /// One firing: counted, recorded, and queued if there is something to run.
     pub(super) fn on_hit(&mut self, mut hit: Hit) {
-        if hit.own {
-            self.counts.ignored_own += 1;
-            return;
-        }
         let Some(entry) = self.rules.get_mut(hit.rule).filter(|entry| entry.switch == Switch::On) else {
             return;
         };
+        if hit.own && !entry.spec.options.include_own {
+            self.counts.ignored_own += 1;
+            return;
+        }
         self.culprits.name(&mut hit.event);
         match entry.spec.options.culprit.judge(hit.event.uid, hit.event.exe.as_deref()) {
             Judgement::Counts => {}
@@ -43,7 +44,11 @@ impl Engine {
         let spec = Rc::clone(&entry.spec);
         // What is gathered fires when it starts.
         let is_last = spec.options.once && spec.options.gather().is_none();
-        self.admit(Job::new(self.next_seq, hit.rule, spec, hit.event));
+        self.watch_pace(hit.rule, &hit.event);
+        let job = Job::new(self.next_seq, hit.rule, spec, hit.event);
+        if let Some(job) = self.hold_echo(job) {
+            self.admit(job);
+        }
         if is_last {
             self.retire(hit.rule);
         }
@@ -61,7 +66,7 @@ impl Engine {
         }
     }
 
-    fn admit(&mut self, job: Job) {
+    pub(super) fn admit(&mut self, job: Job) {
         if matches!(job.spec.command, Command::Record) && !job.spec.options.waits() {
             self.next_seq += 1;
             return self.conclude(&job, OutcomeState::Recorded.into(), Known::Not);
@@ -128,8 +133,8 @@ impl Engine {
             self.start(job);
         }
         for seq in self.queue.take_stops() {
-            if let Some(stopper) = self.stoppers.get(&seq) {
-                stopper.notify_one();
+            if let Some((_, stopper)) = self.stoppers.get(&seq) {
+                stopper.stop(Stop::ForLaterEvent);
             }
         }
     }
@@ -155,9 +160,10 @@ impl Engine {
         };
         let outcome = Outcome { pid: Some(running.pid()), ..unsettled(&job, OutcomeState::Running) };
         self.history.replace(record_of(&job, outcome));
-        if job.spec.options.busy == Busy::Restart {
-            self.stoppers.insert(job.seq, running.stopper());
+        if let Some(echoes) = &mut self.echoes {
+            echoes.on_start(&job);
         }
+        self.stoppers.insert(job.seq, (job.rule, running.stopper()));
         let finished = self.finished.clone();
         tokio::task::spawn_local(async move {
             let outcome = running.finish().await;
@@ -169,6 +175,9 @@ impl Engine {
     /// A command has ended, or could not be started.
     pub(super) fn on_finished(&mut self, Finished { mut job, outcome }: Finished) {
         self.stoppers.remove(&job.seq);
+        if let Some(echoes) = &mut self.echoes {
+            echoes.on_end(&job, Instant::now());
+        }
         if let Some(pause) = self.retry_pause(&job, &outcome) {
             report_failure(&job, &outcome, &format!("; it is tried again in {} s", pause.as_secs()));
             self.history.replace(record_of(&job, unsettled(&job, OutcomeState::Pending)));
@@ -203,6 +212,12 @@ impl Engine {
             jobs.failed += 1;
             if let Some(entry) = self.rules.get_mut(job.rule) {
                 entry.failed += 1;
+                entry.last_failure = Some(Failure {
+                    seq: job.seq,
+                    time: timestamp(SystemTime::now()),
+                    path: Text::from(&*job.event.path),
+                    outcome: outcome.clone(),
+                });
             }
             report_failure(job, outcome, "");
         } else {
@@ -258,7 +273,7 @@ fn report_failure(job: &Job, outcome: &Outcome, then: &str) {
     tracing::warn!(%rule, %path, "command failed{how}{then}");
 }
 
-fn rule_label(job: &Job) -> String {
+pub(super) fn rule_label(job: &Job) -> String {
     job.spec.options.name.clone().unwrap_or_else(|| job.rule.to_string())
 }
 
@@ -277,7 +292,7 @@ pub fn record_of(job: &Job, outcome: Outcome) -> Record {
         exe: event.exe.as_deref().map(Text::from),
         uid: event.uid,
         synthetic: event.synthetic,
-        repeated: false,
+        repeated: job.repeated,
         merged: job.merged,
         outcome,
     }

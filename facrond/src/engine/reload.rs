@@ -5,6 +5,7 @@ use super::table::{Entry, Origin};
 use crate::config::rule::RuleSpec;
 use crate::config::{Diagnostic, Loaded, Located, has_errors};
 use crate::job::Job;
+use crate::job::running::Stop;
 use crate::watch::PathState;
 use facron_proto::method::ReloadReply;
 use facron_proto::{Outcome, OutcomeState, RuleId, Source};
@@ -90,10 +91,27 @@ impl Engine {
     pub(super) fn take_out(&mut self, id: RuleId, why: &str) {
         self.watch.detach(id);
         let Some(entry) = self.rules.remove(id) else { return };
+        self.release_echoes(Some(id));
         for job in self.queue.remove_rule(id) {
             self.skip(&job, why);
         }
-        tracing::info!(rule = %entry.name().map_or_else(|| id.to_string(), str::to_owned), "rule removed");
+        self.unguard(id);
+        let rule = entry.name().map_or_else(|| id.to_string(), str::to_owned);
+        match self.stoppers.values().filter(|(of, _)| *of == id).count() {
+            0 => tracing::info!(%rule, "rule removed"),
+            running => {
+                tracing::info!(%rule, running, "rule removed; its commands that run go on to their end");
+            }
+        }
+    }
+
+    /// Removes a rule, and ends what runs of it.
+    pub(super) fn take_out_and_stop(&mut self, id: RuleId, why: &str) {
+        for (_, stopper) in self.stoppers.values().filter(|(of, _)| *of == id) {
+            stopper.stop(Stop::RuleRemoved);
+        }
+        self.stoppers.retain(|_, (of, _)| *of != id);
+        self.take_out(id, why);
     }
 
     pub(super) fn skip(&mut self, job: &Job, why: &str) {

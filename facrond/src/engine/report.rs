@@ -35,6 +35,7 @@ impl Engine {
             added: timestamp(entry.added),
             fired: entry.fired,
             failed: entry.failed,
+            last_failure: entry.last_failure.clone(),
             last: entry.last.map(timestamp),
         }
     }
@@ -43,7 +44,7 @@ impl Engine {
         match (entry.switch, self.watch.state(entry.id)) {
             (Switch::Paused, _) => (State::Paused, None),
             (Switch::Done, _) => (State::Done, Some("it was to fire once, and has".to_owned())),
-            (Switch::On, Some(PathState::Active)) => (State::Active, None),
+            (Switch::On, Some(PathState::Active)) => (State::Active, self.remark(entry.id)),
             (Switch::On, Some(PathState::Waiting(why))) => (State::Waiting, Some(why.clone())),
             (Switch::On, Some(PathState::Failed(why))) => (State::Failed, Some(why.clone())),
             (Switch::On, None) => (State::Failed, Some("it is not watched".to_owned())),

@@ -5,8 +5,10 @@
 //! renamed into place, so that a crash leaves the old or the new one.
 
 use super::table::{Entry, Origin, Switch, Table};
+use crate::config::rule::RuleSpec;
 use crate::config::{Words, parse_words};
 use facron_proto::{RuleId, Source, Text};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -32,8 +34,8 @@ struct Saved {
 
 /// A rule in words, as its author gave it.
 #[derive(Debug, Serialize, Deserialize)]
-struct SavedRule {
-    id: RuleId,
+pub(super) struct SavedRule {
+    pub(super) id: RuleId,
     path: Text,
     events: String,
     #[serde(default)]
@@ -70,7 +72,7 @@ impl Store {
     pub fn load(&self, table: &mut Table) -> Vec<String> {
         let mut problems = Vec::new();
         for (dir, origin) in [(&self.state, Origin::Persisted), (&self.runtime, Origin::Runtime)] {
-            match read(&dir.join(FILE)) {
+            match read::<Saved>(&dir.join(FILE)) {
                 Ok(saved) => {
                     table.next_id = table.next_id.max(saved.next_id);
                     for rule in saved.rules {
@@ -92,19 +94,30 @@ impl Store {
         };
         let rules = table.iter().filter(|entry| entry.origin.source() == source).map(save_rule).collect();
         let saved = Saved { version: VERSION, next_id: table.next_id, rules };
-        write(dir, &saved)
+        write(dir, FILE, &saved)
+    }
+
+    /// Writes a file of the state directory.
+    pub(super) fn write_state(&self, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
+        write(&self.state, name, value)
+    }
+
+    /// Reads a file of the state directory and removes it; a missing one is empty.
+    pub(super) fn take_state<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, StoreError> {
+        let path = self.state.join(name);
+        let value = read(&path)?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError { what: "remove", path, source: error })
+            }
+            _ => Ok(value),
+        }
     }
 }
 
 fn take(table: &mut Table, rule: &SavedRule, origin: &Origin, problems: &mut Vec<String>) {
-    let words = Words {
-        path: rule.path.as_bytes(),
-        events: rule.events.as_bytes(),
-        options: rule.options.as_bytes(),
-        command: rule.command.iter().map(Text::as_bytes).collect(),
-    };
-    match parse_words(&words) {
-        Ok((spec, _)) => {
+    match rule.spec() {
+        Ok(spec) => {
             table.insert_as(rule.id, Rc::new(spec), origin.clone());
             if rule.paused
                 && let Some(entry) = table.get_mut(rule.id)
@@ -112,25 +125,42 @@ fn take(table: &mut Table, rule: &SavedRule, origin: &Origin, problems: &mut Vec
                 entry.switch = Switch::Paused;
             }
         }
-        Err(diagnostics) => {
-            let first = diagnostics.first().map_or_else(String::new, |first| first.message.clone());
-            problems.push(format!("the saved rule {} on {} is left out: {first}", rule.id, rule.path));
+        Err(why) => problems.push(format!("the saved rule {} on {} is left out: {why}", rule.id, rule.path)),
+    }
+}
+
+impl SavedRule {
+    /// A rule that is not paused.
+    pub(super) fn new(id: RuleId, spec: &RuleSpec) -> Self {
+        Self {
+            id,
+            path: Text::from(spec.path.as_os_str().as_bytes()),
+            events: spec.events.to_string(),
+            options: Text(spec.options_text.clone()),
+            command: super::report::words(&spec.command),
+            paused: false,
         }
+    }
+
+    /// The rule, or what is wrong with it by now.
+    pub(super) fn spec(&self) -> Result<RuleSpec, String> {
+        let words = Words {
+            path: self.path.as_bytes(),
+            events: self.events.as_bytes(),
+            options: self.options.as_bytes(),
+            command: self.command.iter().map(Text::as_bytes).collect(),
+        };
+        parse_words(&words).map(|(spec, _)| spec).map_err(|diagnostics| {
+            diagnostics.first().map_or_else(String::new, |first| first.message.clone())
+        })
     }
 }
 
 fn save_rule(entry: &Entry) -> SavedRule {
-    SavedRule {
-        id: entry.id,
-        path: Text::from(entry.spec.path.as_os_str().as_bytes()),
-        events: entry.spec.events.to_string(),
-        options: Text(entry.spec.options_text.clone()),
-        command: super::report::words(&entry.spec.command),
-        paused: entry.switch == Switch::Paused,
-    }
+    SavedRule { paused: entry.switch == Switch::Paused, ..SavedRule::new(entry.id, &entry.spec) }
 }
 
-fn read(path: &Path) -> Result<Saved, StoreError> {
+fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, StoreError> {
     let failed = |what| move |source| StoreError { what, path: path.to_owned(), source };
     match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
@@ -139,14 +169,14 @@ fn read(path: &Path) -> Result<Saved, StoreError> {
             let _ = fs::rename(path, aside);
             failed("understand")(error.into())
         }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Saved::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
         Err(error) => Err(failed("read")(error)),
     }
 }
 
-fn write(dir: &Path, saved: &Saved) -> Result<(), StoreError> {
-    let path = dir.join(FILE);
-    let new = dir.join("rules.json.new");
+fn write(dir: &Path, name: &str, saved: &impl Serialize) -> Result<(), StoreError> {
+    let path = dir.join(name);
+    let new = path.with_extension("json.new");
     let failed = |what, path: &Path| {
         let path = path.to_owned();
         move |source| StoreError { what, path, source }

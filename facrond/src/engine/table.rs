@@ -1,7 +1,7 @@
 //! The rules as the engine knows them: identity, origin, counters.
 
 use crate::config::rule::RuleSpec;
-use facron_proto::{RuleId, RuleRef, Source};
+use facron_proto::{Failure, RuleId, RuleRef, Source};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -62,6 +62,8 @@ pub struct Entry {
     pub fired: u64,
     /// Commands of it that failed.
     pub failed: u64,
+    /// The last of those.
+    pub last_failure: Option<Failure>,
     /// When it fired last.
     pub last: Option<SystemTime>,
 }
@@ -105,6 +107,7 @@ impl Table {
             added: SystemTime::now(),
             fired: 0,
             failed: 0,
+            last_failure: None,
             last: None,
         };
         self.entries.insert(id, entry);

@@ -35,6 +35,11 @@ pub fn build(
     Ok(words)
 }
 
+/// The arguments of a shell that runs a script, in which nothing is replaced.
+pub fn of_script(script: &[u8]) -> Result<Vec<CString>, NulError> {
+    Ok(vec![c"/bin/sh".into(), c"-c".into(), CString::new(script)?])
+}
+
 /// Whether it is `$$` and nothing else.
 pub fn is_path(argument: &Argument) -> bool {
     argument.parts == [Part::Token(Token::Path)]

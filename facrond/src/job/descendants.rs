@@ -1,4 +1,8 @@
 //! The processes that descend from commands: which they are, and how to end them.
+//!
+//! The forks that tell whose an event is also tell all that a command has made,
+//! wherever it went: no command needs a cgroup of its own for that, which would
+//! cost each start a directory, and which is there only where one is delegated.
 
 use super::family::Family;
 use crate::kernel::forks::{Forks, Told};
@@ -181,4 +185,44 @@ fn is_below(process: &Process, daemon: i32) -> bool {
 fn now() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
     time.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    fn tree() -> std::process::Child {
+        let script = "setsid sleep 60 & sh -c 'sleep 60 & sleep 60; true' & wait";
+        Command::new("setsid").args(["sh", "-c", script]).stdout(Stdio::null()).spawn().unwrap()
+    }
+
+    fn ends_all(descendants: &Descendants) {
+        let mut child = tree();
+        let leader = child.id().cast_signed();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let wait_for = |count| {
+            while descendants.living(leader).len() != count {
+                assert!(std::time::Instant::now() < deadline, "{:?}", descendants.living(leader));
+                std::thread::yield_now();
+            }
+        };
+        wait_for(5);
+        descendants.signal_outside(leader, Signal::SIGKILL);
+        child.wait().unwrap();
+        wait_for(0);
+        assert!(!descendants.any_of(leader));
+    }
+
+    #[test]
+    fn all_are_found_by_their_forks() {
+        let descendants = Descendants::follow();
+        assert!(descendants.is_tracked());
+        ends_all(&descendants);
+    }
+
+    #[test]
+    fn without_forks_those_are_found_that_can_be_seen() {
+        ends_all(&Descendants { daemon: nix::unistd::getpid().as_raw(), tracked: None });
+    }
 }

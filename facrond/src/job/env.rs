@@ -2,12 +2,12 @@
 
 use super::Job;
 use super::argv::{directory, name};
-use nix::unistd::{Uid, User, geteuid};
+use crate::config::account::Login;
+use nix::unistd::{Uid, geteuid};
 use std::borrow::Cow;
-use std::ffi::{CStr, CString, NulError, OsStr};
+use std::ffi::{CStr, CString, NulError, OsStr, OsString};
 use std::fmt::{Display, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 /// Where programs are looked for that are not given by path.
@@ -16,35 +16,23 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// An environment, each variable as `NAME=value`.
 pub type Variables<'a> = Vec<Cow<'a, CStr>>;
 
-/// What all commands have in their environment; found out once.
+/// What commands have in their environment whatever the event; found out once.
 #[derive(Debug)]
-pub struct Base(Vec<CString>);
+pub struct Base {
+    lang: OsString,
+    /// For commands of the daemon's own user.
+    own: Vec<CString>,
+}
 
 impl Base {
-    /// That of the daemon's user. Of the daemon's own environment only `LANG` counts.
+    /// With the daemon's user. Of the daemon's own environment only `LANG` counts.
     pub fn of_this_user() -> Self {
         let lang = std::env::var_os("LANG").filter(|lang| !lang.is_empty());
         Self::new(geteuid(), lang.as_deref().unwrap_or(OsStr::new("C.UTF-8")))
     }
 
     fn new(uid: Uid, lang: &OsStr) -> Self {
-        let user = User::from_uid(uid).ok().flatten();
-        let name = user.as_ref().map_or_else(|| uid.to_string(), |user| user.name.clone());
-        let home = user.as_ref().map_or(Path::new("/"), |user| &user.dir);
-        let shell = user
-            .as_ref()
-            .map(|user| user.shell.as_path())
-            .filter(|shell| !shell.as_os_str().is_empty())
-            .unwrap_or(Path::new("/bin/sh"));
-        let variables = [
-            ("PATH", PATH.as_bytes()),
-            ("HOME", home.as_os_str().as_bytes()),
-            ("USER", name.as_bytes()),
-            ("LOGNAME", name.as_bytes()),
-            ("SHELL", shell.as_os_str().as_bytes()),
-            ("LANG", lang.as_bytes()),
-        ];
-        Self(variables.into_iter().filter_map(|(name, value)| variable(name, value).ok()).collect())
+        Self { lang: lang.to_owned(), own: login_variables(&Login::of(uid.as_raw()), lang) }
     }
 
     /// The environment of a job: this, changed by the rule's `env=`, and the event.
@@ -52,8 +40,12 @@ impl Base {
     /// `env=` cannot change the variables that tell of the event.
     pub fn of<'a>(&'a self, job: &Job) -> Result<Variables<'a>, NulError> {
         let rule_env = &job.spec.options.env;
-        let mut variables = Vec::with_capacity(self.0.len() + rule_env.len() + EVENT_VARIABLES);
-        variables.extend(self.0.iter().map(|variable| Cow::Borrowed(variable.as_c_str())));
+        let mut variables = Vec::with_capacity(self.own.len() + rule_env.len() + EVENT_VARIABLES);
+        if let Some(account) = &job.spec.options.account {
+            variables.extend(login_variables(&account.user, &self.lang).into_iter().map(Cow::Owned));
+        } else {
+            variables.extend(self.own.iter().map(|variable| Cow::Borrowed(variable.as_c_str())));
+        }
         for (name, value) in rule_env {
             variables.retain(|variable| !is_named(variable, name.as_bytes()));
             variables.push(Cow::Owned(variable(name, value.as_bytes())?));
@@ -65,6 +57,19 @@ impl Base {
         variables.extend(event.into_iter().map(Cow::Owned));
         Ok(variables)
     }
+}
+
+fn login_variables(login: &Login, lang: &OsStr) -> Vec<CString> {
+    let Login { name, home, shell } = login;
+    let variables = [
+        ("PATH", PATH.as_bytes()),
+        ("HOME", home.as_os_str().as_bytes()),
+        ("USER", name.as_bytes()),
+        ("LOGNAME", name.as_bytes()),
+        ("SHELL", shell.as_os_str().as_bytes()),
+        ("LANG", lang.as_bytes()),
+    ];
+    variables.into_iter().filter_map(|(name, value)| variable(name, value).ok()).collect()
 }
 
 const EVENT_VARIABLES: usize = 11;
@@ -147,7 +152,7 @@ mod tests {
 
     #[test]
     fn base_and_event_and_nothing_else() {
-        let root = User::from_uid(Uid::from_raw(0)).unwrap().unwrap();
+        let root = nix::unistd::User::from_uid(Uid::from_raw(0)).unwrap().unwrap();
         let home = format!("HOME={}", root.dir.display());
         let shell = format!("SHELL={}", root.shell.display());
         let mut job = with_env(&[]);

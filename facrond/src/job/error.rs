@@ -1,9 +1,11 @@
 //! Why a command was not started, in one sentence.
 
+use crate::config::rule::Options;
 use crate::kernel::spawn::{SpawnError, Step};
 use facron_proto::{Outcome, OutcomeState, Text};
 use nix::errno::Errno;
 use std::ffi::{CStr, NulError, OsStr};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use thiserror::Error;
@@ -17,24 +19,40 @@ pub(super) enum StartError {
     Pipe(Errno),
     #[error("cannot append the output to {path}: {}", file_reason(*.errno))]
     File { path: Text, errno: Errno },
+    #[error("cannot prepare the standard input: {0}")]
+    Input(io::Error),
     #[error("cannot start a process for {program}: {}", reason(*.errno))]
     Clone { program: Text, errno: Errno },
     #[error("cannot run {program}: cannot enter {cwd}: {}", reason(*.errno))]
     Directory { program: Text, cwd: Text, errno: Errno },
+    #[error("cannot run {program} as {user}: {}", account_reason(*.errno))]
+    Account { program: Text, user: Text, errno: Errno },
     #[error("cannot run {program}: {why}")]
     Exec { program: Text, why: String },
 }
 
 impl StartError {
-    /// What `error` means for this program and directory.
-    pub(super) fn from_spawn(error: SpawnError, program: &CStr, cwd: Option<&Path>) -> Self {
+    /// What `error` means for this program and these options.
+    pub(super) fn from_spawn(error: SpawnError, program: &CStr, options: &Options) -> Self {
         let errno = error.errno;
         let name = Text::from(program.to_bytes());
         match error.step {
             Step::Clone => Self::Clone { program: name, errno },
             Step::Directory => {
-                let cwd = cwd.map(|cwd| Text::from(cwd.as_os_str().as_bytes())).unwrap_or_default();
+                let cwd = options
+                    .cwd
+                    .as_deref()
+                    .map(|cwd| Text::from(cwd.as_os_str().as_bytes()))
+                    .unwrap_or_default();
                 Self::Directory { program: name, cwd, errno }
+            }
+            Step::Credentials => {
+                let user = options.account.as_ref().map(|account| Text::from(account.user.name.as_str()));
+                Self::Account { program: name, user: user.unwrap_or_default(), errno }
+            }
+            Step::Nice => {
+                let nice = options.nice.unwrap_or_default();
+                Self::Exec { program: name, why: format!("cannot set nice={nice}: {}", reason(errno)) }
             }
             Step::Session | Step::Stdio => Self::Exec { program: name, why: reason(errno) },
             Step::Exec => Self::Exec { why: exec_reason(errno, program), program: name },
@@ -55,6 +73,14 @@ fn reason(errno: Errno) -> String {
         first.make_ascii_lowercase();
     }
     text
+}
+
+fn account_reason(errno: Errno) -> String {
+    match errno {
+        Errno::EPERM => "only a daemon that runs as root may".to_owned(),
+        Errno::EAGAIN => "the user has too many processes already".to_owned(),
+        errno => reason(errno),
+    }
 }
 
 fn file_reason(errno: Errno) -> String {

@@ -22,8 +22,10 @@ pub(super) struct Family {
     ended: Vec<i32>,
     /// Members that live on untold, because the kernel stopped telling of them.
     strays: Vec<i32>,
-    /// Whether forks may be missing.
-    lost: bool,
+    /// Whether forks are missing.
+    has_lost: bool,
+    /// Whether they were, and what those caused that were never seen may be unread.
+    is_uncertain: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +39,14 @@ struct Member {
 impl Family {
     /// That of the daemon with this pid, without children.
     pub(super) fn new(daemon: i32) -> Self {
-        Self { daemon, members: FxHashMap::default(), ended: Vec::new(), strays: Vec::new(), lost: false }
+        Self {
+            daemon,
+            members: FxHashMap::default(),
+            ended: Vec::new(),
+            strays: Vec::new(),
+            has_lost: false,
+            is_uncertain: false,
+        }
     }
 
     /// Takes in what happened, in order.
@@ -55,7 +64,7 @@ impl Family {
                     self.members.insert(pid, Member { leader, threads: 1, ended: None });
                 }
                 Change::Exit { pid } => self.on_exit(pid, *time),
-                Change::Lost => self.lost = true,
+                Change::Lost => self.has_lost = true,
             }
         }
     }
@@ -83,7 +92,7 @@ impl Family {
 
     /// Whether whoever is no member is foreign; else it has to be looked at.
     pub(super) fn is_complete(&self) -> bool {
-        !self.lost && self.strays.is_empty()
+        !self.has_lost && !self.is_uncertain && self.strays.is_empty()
     }
 
     /// The members that live and belong to a command, by its first process.
@@ -95,11 +104,13 @@ impl Family {
 
     /// Whether changes are missing; then [`Family::recover`] is due.
     pub(super) fn has_lost(&self) -> bool {
-        self.lost
+        self.has_lost
     }
 
     /// Makes up for what was lost: `living` are all descendants, each with its leader.
     pub(super) fn recover(&mut self, living: impl IntoIterator<Item = (i32, i32)>, now: u64) {
+        self.has_lost = false;
+        self.is_uncertain = true;
         let mut missing: FxHashMap<i32, i32> = living.into_iter().collect();
         for (pid, member) in &mut self.members {
             if missing.remove(pid).is_none() && member.ended.is_none() {
@@ -118,7 +129,7 @@ impl Family {
     /// before is forgotten. `is_alive` tells whether a process still runs below the
     /// daemon, for those of which the kernel stopped telling.
     pub(super) fn forget_ended(&mut self, is_alive: impl Fn(i32) -> bool) {
-        self.lost = false;
+        self.is_uncertain = false;
         for pid in std::mem::take(&mut self.ended) {
             let Some(member) = self.members.get_mut(&pid).filter(|member| member.ended.is_some()) else {
                 continue;

@@ -8,11 +8,13 @@ use super::error::StartError;
 use super::output::{self, Capture, Leftovers, LogTo, RuleLog, Target};
 use super::reaper::Children;
 use super::running::Running;
-use super::split;
-use crate::config::rule::Command;
+use super::{split, stdin};
+use crate::config::account::Account;
+use crate::config::rule::{Command, Stdin};
 use crate::kernel::group::Group;
-use crate::kernel::spawn::{Spawn, Spawner};
+use crate::kernel::spawn::{Credentials, Spawn, Spawner};
 use facron_proto::{Outcome, OutcomeState, RuleId};
+use nix::unistd::{getegid, geteuid};
 use rustc_hash::FxHashMap;
 use std::ffi::CString;
 use std::fs::File;
@@ -66,6 +68,9 @@ impl Runner {
             Command::Exec { program, args } => {
                 let argv = argv::build(program, args, &job.event, job.events(), &mut self.counter);
                 Ok(self.start_command(job, &argv.map_err(StartError::Nul)?)?)
+            }
+            Command::Shell(script) => {
+                Ok(self.start_command(job, &argv::of_script(script).map_err(StartError::Nul)?)?)
             }
         }
     }
@@ -130,7 +135,7 @@ impl Runner {
             started,
             timeout: options.timeout,
             kill_after: options.kill_after,
-            stop: Rc::default(),
+            stopper: Rc::default(),
             end: self.end.subscribe(),
             leftovers: Rc::clone(&self.leftovers),
         })
@@ -138,19 +143,36 @@ impl Runner {
 
     fn spawn(&mut self, job: &Job, argv: &[CString], target: &Target) -> Result<Group, StartError> {
         let program = &argv[0];
-        let directory = job.spec.options.cwd.as_deref();
+        let options = &job.spec.options;
+        let directory = options.cwd.as_deref();
         let cwd = directory.map(|cwd| CString::new(cwd.as_os_str().as_bytes())).transpose()?;
         let env = self.base.of(job)?;
         let null = self.null.as_fd();
-        let [stdout, stderr] = target.for_child(null);
-        let spawn = Spawn {
-            programs: &env::candidates(program, &env),
-            argv,
-            env: &env,
-            cwd: cwd.as_deref(),
-            stdio: [null, stdout, stderr],
+        let input = match options.stdin {
+            Stdin::Null => None,
+            Stdin::Json => Some(stdin::json(job).map_err(StartError::Input)?),
         };
-        self.spawner.spawn(&spawn).map_err(|error| StartError::from_spawn(error, program, directory))
+        let [stdout, stderr] = target.for_child(null);
+        let spawn =
+            Spawn {
+                programs: &env::candidates(program, &env),
+                argv,
+                env: &env,
+                cwd: cwd.as_deref(),
+                stdio: [input.as_ref().map_or(null, AsFd::as_fd), stdout, stderr],
+                credentials: options.account.as_ref().filter(|account| !Self::is_own(account)).map(
+                    |account| Credentials { uid: account.uid, gid: account.gid, groups: &account.groups },
+                ),
+                umask: options.umask,
+                nice: options.nice,
+            };
+        self.spawner.spawn(&spawn).map_err(|error| StartError::from_spawn(error, program, options))
+    }
+
+    /// Whether an account is that of a daemon that cannot change its own.
+    fn is_own(account: &Account) -> bool {
+        let (uid, gid) = (geteuid(), getegid());
+        !uid.is_root() && account.uid == uid.as_raw() && account.gid == gid.as_raw()
     }
 
     fn log_of(&mut self, job: &Job) -> Rc<RuleLog> {

@@ -6,6 +6,7 @@ use crate::kernel::group::Group;
 use crate::kernel::wait::Exit;
 use facron_proto::{Outcome, OutcomeState};
 use nix::sys::signal::Signal;
+use std::cell::Cell;
 use std::future::pending;
 use std::pin::pin;
 use std::rc::Rc;
@@ -28,8 +29,7 @@ pub struct Running {
     pub(super) started: Instant,
     pub(super) timeout: Option<Duration>,
     pub(super) kill_after: Duration,
-    /// Told when it is to make room for a new run.
-    pub(super) stop: Rc<Notify>,
+    pub(super) stopper: Rc<Stopper>,
     /// When it must be over because the daemon stops.
     pub(super) end: watch::Receiver<Option<Instant>>,
     pub(super) leftovers: Rc<Leftovers>,
@@ -40,15 +40,49 @@ pub struct Running {
 enum Ending {
     ByItself,
     TimedOut,
-    Replaced,
+    Stopped(Stop),
     DaemonStops,
+}
+
+/// Why a command is stopped before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It makes room for a new run.
+    ForLaterEvent,
+    /// Its rule was removed.
+    RuleRemoved,
+}
+
+/// Stops a command that somebody else sees to its end.
+#[derive(Debug, Default)]
+pub struct Stopper {
+    why: Cell<Option<Stop>>,
+    told: Notify,
+}
+
+impl Stopper {
+    /// Asks it to end, and makes it.
+    pub fn stop(&self, why: Stop) {
+        self.why.set(Some(why));
+        self.told.notify_one();
+    }
+
+    async fn stopped(&self) -> Stop {
+        loop {
+            self.told.notified().await;
+            if let Some(why) = self.why.get() {
+                return why;
+            }
+        }
+    }
 }
 
 impl Ending {
     fn reason(self) -> Option<&'static str> {
         match self {
             Self::ByItself | Self::TimedOut => None,
-            Self::Replaced => Some("stopped to start anew for a later event"),
+            Self::Stopped(Stop::ForLaterEvent) => Some("stopped to start anew for a later event"),
+            Self::Stopped(Stop::RuleRemoved) => Some("stopped because its rule was removed"),
             Self::DaemonStops => Some("stopped because the daemon stops"),
         }
     }
@@ -60,9 +94,9 @@ impl Running {
         self.group.pid()
     }
 
-    /// What stops it to make room for a new run, when notified.
-    pub fn stopper(&self) -> Rc<Notify> {
-        Rc::clone(&self.stop)
+    /// What stops it before its time.
+    pub fn stopper(&self) -> Rc<Stopper> {
+        Rc::clone(&self.stopper)
     }
 
     /// Sees it to its end: reads its output and stops it when its time is over.
@@ -104,7 +138,7 @@ impl Running {
             signal,
             duration_ms: Some(self.started.elapsed().as_secs_f64() * 1000.0),
             error: ending.reason().map(str::to_owned),
-            restarted: ending == Ending::Replaced,
+            restarted: ending == Ending::Stopped(Stop::ForLaterEvent),
             ..state.into()
         }
     }
@@ -115,7 +149,7 @@ impl Running {
             biased;
             exit = ended(&mut self.exit) => return (exit, Ending::ByItself),
             () = reached(deadline) => Ending::TimedOut,
-            () = self.stop.notified() => Ending::Replaced,
+            why = self.stopper.stopped() => Ending::Stopped(why),
             _ = hard_end(&mut self.end) => Ending::DaemonStops,
         };
         (self.terminate().await, ending)

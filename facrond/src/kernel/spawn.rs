@@ -14,6 +14,7 @@ use super::wait;
 use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int, c_void};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use nix::sys::prctl::{get_dumpable, set_dumpable};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
@@ -25,7 +26,7 @@ use std::ptr::{self, NonNull};
 /// What to start, and in which surroundings.
 ///
 /// The rest is the same for all: a session and process group of its own, no
-/// further descriptor, default signal dispositions, no signal blocked, umask 022.
+/// further descriptor, default signal dispositions, no signal blocked.
 pub struct Spawn<'a> {
     /// The paths to try in order, as execvp(3) does with those of `PATH`.
     pub programs: &'a [CString],
@@ -38,6 +39,24 @@ pub struct Spawn<'a> {
     /// Descriptors 0, 1 and 2 of the command. One that is itself below 3 can
     /// only stay in its place.
     pub stdio: [BorrowedFd<'a>; 3],
+    /// Whom it runs as; the daemon's user where there is nobody.
+    pub credentials: Option<Credentials<'a>>,
+    /// Its umask.
+    pub umask: u32,
+    /// Its nice value; the daemon's own where there is none.
+    pub nice: Option<i32>,
+}
+
+/// A user and groups. Who runs with those of another than root has no
+/// capabilities left.
+#[derive(Clone, Copy, Debug)]
+pub struct Credentials<'a> {
+    /// The user.
+    pub uid: u32,
+    /// The primary group.
+    pub gid: u32,
+    /// The supplementary groups.
+    pub groups: &'a [u32],
 }
 
 /// Why a command was not started.
@@ -58,6 +77,10 @@ pub enum Step {
     Session,
     /// Putting descriptors 0, 1 and 2 in place.
     Stdio,
+    /// Setting its nice value.
+    Nice,
+    /// Becoming another user.
+    Credentials,
     /// Entering the working directory.
     Directory,
     /// Executing the program.
@@ -65,12 +88,15 @@ pub enum Step {
 }
 
 /// What a child on its way to exec needs; it must allocate nothing itself.
-struct Plan {
+struct Plan<'a> {
     programs: *const *const c_char,
     argv: *const *const c_char,
     env: *const *const c_char,
     cwd: *const c_char,
     stdio: [c_int; 3],
+    credentials: Option<Credentials<'a>>,
+    umask: u32,
+    nice: Option<i32>,
     /// Written by the child.
     failure: Option<SpawnError>,
 }
@@ -101,6 +127,9 @@ impl Spawner {
             env: env.as_ptr(),
             cwd: spawn.cwd.map_or(ptr::null(), CStr::as_ptr),
             stdio: spawn.stdio.map(|fd| fd.as_raw_fd()),
+            credentials: spawn.credentials,
+            umask: spawn.umask,
+            nice: spawn.nice,
             failure: None,
         };
         let group = self.clone_child(&mut plan).map_err(|errno| SpawnError { step: Step::Clone, errno })?;
@@ -115,9 +144,10 @@ impl Spawner {
 
     /// A signal handler must not run in a child that shares our memory: all
     /// signals are blocked until it has reset its dispositions.
-    fn clone_child(&mut self, plan: &mut Plan) -> Result<Group, Errno> {
+    fn clone_child(&mut self, plan: &mut Plan<'_>) -> Result<Group, Errno> {
         const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        let is_dumpable = plan.credentials.is_some() && get_dumpable()?;
         let mut pidfd: c_int = -1;
         // SAFETY: CLONE_VFORK suspends this thread until the child has left the
         // stack, the plan and what the plan points to, all of which outlive this
@@ -136,6 +166,11 @@ impl Spawner {
             )
         };
         let result = Errno::result(pid);
+        if is_dumpable {
+            // The change of user took it from the memory that the child shared with us,
+            // so that the user cannot trace a process in our memory.
+            set_dumpable(true)?;
+        }
         mask.thread_set_mask()?;
         let pid = result?;
         // SAFETY: the kernel has just made this descriptor for us.

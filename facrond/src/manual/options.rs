@@ -17,6 +17,10 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
         "Only events of files, or with `type=dir` only those of directories; `type=dir` implies `FAN_ONDIR`. Anything but a directory counts as a file.",
     ),
     (
+        "self",
+        "Also events that facron's own commands, and what descends from them, cause. Without it they are ignored, so that no rule fires itself.",
+    ),
+    (
         "uid",
         "Only events that processes of this user cause, or with `!` before it those of all others. The effective user counts, by name or number. Where it is not known who caused an event, the condition does not hold and its negation does.",
     ),
@@ -25,6 +29,21 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
         "Only events that programs cause whose path matches this glob, or with `!` before it those of all others. A glob without a `/` is matched on the file name, one with a `/` on the whole path, links resolved. Where it is not known who caused an event, the condition does not hold and its negation does.",
     ),
     ("once", "The rule fires once. Then it is removed; a rule of a file is `done` until its line changes."),
+    (
+        "user",
+        "Run the command as this user, by name or number: with its groups and environment, and without any capability. Default: the daemon's user.",
+    ),
+    ("group", "Run the command with this primary group in place of the user's own."),
+    ("umask", "The command's umask, in octal. Default: 022."),
+    ("nice", "The command's nice value, from -20 to 19. Default: that of the daemon."),
+    (
+        "shell",
+        "The rest of the line is a script for `/bin/sh -c`, taken as it stands: no quotes are removed and no token is replaced. The event is in the environment (`\"$FACRON_PATH\"`).",
+    ),
+    (
+        "stdin",
+        "With `stdin=json` the command reads the event from standard input, as a JSON object on a line; its members are those of a record of `facronctl --json tail`, and `mask`. Default: `/dev/null`.",
+    ),
     (
         "cwd",
         "The command's working directory, an absolute path. Default: that of the daemon, `/` under systemd.",
@@ -39,9 +58,9 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
     ),
     (
         "timeout",
-        "The longest that the command may run. Then its process group gets SIGTERM. Default: no limit.",
+        "The longest that the command may run. Then it and all that descends from it get SIGTERM. Default: no limit.",
     ),
-    ("kill-after", "How long after SIGTERM what is left of the process group gets SIGKILL. Default: 5s."),
+    ("kill-after", "How long after SIGTERM what is left of them gets SIGKILL. Default: 5s."),
     (
         "jobs",
         "At most so many commands of this rule run at the same time. Default: no limit but `--max-jobs`.",

@@ -6,7 +6,7 @@
 //! overflow itself.
 
 use super::arrival::Origin;
-use super::follow::{Cause, Firing};
+use super::fire::{Cause, Firing};
 use super::mounts::CLOCK_SLACK;
 use super::resolve::{News, Occasion};
 use super::tree::{Content, NodeId, ROOT};

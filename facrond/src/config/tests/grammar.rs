@@ -3,8 +3,9 @@
 use super::{errors, read, rule, warnings};
 use crate::config::culprit::{Condition, Culprit};
 use crate::config::filter::{Filter, ObjectKind, Patterns};
-use crate::config::rule::{Options, Output};
+use crate::config::rule::{Command, Options, Output, Stdin};
 use crate::config::when::{Busy, Rate};
+use crate::config::{Words, parse_words};
 use crate::events::Events;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -35,6 +36,42 @@ fn paths() {
         let spec = rule([written, b" OPEN -\n".as_slice()].concat());
         assert_eq!(spec.path.as_os_str().as_bytes(), *path, "{}", written.escape_ascii());
     }
+}
+
+#[test]
+fn how_a_command_runs() {
+    let options = |text: &str| rule(format!("/a OPEN [{text}] true\n")).options;
+    let account = options("user=root group=daemon").account.unwrap();
+    assert_eq!((account.uid, account.gid, account.user.name.as_str()), (0, 1, "root"));
+    assert!(account.groups.contains(&1));
+    assert_eq!(options("user=65534").account.unwrap().user.name, "nobody");
+    assert_eq!(options("umask=077").umask, 0o077);
+    assert_eq!(options("nice=-5").nice, Some(-5));
+    assert_eq!(options("stdin=json").stdin, Stdin::Json);
+    let default = options("once");
+    assert_eq!((default.account, default.umask, default.nice), (None, 0o022, None));
+}
+
+#[test]
+fn a_script_is_the_rest_of_the_line_as_it_stands() {
+    let script = |text: &str| match rule(text).command {
+        Command::Shell(script) => String::from_utf8(script).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        script("/a OPEN [shell]   echo \"$$ $@\" 'x' \\$y | cat # z \n"),
+        "echo \"$$ $@\" 'x' \\$y | cat # z"
+    );
+    assert_eq!(script("/a OPEN [once shell] it's [odd\n"), "it's [odd");
+    assert_eq!(script("/a OPEN [shell] a \\\n b\n"), "a \\\n b");
+    let of_words = |words: &[&[u8]]| {
+        let command = words.to_vec();
+        parse_words(&Words { path: b"/a", events: b"OPEN", options: b"shell", command }).unwrap().0.command
+    };
+    let script = b"echo '$$' \\$x".to_vec();
+    assert_eq!(of_words(&[&script]), Command::Shell(script.clone()));
+    assert_eq!(Command::Shell(script.clone()).words(), [script]);
+    assert_eq!(of_words(&[b"echo", b"$HOME"]), Command::Shell(b"echo $HOME".to_vec()));
 }
 
 #[test]

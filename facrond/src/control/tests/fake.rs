@@ -95,6 +95,7 @@ fn rule(id: u64, params: AddParams) -> Rule {
         added: String::new(),
         fired: 0,
         failed: 0,
+        last_failure: None,
         last: None,
     }
 }

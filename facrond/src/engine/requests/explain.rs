@@ -36,6 +36,7 @@ impl Serve<Explain> for Engine {
                 Command::Exec { program, args } => {
                     argv::build(program, args, &event, slice::from_ref(&event), &mut counter)
                 }
+                Command::Shell(script) => argv::of_script(script),
             };
             let words = words.map_err(|error| Error::new(Code::FAILED, error.to_string()))?;
             let argv = words.into_iter().map(|word| Text(word.into_bytes())).collect();

@@ -23,7 +23,7 @@ impl Serve<Remove> for Engine {
             }
         }
         for entry in &entries {
-            self.take_out(entry.id, "its rule was removed");
+            self.take_out_and_stop(entry.id, "its rule was removed");
         }
         self.save();
         Ok(ids(&entries))

@@ -3,14 +3,22 @@
 //! Runs in the daemon's memory while the daemon's thread stands still: nothing
 //! here allocates, panics, takes a lock or returns to the caller.
 
-use super::{Plan, SpawnError, Step};
+use super::{Credentials, Plan, SpawnError, Step};
 use nix::errno::Errno;
-use nix::libc::{self, c_char, c_int, c_void};
+use nix::libc::{self, c_char, c_int, c_long, c_void};
 use std::convert::Infallible;
 use std::{mem, ptr};
 
 /// What a process that failed before exec exits with; nobody looks at it.
 const FAILED: c_int = 127;
+
+// On two 32-bit architectures these names are calls with 16-bit numbers.
+#[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
+use libc::{SYS_setgroups as SYS_SETGROUPS, SYS_setresgid as SYS_SETRESGID, SYS_setresuid as SYS_SETRESUID};
+#[cfg(any(target_arch = "x86", target_arch = "arm"))]
+use libc::{
+    SYS_setgroups32 as SYS_SETGROUPS, SYS_setresgid32 as SYS_SETRESGID, SYS_setresuid32 as SYS_SETRESUID,
+};
 
 /// The kernel's signals, and its set of them in bytes.
 const LAST_SIGNAL: c_int = 64;
@@ -19,14 +27,14 @@ const SIGNAL_SET_SIZE: usize = 8;
 /// Entry point for clone(2); `plan` is a [`Plan`].
 pub(super) extern "C" fn start(plan: *mut c_void) -> c_int {
     // SAFETY: the parent passes its plan, and stands still while we use it.
-    let plan = unsafe { &mut *plan.cast::<Plan>() };
+    let plan = unsafe { &mut *plan.cast::<Plan<'_>>() };
     let Err(failure) = execute(plan);
     plan.failure = Some(failure);
     // SAFETY: ends this process and runs no handler of the parent's.
     unsafe { libc::_exit(FAILED) }
 }
 
-fn execute(plan: &Plan) -> Result<Infallible, SpawnError> {
+fn execute(plan: &Plan<'_>) -> Result<Infallible, SpawnError> {
     // SAFETY: plain system calls on this process's own descriptors, signals,
     // session and directory; all pointers come from the plan.
     unsafe {
@@ -36,13 +44,46 @@ fn execute(plan: &Plan) -> Result<Infallible, SpawnError> {
             place(source, target)?;
         }
         close_from(3);
-        libc::umask(0o022);
+        libc::umask(plan.umask);
+        if let Some(nice) = plan.nice {
+            check(libc::setpriority(libc::PRIO_PROCESS, 0, nice), Step::Nice)?;
+        }
+        if let Some(credentials) = &plan.credentials {
+            become_user(credentials)?;
+        }
         if !plan.cwd.is_null() {
             check(libc::chdir(plan.cwd), Step::Directory)?;
         }
         unblock_signals();
         Err(SpawnError { step: Step::Exec, errno: exec(plan) })
     }
+}
+
+/// The raw calls: the C library's would change the daemon's threads, too.
+unsafe fn become_user(credentials: &Credentials<'_>) -> Result<(), SpawnError> {
+    let Credentials { uid, gid, groups } = *credentials;
+    // SAFETY: the groups are those of the plan; the rest are numbers.
+    unsafe {
+        check_call(libc::syscall(SYS_SETGROUPS, groups.len(), groups.as_ptr()))?;
+        check_call(libc::syscall(SYS_SETRESGID, gid, gid, gid))?;
+        check_call(libc::syscall(SYS_SETRESUID, uid, uid, uid))?;
+        if uid != 0 { drop_capabilities() } else { Ok(()) }
+    }
+}
+
+/// The kernel has taken away those in force; inheritable ones, and with them
+/// ambient ones, would be left.
+unsafe fn drop_capabilities() -> Result<(), SpawnError> {
+    // `struct __user_cap_header_struct` of version 3, for this process, and two
+    // `struct __user_cap_data_struct`.
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let none = [0u32; 6];
+    // SAFETY: the structures have the sizes of this version.
+    unsafe { check_call(libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr())) }
+}
+
+fn check_call(result: c_long) -> Result<(), SpawnError> {
+    if result == -1 { Err(SpawnError { step: Step::Credentials, errno: Errno::last() }) } else { Ok(()) }
 }
 
 fn check(result: c_int, step: Step) -> Result<(), SpawnError> {
@@ -100,7 +141,7 @@ unsafe fn close_from(first: libc::c_uint) {
 
 /// execvp(3) over prepared candidates: goes on to the next where one is not
 /// there or not ours to execute. Returns only on failure.
-unsafe fn exec(plan: &Plan) -> Errno {
+unsafe fn exec(plan: &Plan<'_>) -> Errno {
     let mut denied = false;
     let mut errno = Errno::ENOENT;
     let mut program: *const *const c_char = plan.programs;

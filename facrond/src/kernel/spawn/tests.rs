@@ -15,8 +15,21 @@ fn c_path(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).unwrap()
 }
 
+/// What most tests have no need to set.
+fn plain(cwd: Option<&CStr>) -> Spawn<'_> {
+    let stdio = [0, 1, 2].map(|fd| {
+        // SAFETY: the test's own standard descriptors stay open.
+        unsafe { BorrowedFd::borrow_raw(fd) }
+    });
+    Spawn { programs: &[], argv: &[], env: &[], cwd, stdio, credentials: None, umask: 0o022, nice: None }
+}
+
 /// Runs a command to its end; its output.
 fn run(programs: &[&CStr], argv: &[&CStr], cwd: Option<&CStr>) -> Result<(String, Group), SpawnError> {
+    run_in(programs, argv, &plain(cwd))
+}
+
+fn run_in(programs: &[&CStr], argv: &[&CStr], spawn: &Spawn<'_>) -> Result<(String, Group), SpawnError> {
     let null = File::open("/dev/null").unwrap();
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let owned = |strings: &[&CStr]| strings.iter().map(|string| (*string).to_owned()).collect::<Vec<_>>();
@@ -24,8 +37,8 @@ fn run(programs: &[&CStr], argv: &[&CStr], cwd: Option<&CStr>) -> Result<(String
         programs: &owned(programs),
         argv: &owned(argv),
         env: &[Cow::Borrowed(c"A=1"), Cow::Borrowed(c"PATH=/bin:/usr/bin")],
-        cwd,
         stdio: [null.as_fd(), writer.as_fd(), writer.as_fd()],
+        ..*spawn
     })?;
     drop(writer);
     let mut output = String::new();
@@ -126,4 +139,42 @@ fn a_group_outlives_its_leader() {
         std::thread::yield_now();
     }
     group.signal(Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn another_user_has_nothing_of_ours() {
+    let credentials = Credentials { uid: 65534, gid: 65534, groups: &[65534, 4, 20] };
+    let spawn = Spawn { credentials: Some(credentials), umask: 0o077, nice: Some(7), ..plain(None) };
+    let before = fs::read_to_string("/proc/self/status").unwrap();
+    let (status, _) = run_in(&[c"/bin/cat"], &[c"cat", c"/proc/self/status"], &spawn).unwrap();
+    let field = |status: &str, name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(field(&status, "Uid:"), "65534 65534 65534 65534");
+    assert_eq!(field(&status, "Gid:"), "65534 65534 65534 65534");
+    assert_eq!(field(&status, "Groups:"), "4 20 65534");
+    assert_eq!(field(&status, "Umask:"), "0077");
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        assert_eq!(field(&status, set), "0000000000000000", "{set}");
+    }
+    assert_eq!(field(&status, "NoNewPrivs:"), "0");
+    assert_eq!(run_in(&[c"/usr/bin/nice"], &[c"nice"], &spawn).unwrap().0, "7\n");
+    // Ours are as before, in all threads.
+    let after = fs::read_to_string("/proc/self/status").unwrap();
+    for name in ["Uid:", "Gid:", "Groups:", "CapEff:", "Umask:"] {
+        assert_eq!(field(&after, name), field(&before, name), "{name}");
+    }
+    assert!(get_dumpable().unwrap());
+}
+
+#[test]
+fn what_the_user_may_not_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let private = c_path(dir.path());
+    let credentials = Credentials { uid: 65534, gid: 65534, groups: &[65534] };
+    let spawn = Spawn { credentials: Some(credentials), ..plain(Some(&private)) };
+    let error = run_in(&[c"/bin/true"], &[c"true"], &spawn).map(|(output, _)| output);
+    assert_eq!(error, Err(SpawnError { step: Step::Directory, errno: Errno::EACCES }));
 }

@@ -1,0 +1,173 @@
+//! Echoes: events that facron's own commands may have caused, where the kernel
+//! does not tell whose they are (it hides processes from ordinary users).
+//!
+//! An event on a path on which the rule's command runs, or ended a moment ago, may
+//! be that command's doing. It waits, longer each time that the run after it brings
+//! another one, so that a rule that fires itself never spins. Nothing is lost by
+//! it: what waits runs in the end, and an event at another time runs at once and
+//! stands for what waits. Commands that make a new name each time are seen by the
+//! depth of what followed from what. Pure: the clock is the caller's.
+
+use crate::job::Job;
+use facron_proto::{RuleId, Text};
+use rustc_hash::FxHashMap;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+/// How long after a command's end its events may still be read.
+const WINDOW: Duration = Duration::from_millis(20);
+
+/// Before the first echo of a path gets its run; it doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// So many runs one inside the other's time are more than any busy directory has.
+const MAX_DEPTH: u32 = 100;
+const DEEP_PAUSE: Duration = Duration::from_secs(1);
+
+/// More paths than this are not remembered for their past alone.
+const MAX_LANES: usize = 1 << 16;
+
+type Key = (RuleId, Box<[u8]>);
+
+/// What may be an echo, and of what.
+#[derive(Debug, Default)]
+pub struct Echoes {
+    lanes: FxHashMap<Key, Lane>,
+    /// When what waits is due.
+    due: BTreeSet<(Instant, Key)>,
+    /// Commands that ended, for as long as they may have echoes.
+    ended: VecDeque<(Instant, Key)>,
+}
+
+/// A rule's commands on one path.
+#[derive(Debug, Default)]
+struct Lane {
+    running: u32,
+    ended: Option<Instant>,
+    /// How many runs led to the last one, each while the one before was active.
+    depth: u32,
+    /// How many runs in a row were for echoes alone.
+    streak: u32,
+    held: Option<(Instant, Job)>,
+}
+
+impl Lane {
+    fn is_active(&self, now: Instant) -> bool {
+        self.running > 0 || self.ended.is_some_and(|ended| now.saturating_duration_since(ended) <= WINDOW)
+    }
+
+    fn is_forgettable(&self, now: Instant) -> bool {
+        !self.is_active(now) && self.held.is_none()
+    }
+}
+
+impl Echoes {
+    /// An event; returned if it is to run now, with what it stands for.
+    pub fn on_event(&mut self, job: Job, now: Instant) -> Option<Job> {
+        self.purge(now);
+        let depth = self.depth(now);
+        let key = (job.rule, job.event.path.clone());
+        let lane = self.lanes.entry(key.clone()).or_default();
+        let pause = if lane.is_active(now) {
+            FIRST_PAUSE.saturating_mul(1 << lane.streak.min(16)).min(LONGEST_PAUSE)
+        } else if depth > MAX_DEPTH {
+            DEEP_PAUSE
+        } else {
+            lane.depth = depth;
+            let Some((due, mut held)) = lane.held.take() else {
+                lane.streak = 0;
+                return Some(job);
+            };
+            self.due.remove(&(due, key));
+            held.absorb(job);
+            return Some(held);
+        };
+        if let Some((_, held)) = &mut lane.held {
+            held.absorb(job);
+        } else {
+            lane.depth = depth;
+            lane.held = Some((now + pause, job));
+            self.due.insert((now + pause, key));
+        }
+        None
+    }
+
+    /// A command was started.
+    pub fn on_start(&mut self, job: &Job) {
+        for event in job.events() {
+            self.lanes.entry((job.rule, event.path.clone())).or_default().running += 1;
+        }
+    }
+
+    /// A command has ended.
+    pub fn on_end(&mut self, job: &Job, now: Instant) {
+        for event in job.events() {
+            let key = (job.rule, event.path.clone());
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            lane.running = lane.running.saturating_sub(1);
+            lane.ended = Some(now);
+            self.ended.push_back((now, key));
+        }
+    }
+
+    /// When [`Echoes::take_due`] has something.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// What has waited long enough.
+    pub fn take_due(&mut self, now: Instant) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        while self.next_due().is_some_and(|due| due <= now) {
+            let Some((_, key)) = self.due.pop_first() else { break };
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            // While the command runs it could not start anyway.
+            lane.streak += 1;
+            jobs.extend(lane.held.take().map(|(_, job)| job));
+        }
+        jobs
+    }
+
+    /// All that waits, of one rule or of all.
+    pub fn take_all(&mut self, rule: Option<RuleId>) -> Vec<Job> {
+        let is_meant = |(_, key): &(Instant, Key)| rule.is_none_or(|rule| rule == key.0);
+        let (taken, left) = std::mem::take(&mut self.due).into_iter().partition(is_meant);
+        self.due = left;
+        let taken: BTreeSet<(Instant, Key)> = taken;
+        taken.iter().filter_map(|(_, key)| self.lanes.get_mut(key)?.held.take()).map(|(_, job)| job).collect()
+    }
+
+    /// What a user should know of a rule.
+    pub fn remark(&self, rule: RuleId) -> Option<String> {
+        let lanes = self.lanes.iter().filter(|((id, _), lane)| *id == rule && lane.streak > 0);
+        let ((_, path), lane) = lanes.max_by_key(|(_, lane)| lane.streak)?;
+        Some(format!(
+            "its command seems to cause its own events at {}: {} runs of it were delayed, each longer",
+            Text::from(&**path),
+            lane.streak
+        ))
+    }
+
+    fn depth(&self, now: Instant) -> u32 {
+        let active = self.lanes.values().filter(|lane| lane.is_active(now));
+        active.map(|lane| lane.depth + 1).max().unwrap_or(0)
+    }
+
+    fn purge(&mut self, now: Instant) {
+        while let Some((ended, _)) = self.ended.front()
+            && now.saturating_duration_since(*ended) > WINDOW
+        {
+            let Some((_, key)) = self.ended.pop_front() else { break };
+            if self.lanes.get(&key).is_some_and(|lane| lane.streak == 0 && lane.is_forgettable(now)) {
+                self.lanes.remove(&key);
+            }
+        }
+        if self.lanes.len() > MAX_LANES {
+            self.lanes.retain(|_, lane| !lane.is_forgettable(now));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+//! Loops by their speed: a rule that fires more often on one path than anything
+//! but a loop would make it.
+
+use rustc_hash::{FxBuildHasher, FxHashMap};
+use std::hash::BuildHasher;
+use std::time::{Duration, Instant};
+
+const SPAN: Duration = Duration::from_secs(1);
+const MAX_FIRINGS: u32 = 1000;
+
+/// More paths at a time cannot all be in a loop.
+const MAX_PATHS: usize = 1 << 14;
+
+/// How often a rule fires, by path.
+#[derive(Debug, Default)]
+pub struct Pace {
+    since: Option<Instant>,
+    /// By the paths' hashes: two that are taken for one do no harm.
+    firings: FxHashMap<u64, u32>,
+    is_told: bool,
+}
+
+impl Pace {
+    /// Notes a firing; whether it makes a loop, the first time.
+    pub fn is_loop(&mut self, path: &[u8], now: Instant) -> bool {
+        if self.is_told {
+            return false;
+        }
+        let is_over = self.since.is_none_or(|since| now.saturating_duration_since(since) > SPAN);
+        if is_over || self.firings.len() > MAX_PATHS {
+            self.since = Some(now);
+            self.firings.clear();
+        }
+        let firings = self.firings.entry(FxBuildHasher.hash_one(path)).or_default();
+        *firings += 1;
+        self.is_told = *firings > MAX_FIRINGS;
+        self.is_told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_is_told_once() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        let told = (0..5000).filter(|_| pace.is_loop(b"/f", start)).count();
+        assert_eq!(told, 1);
+    }
+
+    #[test]
+    fn many_paths_and_long_times_are_no_loop() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        for n in 0..100_000u32 {
+            assert!(!pace.is_loop(&(n % 1000).to_ne_bytes(), start + Duration::from_micros(15) * n));
+        }
+    }
+}
