@@ -45,7 +45,7 @@ fn every_operation_is_told_on_every_file_system() {
     let _daemon = place.start_with(&["--history", "10000"]);
     let done: Vec<_> = cells.iter().map(|(row, case)| case.act(row)).collect();
     let expected: Vec<_> =
-        cells.iter().zip(&done).map(|((row, case), done)| case.expected(row, done)).collect();
+        cells.iter().zip(&done).map(|((row, case), done)| case.expected(row, *done)).collect();
     let told = || told(&place, &cells);
     let started = Instant::now();
     wait_until("the records", || told() == expected || started.elapsed() > LATE);
@@ -125,7 +125,9 @@ fn shown(record: &Value) -> String {
 fn table(rows: &[Row], done: &[Done], told: &[Vec<String>], expected: &[Vec<String>]) -> String {
     let mut table = format!("{:>15}", "");
     let mut wrong = String::new();
-    CASES.iter().for_each(|case| write!(table, " {:>9}", case.name).unwrap());
+    for case in CASES {
+        write!(table, " {:>9}", case.name).unwrap();
+    }
     for (cell, done) in done.iter().enumerate() {
         let (row, case) = (&rows[cell / CASES.len()], &CASES[cell % CASES.len()]);
         if cell % CASES.len() == 0 {

@@ -161,7 +161,7 @@ impl Case {
     }
 
     /// What its rule has to have recorded, sorted.
-    pub fn expected(&self, row: &Row, done: &Done) -> Vec<String> {
+    pub fn expected(&self, row: &Row, done: Done) -> Vec<String> {
         if !matches!(done, Done::Yes) {
             return Vec::new();
         }
