@@ -143,7 +143,7 @@ impl Echoes {
         let lanes = self.lanes.iter().filter(|((id, _), lane)| *id == rule && lane.streak > 0);
         let ((_, path), lane) = lanes.max_by_key(|(_, lane)| lane.streak)?;
         Some(format!(
-            "its command seems to cause its own events at {}: {} runs of it were delayed, each longer",
+            "its command seems to cause its own events at {}, which wait longer each time ({} so far)",
             Text::from(&**path),
             lane.streak
         ))
