@@ -21,6 +21,8 @@ mod lex;
 mod lines;
 mod options;
 mod parse;
+pub mod permission;
+pub mod places;
 mod program;
 mod read;
 pub mod rule;

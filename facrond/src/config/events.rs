@@ -49,13 +49,6 @@ fn event(name: &[u8]) -> Result<Events, (String, String)> {
     let Some(events) = str::from_utf8(name).ok().and_then(Events::named) else {
         return Err((format!("unknown event `{}`", show(name)), help_for(name)));
     };
-    let shown = show(name);
-    if events.intersects(Events::PERMISSION) {
-        return Err((
-            format!("`{shown}` has permission events, and permission rules are not built yet"),
-            "an event that only tells is `FAN_OPEN`, `FAN_ACCESS` or `FAN_OPEN_EXEC`".to_owned(),
-        ));
-    }
     Ok(events)
 }
 
