@@ -19,8 +19,11 @@ mod report;
 mod requests;
 mod store;
 mod table;
+mod tell;
+mod wakeups;
 
 pub use store::Store;
+pub use tell::{log_diagnostics, sd_notify_quietly};
 
 use crate::config::rule::RuleSpec;
 use crate::config::{self, Diagnostic, Loaded};
@@ -30,8 +33,8 @@ use crate::job::queue::{Limits, Queue};
 use crate::job::run::Runner;
 use crate::job::running::Stopper;
 use crate::kernel::fanotify::Privilege;
+use crate::kernel::readiness;
 use crate::kernel::sources::Sources;
-use crate::kernel::{child_signals, readiness};
 use crate::watch::{self, Watch};
 use culprit::Culprits;
 use echo::Echoes;
@@ -39,23 +42,21 @@ use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
 use fire::Finished;
 use gate::Permissions;
 use history::History;
-use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use ownership::OwnProcesses;
 use pace::Pace;
 use rustc_hash::FxHashMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use table::{Origin, Table};
+use tell::monotonic_now;
 use tokio::io::Interest;
-use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
+use wakeups::{Signals, forks_are_many, reached, take};
 
 /// What running commands get between the order to stop and the end of the daemon.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -154,23 +155,6 @@ struct Subscription {
     follower: Follower,
     rule: Option<RuleId>,
     failed: bool,
-}
-
-/// The signals that the daemon answers.
-struct Signals {
-    child: AsyncFd<SignalFd>,
-    reload: [Signal; 2],
-    stop: [Signal; 2],
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            child: child_signals()?,
-            reload: [signal(SignalKind::user_defined1())?, signal(SignalKind::hangup())?],
-            stop: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
-        })
-    }
 }
 
 impl Engine {
@@ -445,56 +429,5 @@ impl Engine {
         self.save_layer(Source::Persisted).unwrap_or_else(|error| {
             tracing::warn!("{error}; rules may get numbers that others had before the next start");
         });
-    }
-}
-
-/// Waits until then; without a time, for ever.
-async fn reached(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Becomes ready when the forks of commands should be read, lest they are lost.
-async fn forks_are_many(forks: Option<&AsyncFd<OwnedFd>>) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
-    match forks {
-        Some(forks) => forks.readable().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Takes a SIGCHLD that is pending; others that come meanwhile make it ready anew.
-fn take(ready: io::Result<AsyncFdReadyGuard<'_, SignalFd>>) -> io::Result<()> {
-    let mut ready = ready?;
-    ready.clear_ready();
-    ready.get_inner().read_signal()?;
-    Ok(())
-}
-
-fn monotonic_now() -> sd_notify::NotifyState<'static> {
-    sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Status(""))
-}
-
-/// Tells systemd; elsewhere there is nobody to tell.
-pub fn sd_notify_quietly(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "cannot notify the service manager");
-    }
-}
-
-/// Diagnostics into the log, a line each.
-pub fn log_diagnostics(diagnostics: &[Diagnostic]) {
-    for diagnostic in diagnostics {
-        let place = diagnostic.file.as_deref().map(|file| {
-            let file = facron_proto::Text::from(std::os::unix::ffi::OsStrExt::as_bytes(file.as_os_str()));
-            format!("{file}:{}:{}: ", diagnostic.line, diagnostic.column)
-        });
-        let (place, message) = (place.unwrap_or_default(), &diagnostic.message);
-        let help = diagnostic.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
-        match diagnostic.severity {
-            facron_proto::Severity::Error => tracing::error!("{place}{message}{help}"),
-            facron_proto::Severity::Warning => tracing::warn!("{place}{message}{help}"),
-        }
     }
 }

@@ -6,7 +6,7 @@
 mod cases;
 mod rows;
 
-use crate::harness::{Cgroup, Mount, Place, wait_until};
+use crate::harness::{Cgroup, Mount, Place, sh, wait_until};
 use cases::{CASES, Case};
 use nix::errno::Errno;
 use rows::Row;
@@ -45,7 +45,7 @@ fn every_operation_is_told_on_every_file_system() {
     let _daemon = place.start_with(&["--history", "10000"]);
     let done: Vec<_> = cells.iter().map(|(row, case)| case.act(row)).collect();
     let expected: Vec<_> =
-        cells.iter().zip(&done).map(|((row, case), done)| case.expected(row, done)).collect();
+        cells.iter().zip(&done).map(|((row, case), done)| case.expected(row, *done)).collect();
     let told = || told(&place, &cells);
     let started = Instant::now();
     wait_until("the records", || told() == expected || started.elapsed() > LATE);
@@ -125,7 +125,9 @@ fn shown(record: &Value) -> String {
 fn table(rows: &[Row], done: &[Done], told: &[Vec<String>], expected: &[Vec<String>]) -> String {
     let mut table = format!("{:>15}", "");
     let mut wrong = String::new();
-    CASES.iter().for_each(|case| write!(table, " {:>9}", case.name).unwrap());
+    for case in CASES {
+        write!(table, " {:>9}", case.name).unwrap();
+    }
     for (cell, done) in done.iter().enumerate() {
         let (row, case) = (&rows[cell / CASES.len()], &CASES[cell % CASES.len()]);
         if cell % CASES.len() == 0 {
@@ -172,10 +174,7 @@ fn a_file_on_fuse_saved_a_hundred_times_fires_a_hundred_times() {
     let mount = Mount::by(&["bindfs", &source, &at], &at);
     place.conf(&format!("{at}/f ARRIVED [name=saved] -\n"));
     let _daemon = place.start();
-    for _ in 0..100 {
-        fs::write(format!("{at}/tmp"), "x").unwrap();
-        fs::rename(format!("{at}/tmp"), format!("{at}/f")).unwrap();
-    }
+    sh(&format!("cd {at}; for n in $(seq 100); do echo x > tmp; mv tmp f; done"));
     wait_until("a hundred firings", || place.fired("saved") >= 100);
     place.settle();
     assert_eq!(place.fired("saved"), 100);

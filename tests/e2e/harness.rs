@@ -15,7 +15,7 @@ pub use daemon::Daemon;
 pub use mount::{Cgroup, Mount, run, wait_for_state};
 pub use names::awkward_names;
 pub use place::{FACRONCTL, FACROND, Place, code, err, out};
-pub use process::{Load, children, cpu_time, descriptors, is_alive, kill, memory};
+pub use process::{Load, children, cpu_time, descriptors, is_alive, kill, memory, sh};
 pub use records::{Records, responder};
 pub use rpc::Rpc;
 pub use user::{MEMBER_GROUP, QueueLimit, STRANGER, as_member, as_stranger, give, with_facron_group};

@@ -111,7 +111,7 @@ fn wait_until_idle(pid: i32) {
         // less than a tenth of the processor
         std::thread::sleep(Duration::from_millis(50));
         let before = std::mem::replace(&mut last, cpu_time(pid));
-        last - before < Duration::from_millis(5)
+        last.abs_diff(before) < Duration::from_millis(5)
     });
 }
 
@@ -133,7 +133,9 @@ fn unrelated_operations(place: &Place, file_system: &str, top: &str) {
     let daemon = place.start();
     place.ctl_ok(&["add", "-o", "recursive include=*.narrow name=narrow", top, "CLOSE_WRITE", "-"]);
     let elsewhere: Vec<_> = (0..20).map(|number| format!("{file_system}/elsewhere/{number}")).collect();
-    elsewhere.iter().for_each(|dir| fs::create_dir_all(dir).unwrap());
+    for dir in &elsewhere {
+        fs::create_dir_all(dir).unwrap();
+    }
     place.settle();
     wait_until_idle(daemon.pid());
     let (read, before) = (place.status()["events"]["read"].as_u64().unwrap(), cpu_time(daemon.pid()));
@@ -145,7 +147,7 @@ fn unrelated_operations(place: &Place, file_system: &str, top: &str) {
         }
     }
     assert_eq!(place.settle_fired("narrow", u64::from(WRITES)), u64::from(WRITES));
-    let time = cpu_time(daemon.pid()) - before;
+    let time = cpu_time(daemon.pid()).abs_diff(before);
     let read = place.status()["events"]["read"].as_u64().unwrap() - read;
     println!("{OPERATIONS} unrelated writes: {read} events read in {time:?}");
     assert!(time < Duration::from_micros(1) * OPERATIONS * SLOWNESS, "{time:?}");

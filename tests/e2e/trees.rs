@@ -1,7 +1,7 @@
 //! Whole trees: whatever comes into them is told once, and nothing stays behind.
 
 use crate::harness::{
-    FACROND, Load, Mount, Place, STRANGER, as_stranger, descriptors, give, memory, run, wait_until,
+    FACROND, Load, Mount, Place, STRANGER, as_stranger, descriptors, give, memory, run, sh, wait_until,
 };
 use std::collections::HashSet;
 use std::fs;
@@ -11,9 +11,21 @@ use std::process::Command;
 /// More directories than inode marks are taken for.
 const LARGE: usize = 4200;
 
+fn in_memory(place: &Place, name: &str) -> Mount {
+    Mount::of_type("tmpfs", "size=512m", &place.path(name))
+}
+
+/// A tree with a mark a directory, on a file system of its own.
+fn small_tree(place: &Place) -> (Mount, String) {
+    let mount = in_memory(place, "small");
+    let top = format!("{}/tree", mount.at());
+    fs::create_dir(&top).unwrap();
+    (mount, top)
+}
+
 /// A tree with one file system mark, on a file system of its own.
 fn large_tree(place: &Place) -> (Mount, String) {
-    let mount = Mount::of_type("tmpfs", "size=512m", &place.path("large"));
+    let mount = in_memory(place, "large");
     let top = format!("{}/tree", mount.at());
     for number in 0..LARGE {
         fs::create_dir_all(format!("{top}/old/{}/{number}", number % 100)).unwrap();
@@ -120,7 +132,8 @@ fn add_rules(place: &Place, top: &str) {
 
 fn unpack_and_move(place: &Place, top: &str) {
     let _daemon = place.start_with(&["--history", "50000"]);
-    let archive = Archive::new(&place.mkdir("archive"), 2_000, 10);
+    let scratch = in_memory(place, "scratch");
+    let archive = Archive::new(scratch.at(), 2_000, 10);
     add_rules(place, top);
     archive.unpack(top);
     assert_each_once(place, &archive, &format!("{top}/packed/"));
@@ -137,9 +150,7 @@ fn unpack_and_move(place: &Place, top: &str) {
 #[test]
 fn unpacked_and_moved_trees_fire_once_a_file_with_a_mark_a_directory() {
     let place = Place::new();
-    let mount = Mount::of_type("tmpfs", "size=512m", &place.path("small"));
-    let top = format!("{}/tree", mount.at());
-    fs::create_dir(&top).unwrap();
+    let (_mount, top) = small_tree(&place);
     unpack_and_move(&place, &top);
 }
 
@@ -152,7 +163,8 @@ fn unpacked_and_moved_trees_fire_once_a_file_with_a_mark_on_the_file_system() {
 
 fn unpack_and_remove(place: &Place, top: &str) {
     const SLACK: u64 = 512 << 10;
-    let archive = Archive::new(&place.mkdir("archive"), 2_000, 1);
+    let scratch = in_memory(place, "scratch");
+    let archive = Archive::new(scratch.at(), 2_000, 1);
     place.conf(&rules_on(top));
     let daemon = place.start();
     let (mut rounds, mut least) = (Vec::new(), None);
@@ -178,7 +190,7 @@ fn unpack_and_remove(place: &Place, top: &str) {
 #[test]
 fn nothing_grows_when_a_tree_is_made_and_removed_ten_times() {
     let place = Place::new();
-    let top = place.mkdir("tree");
+    let (_mount, top) = small_tree(&place);
     unpack_and_remove(&place, &top);
     let place = Place::new();
     let (_mount, top) = large_tree(&place);
@@ -270,7 +282,7 @@ fn an_ordinary_user_watches_trees_until_the_limit_of_marks() {
     write("1 40");
     wait_until("what has a mark to fire", || place.fired("tree") >= before + 40);
     // and there is room again for who asks again
-    run(&["sh", "-c", &format!("rm -r {top}/*")]);
+    sh(&format!("rm -r {top}/*"));
     wait_until("the marks to be gone", || place.status()["marks"]["inode"].as_u64().unwrap() < 20);
     place.ctl_ok(&["remove", "tree"]);
     place.ctl_ok(&["add", "-o", "recursive name=tree", &top, "CLOSE_WRITE", "-"]);

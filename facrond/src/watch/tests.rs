@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::filter::{Filter, Patterns};
 use crate::config::rule::{Command, Options};
+use crate::kernel::object::Object;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -69,6 +70,16 @@ impl Fixture {
 
     fn write(&self, name: &str) {
         fs::write(self.path(name), "x").unwrap();
+        self.await_close(name);
+    }
+
+    /// A child that another test starts has our files open until it executes its
+    /// program, and their closing is told only then.
+    fn await_close(&self, name: &str) {
+        let is_open = || Object::open(&self.path(name)).unwrap().is_complete() == Some(false);
+        while is_open() {
+            std::thread::yield_now();
+        }
     }
 
     fn mkdir(&self, name: &str) {
@@ -159,6 +170,7 @@ fn a_file_still_being_written_arrives_when_it_is_closed() {
     let file = fs::File::create(f.path("slow")).unwrap();
     assert_eq!(f.fired(), []);
     drop(file);
+    f.await_close("slow");
     assert_eq!(f.fired(), one(1, "slow", "ARRIVED"));
 }
 

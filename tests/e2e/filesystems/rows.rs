@@ -3,7 +3,6 @@
 use super::Reasons;
 use super::cases::{CASES, Case};
 use crate::harness::{Cgroup, Mount, Place, run};
-use std::fs;
 use std::path::PathBuf;
 
 /// One file system.

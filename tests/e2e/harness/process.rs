@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::fs;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// Sends a signal to a process that the test, or a daemon of it, has started.
@@ -54,6 +54,17 @@ pub fn cpu_time(pid: i32) -> Duration {
 /// The number of open descriptors of a process.
 pub fn descriptors(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// Runs a script of the shell, which must succeed.
+///
+/// To be used where it matters that a file is closed before the next step: the
+/// tests are one process, and a child that another of them is about to start has
+/// its open files, too, until it runs its program.
+#[track_caller]
+pub fn sh(script: &str) {
+    let status = Command::new("sh").args(["-euc", script]).stdin(Stdio::null()).status().unwrap();
+    assert!(status.success(), "{script}: {status}");
 }
 
 /// Processes that keep the processors busy until they are dropped.

@@ -10,6 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 fn c_path(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).unwrap()
@@ -141,8 +143,12 @@ fn a_group_outlives_its_leader() {
     group.signal(Signal::SIGKILL).unwrap();
 }
 
+/// A start as another user changes the process's dumpable flag for a moment.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 #[test]
 fn another_user_has_nothing_of_ours() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let credentials = Credentials { uid: 65534, gid: 65534, groups: &[65534, 4, 20] };
     let spawn = Spawn { credentials: Some(credentials), umask: 0o077, nice: Some(7), ..plain(None) };
     let before = fs::read_to_string("/proc/self/status").unwrap();
@@ -177,4 +183,37 @@ fn what_the_user_may_not_is_refused() {
     let spawn = Spawn { credentials: Some(credentials), ..plain(Some(&private)) };
     let error = run_in(&[c"/bin/true"], &[c"true"], &spawn).map(|(output, _)| output);
     assert_eq!(error, Err(SpawnError { step: Step::Directory, errno: Errno::EACCES }));
+}
+
+/// What a start alone takes at best, of some: the machine may be busy.
+fn best_start(spawner: &mut Spawner, spawn: &Spawn<'_>) -> Duration {
+    let true_ = [c"/bin/true".to_owned()];
+    let start = || {
+        let started = Instant::now();
+        let group = spawner.spawn(&Spawn { programs: &true_, argv: &true_, ..*spawn }).unwrap();
+        let took = started.elapsed();
+        reap(group.pid());
+        took
+    };
+    std::iter::repeat_with(start).take(50).min().unwrap()
+}
+
+#[test]
+fn a_start_costs_the_same_with_options_and_a_large_daemon() {
+    const LARGE: usize = 500 << 20;
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut spawner = Spawner::new().unwrap();
+    let credentials = Credentials { uid: 65534, gid: 65534, groups: &[65534] };
+    let with_options = Spawn { credentials: Some(credentials), nice: Some(1), ..plain(None) };
+    let small = (0..5).map(|_| best_start(&mut spawner, &plain(None))).min().unwrap();
+    let memory = vec![1u8; LARGE];
+    let mut large = Duration::MAX;
+    for _ in 0..20 {
+        large = large.min(best_start(&mut spawner, &with_options));
+        if large * 10 < small * 13 {
+            break;
+        }
+    }
+    assert!(memory.iter().step_by(4096).all(|byte| *byte == 1), "it is resident");
+    assert!(large * 10 < small * 13, "{large:?} in place of {small:?}");
 }
