@@ -89,7 +89,7 @@ fn events_come_on_standard_input() {
          {dir} CLOSE_WRITE [stdin=json] true\n"
     ));
     let _daemon = place.start();
-    let count = 3000;
+    let count = 1000;
     for number in 0..count {
         place.write(&format!("{number:0200}"));
     }
