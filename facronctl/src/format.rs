@@ -141,6 +141,9 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
     if let Some(pid) = outcome.pid {
         let _ = write!(text, " (pid {pid})");
     }
+    if let Some(by) = outcome.by {
+        let _ = write!(text, " by {}", by.name());
+    }
     if let Some(error) = &outcome.error {
         let _ = write!(text, ": {}", Text::from(error.as_str()));
     }

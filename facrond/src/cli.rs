@@ -2,6 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are what --help shows")]
 
+use crate::kernel::permission::Class;
 use crate::paths::Paths;
 use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -46,6 +47,9 @@ pub enum Command {
     Watch(Watch),
     /// Look for mistakes in configuration files
     Check(Check),
+    /// What the daemon starts for permission events; of no use to anybody else
+    #[command(hide = true)]
+    Gate(Gate),
 }
 
 /// Options of the daemon.
@@ -151,6 +155,33 @@ pub struct Watch {
     /// Options of the log.
     #[command(flatten)]
     pub log: Log,
+}
+
+/// `facrond gate`
+#[derive(Debug, Args)]
+pub struct Gate {
+    /// The class of its group
+    pub class: GateClass,
+    /// The daemon's pid
+    pub daemon: i32,
+}
+
+/// The class of a permission group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GateClass {
+    /// For all but `FAN_PRE_ACCESS`.
+    Content,
+    /// For all.
+    PreContent,
+}
+
+impl From<GateClass> for Class {
+    fn from(class: GateClass) -> Self {
+        match class {
+            GateClass::Content => Self::Content,
+            GateClass::PreContent => Self::PreContent,
+        }
+    }
 }
 
 /// `facrond check`

@@ -21,6 +21,8 @@ mod lex;
 mod lines;
 mod options;
 mod parse;
+pub mod permission;
+pub mod places;
 mod program;
 mod read;
 pub mod rule;
@@ -34,7 +36,6 @@ mod words;
 pub use blind::blind_spot;
 pub use check::check;
 pub use diagnostic::{Diagnostic, has_errors};
-pub use events::is_built;
 pub use options::samples as option_samples;
 pub use words::{Words, parse_words};
 

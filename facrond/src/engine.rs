@@ -8,6 +8,7 @@
 mod culprit;
 mod echo;
 mod fire;
+mod gate;
 mod guard;
 mod history;
 mod kept;
@@ -39,6 +40,7 @@ use culprit::Culprits;
 use echo::Echoes;
 use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
 use fire::Finished;
+use gate::Permissions;
 use history::History;
 use nix::unistd::Pid;
 use ownership::OwnProcesses;
@@ -46,7 +48,7 @@ use pace::Pace;
 use rustc_hash::FxHashMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use table::{Origin, Table};
@@ -74,6 +76,19 @@ pub struct Setup {
     pub limits: Limits,
     /// What becomes of the commands' output.
     pub log_to: LogTo,
+}
+
+impl Setup {
+    /// Files and directories of the daemon's own, as far as they are known at its start.
+    fn own_places(&self) -> Vec<PathBuf> {
+        let mut own = vec![self.conf.clone(), self.conf_dir.clone()];
+        own.extend(self.store.iter().flat_map(Store::directories).map(Path::to_owned));
+        let resolved: Vec<_> = own.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+        own.extend(resolved);
+        // `facrond watch` has none, and says so by empty paths.
+        own.retain(|path| path.is_absolute());
+        own
+    }
 }
 
 /// What ends the daemon.
@@ -131,6 +146,7 @@ pub struct Engine {
     /// What wakes the engine besides the watch's own group.
     sources: Sources,
     pid: i32,
+    permissions: Permissions,
 }
 
 /// One `tail` that goes on.
@@ -176,6 +192,7 @@ impl Engine {
             culprits: Culprits::default(),
             sources,
             pid: Pid::this().as_raw(),
+            permissions: Permissions::new(setup.own_places()),
             setup,
         })
     }
@@ -198,7 +215,8 @@ impl Engine {
         for (id, spec) in saved {
             self.attach(id, spec);
         }
-        let Loaded { rules, diagnostics, .. } = config::load(&self.setup.conf, &self.setup.conf_dir);
+        let Loaded { rules, diagnostics, files } = config::load(&self.setup.conf, &self.setup.conf_dir);
+        self.permissions.protect(&files);
         for located in rules {
             self.insert(located);
         }
@@ -271,6 +289,7 @@ impl Engine {
                     take(ended).map_err(io("wait for children"))?;
                     self.on_children().await?;
                 }
+                wake = self.permissions.wake() => self.on_wake(wake),
                 Some(finished) = self.ended.recv() => {
                     self.on_finished(finished);
                     self.start_jobs();
@@ -304,6 +323,7 @@ impl Engine {
             self.on_hit(hit);
         }
         self.hits = hits;
+        self.follow_changes();
         self.culprits.end(queue);
         self.start_jobs();
         Ok(queue)
@@ -352,13 +372,16 @@ impl Engine {
         let io = |what| move |source| Error::Io { what, source };
         self.is_stopping = true;
         sd_notify_quietly(&[sd_notify::NotifyState::Stopping]);
+        // It answers those that wait; nobody waits for the commands.
+        self.close_gate();
         self.runner.stop(STOP_GRACE);
-        while self.queue.running() > 0 {
+        while self.queue.running() > 0 || self.permissions.running() > 0 {
             tokio::select! {
                 ended = signals.child.readable() => {
                     take(ended).map_err(io("wait for children"))?;
                     self.on_children().await?;
                 }
+                wake = self.permissions.wake() => self.on_wake(wake),
                 Some(finished) = self.ended.recv() => self.on_finished(finished),
             }
         }

@@ -3,14 +3,18 @@
 
 #![allow(unsafe_code, reason = "the one place for it")]
 
+pub mod confine;
 pub mod detach;
 pub mod fanotify;
 pub mod forks;
 pub mod group;
 pub mod mounts;
 pub mod object;
+pub mod packet;
 pub mod peer;
 mod perf;
+pub mod permission;
+pub mod pidfd;
 pub mod process;
 pub mod record;
 pub mod sources;

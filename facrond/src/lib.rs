@@ -14,6 +14,7 @@ mod daemon;
 pub mod engine;
 pub mod event;
 pub mod events;
+pub mod gate;
 pub mod job;
 pub mod kernel;
 pub mod log;
@@ -44,6 +45,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         None => daemon::run(cli.daemon),
+        Some(Command::Gate(gate)) => gate::process::run(gate.class.into(), gate.daemon),
         Some(Command::Watch(watch)) => watch_command::run(&watch),
         Some(Command::Check(check)) => {
             let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();

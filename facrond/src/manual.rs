@@ -6,18 +6,16 @@
 
 mod options;
 
+use crate::config::option_samples;
 use crate::config::rule::Token;
-use crate::config::{is_built, option_samples};
 use crate::events::Events;
 use options::OPTIONS;
 use std::fmt::Write;
 
 /// The page, in man(7).
 pub fn facron_conf() -> String {
-    let (events, others): (Vec<_>, Vec<_>) = Events::reference().partition(|(name, _)| is_built(name));
     let tables = [
-        ("events", list(events)),
-        ("other-events", list(others)),
+        ("events", list(Events::reference())),
         ("options", list(option_samples().map(|sample| (sample, what_does(sample))))),
         ("tokens", list(Token::ALL.map(|token| (token.as_str(), token.help())))),
     ];

@@ -83,7 +83,7 @@ async fn serve(options: &Watch, spec: RuleSpec) -> Result<ExitCode, Error> {
     let path = Text::from(spec.path.as_os_str().as_bytes());
     let events = spec.events;
     let id = engine.add_rule(spec);
-    match engine.watch().state(id) {
+    match engine.path_state(id) {
         Some(PathState::Failed(why)) => {
             eprintln!("facrond: this cannot be watched: {why}");
             return Ok(exit::FAILED.into());

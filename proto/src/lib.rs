@@ -116,9 +116,9 @@ mod text;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use method::{Method, Notice};
-pub use record::{Outcome, OutcomeState, Record};
+pub use record::{By, Outcome, OutcomeState, Record};
 pub use rule::{Failure, Rule, RuleId, RuleRef, Source, State};
-pub use status::{Events, Jobs, OwnEvents, Queue, Status};
+pub use status::{Events, Gate, Jobs, OwnEvents, Queue, Status};
 pub use text::Text;
 
 /// The version of the protocol. Members, methods and codes may be added without

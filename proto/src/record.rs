@@ -52,12 +52,16 @@ pub struct Outcome {
     /// The signal that ended it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub signal: Option<i32>,
-    /// From its start to its end, in milliseconds.
+    /// From its start to its end, in milliseconds; of a permission event, how long the
+    /// process waited.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub duration_ms: Option<f64>,
     /// Why it did not run, or was stopped.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
+    /// Of a permission event, what the verdict comes from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub by: Option<By>,
     /// The last lines that it wrote.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output: Option<Text>,
@@ -83,6 +87,7 @@ impl From<OutcomeState> for Outcome {
             signal: None,
             duration_ms: None,
             error: None,
+            by: None,
             output: None,
             tries: None,
             restarted: false,
@@ -136,4 +141,33 @@ pub enum OutcomeState {
     Allowed,
     /// A permission event that was denied.
     Denied,
+}
+
+/// What the verdict on a permission event comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// `verdict=`, of the record's rule or of the one that `error` names.
+    Rule,
+    /// The command's exit status.
+    Command,
+    /// What was remembered, `cache=`.
+    Cache,
+    /// `on-failure=`, since the deadline passed.
+    Deadline,
+    /// `on-failure=`, for the reason in `error`.
+    Failure,
+}
+
+impl By {
+    /// As it travels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rule => "rule",
+            Self::Command => "command",
+            Self::Cache => "cache",
+            Self::Deadline => "deadline",
+            Self::Failure => "failure",
+        }
+    }
 }

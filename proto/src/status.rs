@@ -25,6 +25,9 @@ pub struct Status {
     pub own_events: OwnEvents,
     /// What became of the matched events.
     pub jobs: Jobs,
+    /// The gate, where there is or was a permission rule.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gate: Option<Gate>,
     /// `ok`, or what is wrong, in one line.
     pub health: String,
 }
@@ -82,4 +85,29 @@ pub struct Jobs {
     pub dropped: u64,
     /// Commands that were stopped by their `timeout=`.
     pub timeout: u64,
+}
+
+/// The process that answers permission events.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gate {
+    /// Its process, while it runs.
+    pub pid: Option<u32>,
+    /// How often it was started.
+    pub starts: u64,
+    /// Processes that wait for a command's verdict at present.
+    pub open: u64,
+    /// The longest that one has waited, in milliseconds.
+    pub longest_wait_ms: f64,
+    /// Answers that allowed.
+    pub allowed: u64,
+    /// Answers that denied.
+    pub denied: u64,
+    /// Of both, those by `on-failure=`.
+    pub failures: u64,
+    /// Facron's own accesses, allowed before any rule.
+    pub own: u64,
+    /// What the kernel denied itself, for want of descriptors.
+    pub lost: u64,
+    /// Answers for which there is no record, because the daemon was too slow.
+    pub untold: u64,
 }

@@ -9,13 +9,15 @@ mod records;
 mod rpc;
 mod user;
 mod wait;
+mod watchdog;
 
 pub use daemon::Daemon;
 pub use mount::{Cgroup, Mount, run, wait_for_state};
 pub use names::awkward_names;
 pub use place::{FACRONCTL, FACROND, Place, code, err, out};
 pub use process::{Load, children, cpu_time, descriptors, is_alive, kill, memory, sh, wait_until_idle};
-pub use records::Records;
+pub use records::{Records, responder};
 pub use rpc::Rpc;
 pub use user::{MEMBER_GROUP, QueueLimit, STRANGER, as_member, as_stranger, give, with_facron_group};
 pub use wait::{PATIENCE, report, wait_for, wait_until};
+pub use watchdog::{Watchdog, gate_of};

@@ -12,6 +12,7 @@ mod control;
 mod extras;
 mod filesystems;
 mod follow;
+mod gate;
 mod harness;
 mod how;
 mod life;

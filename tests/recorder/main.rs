@@ -3,14 +3,20 @@
 //! ```text
 //! e2e-recorder argv FILE [ARGUMENT...]    its arguments
 //! e2e-recorder state FILE                 what it has inherited
+//! e2e-recorder allow FILE                 nothing: allows all openings of FILE, until killed
 //! ```
 //!
 //! A record is the number of its words, the time (nanoseconds since 1970) and the
 //! words, each closed by a NUL. It is appended by one write, so that records of
 //! commands that run at the same time stay whole.
 
+use facrond::events::Events;
+use facrond::kernel::object::Object;
+use facrond::kernel::permission::{Answer, Class, Group, Told};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,6 +28,9 @@ fn main() -> io::Result<()> {
     let (Some(what), Some(file)) = (args.next(), args.next()) else {
         return Err(io::Error::other("usage: e2e-recorder argv|state FILE [ARGUMENT...]"));
     };
+    if what == "allow" {
+        return allow(Path::new(&file));
+    }
     let words = if what == "state" { state()? } else { args.collect() };
     let mut record = format!("{}\0{}\0", words.len(), started.as_nanos()).into_bytes();
     for word in words {
@@ -29,6 +38,23 @@ fn main() -> io::Result<()> {
         record.push(0);
     }
     fs::OpenOptions::new().append(true).create(true).open(file)?.write_all(&record)
+}
+
+/// The least that any program has to do which is asked for permission.
+fn allow(file: &Path) -> io::Result<()> {
+    let mut group = Group::open(Class::Content)?;
+    group.add_mark(&Object::open(&fs::canonicalize(file)?)?, Events::OPEN_PERM.mask())?;
+    println!("ready");
+    let mut told = Vec::new();
+    loop {
+        poll(&mut [PollFd::new(group.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
+        group.read(&mut told)?;
+        for told in told.drain(..) {
+            if let Told::Held(held) = told {
+                group.answer(held.fd.as_fd(), Answer::Allow)?;
+            }
+        }
+    }
 }
 
 /// `NAME=value` words: the environment as it is, and the rest under names in

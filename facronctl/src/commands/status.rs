@@ -7,7 +7,7 @@ use crate::format::uptime;
 use crate::style::Tone;
 use crate::terminal::Terminal;
 use facron_proto::method::{Empty, GetStatus};
-use facron_proto::{OwnEvents, Status, Text};
+use facron_proto::{Gate, OwnEvents, Status, Text};
 use std::collections::BTreeMap;
 
 pub(super) fn run(client: &mut Client, terminal: &mut Terminal<'_>) -> Result<(), Error> {
@@ -22,10 +22,10 @@ pub(super) fn run(client: &mut Client, terminal: &mut Terminal<'_>) -> Result<()
     })
 }
 
-fn lines(status: &Status) -> [(&'static str, String); 7] {
-    let Status { version, pid, uptime_ms, rules, marks, queue, events, own_events, jobs, .. } = status;
+fn lines(status: &Status) -> Vec<(&'static str, String)> {
+    let Status { version, pid, uptime_ms, rules, marks, queue, events, own_events, jobs, gate, .. } = status;
     let version = Text::from(version.as_str());
-    [
+    let mut lines = vec![
         ("facrond", format!("{version}, pid {pid}, up {}", uptime(*uptime_ms))),
         ("rules", counts(rules)),
         ("marks", counts(marks)),
@@ -55,7 +55,17 @@ fn lines(status: &Status) -> [(&'static str, String); 7] {
                 jobs.run, jobs.failed, jobs.timeout, jobs.merged, jobs.skipped, jobs.dropped
             ),
         ),
-    ]
+    ];
+    lines.extend(gate.as_ref().map(|gate| ("gate", describe(gate))));
+    lines
+}
+
+fn describe(gate: &Gate) -> String {
+    let process = gate.pid.map_or_else(|| "does not run".to_owned(), |pid| format!("pid {pid}"));
+    format!(
+        "{process}, {} waiting, {:.1} ms at most, {} allowed, {} denied, {} by failure",
+        gate.open, gate.longest_wait_ms, gate.allowed, gate.denied, gate.failures
+    )
 }
 
 fn counts(counts: &BTreeMap<String, u64>) -> String {

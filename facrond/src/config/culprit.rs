@@ -8,9 +8,10 @@ use super::diagnostic::show;
 use super::filter::{build, check_pattern};
 use globset::GlobMatcher;
 use nix::unistd::User;
+use serde::{Deserialize, Serialize};
 
 /// What must hold of the process that caused an event.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Culprit {
     /// `uid=`, its effective user.
     pub uid: Option<Condition<u32>>,
@@ -19,7 +20,7 @@ pub struct Culprit {
 }
 
 /// A condition and its opposite.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition<T> {
     /// It must be so.
     Is(T),
@@ -28,8 +29,23 @@ pub enum Condition<T> {
 }
 
 /// Executables by their path: a pattern without a `/` is for the file name alone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Program(GlobMatcher);
+
+impl From<Program> for String {
+    fn from(program: Program) -> Self {
+        program.0.glob().glob().to_owned()
+    }
+}
+
+impl TryFrom<String> for Program {
+    type Error = globset::Error;
+
+    fn try_from(glob: String) -> Result<Self, globset::Error> {
+        build(&glob).map(|glob| Self(glob.compile_matcher()))
+    }
+}
 
 impl PartialEq for Program {
     fn eq(&self, other: &Self) -> bool {

@@ -33,11 +33,6 @@ pub(super) fn events(line: &Line<'_>, word: &Word, problems: &mut Problems) -> O
     Some(sum)
 }
 
-/// Whether a rule can have the events of this name.
-pub fn is_built(name: &str) -> bool {
-    event(name.as_bytes()).is_ok()
-}
-
 /// The events of one name, or what is wrong with it and what would be right.
 fn event(name: &[u8]) -> Result<Events, (String, String)> {
     if name.is_empty() {
@@ -49,13 +44,6 @@ fn event(name: &[u8]) -> Result<Events, (String, String)> {
     let Some(events) = str::from_utf8(name).ok().and_then(Events::named) else {
         return Err((format!("unknown event `{}`", show(name)), help_for(name)));
     };
-    let shown = show(name);
-    if events.intersects(Events::PERMISSION) {
-        return Err((
-            format!("`{shown}` has permission events, and permission rules are not built yet"),
-            "an event that only tells is `FAN_OPEN`, `FAN_ACCESS` or `FAN_OPEN_EXEC`".to_owned(),
-        ));
-    }
     Ok(events)
 }
 

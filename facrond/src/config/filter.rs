@@ -6,10 +6,12 @@
 //! all that is below it, whatever is included.
 
 use globset::{Candidate, Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What an event's object is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ObjectKind {
     /// Anything but a directory.
     File,
@@ -40,7 +42,7 @@ impl PartialEq for Globs {
 }
 
 /// What a [`Filter`] is built of.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Patterns {
     /// At least one must match, if there are any.
     pub include: Vec<String>,
@@ -65,6 +67,12 @@ impl Filter {
         };
         let exclude = set(patterns.exclude.iter().flat_map(below))?;
         Ok(Self { kind, globs: Some(Arc::new(Globs { patterns, include, exclude })) })
+    }
+
+    /// What it was built of.
+    pub fn patterns(&self) -> Patterns {
+        let globs = self.globs.as_ref().map(|globs| globs.patterns.clone());
+        globs.unwrap_or_else(|| Patterns { kind: self.kind, ..Patterns::default() })
     }
 
     /// The `type=` of the rule.

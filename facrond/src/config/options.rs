@@ -7,6 +7,7 @@ use super::culprit;
 use super::diagnostic::{Line, Problems, show};
 use super::filter::{Filter, ObjectKind, Patterns, check_pattern};
 use super::lex::Word;
+use super::permission::{Decision, Verdict};
 use super::rule::{Options, Output, Stdin};
 use super::suggest::nearest;
 use super::when;
@@ -25,6 +26,7 @@ const MOST: usize = 1000;
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 const NO_WAITING: &str = "it must be more than nothing; without the option nothing is waited for";
+const NO_TIME: &str = "it must be more than nothing";
 
 /// One option.
 struct Known {
@@ -164,6 +166,22 @@ const TABLE: &[Known] = &[
     }),
     once("retry", "retry=3", |draft, value| {
         draft.options.retry = count(value)?.get();
+        Ok(())
+    }),
+    once("verdict", "verdict=deny", |draft, value| {
+        draft.options.permission.verdict = Some(decision(value)?);
+        Ok(())
+    }),
+    once("deadline", "deadline=5s", |draft, value| {
+        draft.options.permission.deadline = Some(positive(value, NO_TIME)?);
+        Ok(())
+    }),
+    once("on-failure", "on-failure=deny", |draft, value| {
+        draft.options.permission.on_failure = Some(verdict(value)?);
+        Ok(())
+    }),
+    once("cache", "cache=1m", |draft, value| {
+        draft.options.permission.cache = Some(positive(value, NO_TIME)?);
         Ok(())
     }),
 ];
@@ -354,6 +372,21 @@ fn stdin(value: &[u8]) -> Result<Stdin, String> {
         b"null" => Ok(Stdin::Null),
         b"json" => Ok(Stdin::Json),
         _ => Err("write `stdin=json`, or leave it out for no input".into()),
+    }
+}
+
+fn decision(value: &[u8]) -> Result<Decision, String> {
+    match value {
+        b"command" => Ok(Decision::Command),
+        _ => verdict(value).map(Decision::Always).map_err(|_| "write `command`, `allow` or `deny`".into()),
+    }
+}
+
+fn verdict(value: &[u8]) -> Result<Verdict, String> {
+    match value {
+        b"allow" => Ok(Verdict::Allow),
+        b"deny" => Ok(Verdict::Deny),
+        _ => Err("write `allow` or `deny`".into()),
     }
 }
 

@@ -6,6 +6,7 @@ use super::events::events;
 use super::filter::ObjectKind;
 use super::lex::{Inside, Lexer, Word};
 use super::options::options;
+use super::permission;
 use super::rule::{Argument, Command, Part, RuleSpec, Token};
 use crate::events::Events;
 use std::ffi::OsString;
@@ -78,18 +79,18 @@ pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) ->
     if options.options.batch.is_some() {
         warn_of_lost_paths(line, &pieces.command, &command, problems);
     }
-    Some(Parsed {
-        spec: RuleSpec {
-            path,
-            events,
-            options: options.options,
-            options_text: pieces.options_text.clone(),
-            command,
-        },
-        path: pieces.path.span.clone(),
-        program: pieces.command.first()?.span.clone(),
-        name: options.name,
-    })
+    let options_text = pieces.options_text.clone();
+    let spec = RuleSpec { path, events, options: options.options, options_text, command };
+    let program = pieces.command.first()?.span.clone();
+    let place = permission::Place {
+        path: &pieces.path,
+        events: pieces.events.as_ref()?,
+        options: &pieces.options,
+        command: program.clone(),
+    };
+    permission::check(line, &spec, &place, problems);
+    let path = pieces.path.span.clone();
+    (problems.errors() == pieces.errors).then_some(Parsed { spec, path, program, name: options.name })
 }
 
 /// Whether COMMAND is a script. Asked before the options are read: it decides how

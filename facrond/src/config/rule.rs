@@ -3,6 +3,7 @@
 use super::account::Account;
 use super::culprit::Culprit;
 use super::filter::Filter;
+use super::permission::Permission;
 use super::when::{Busy, Rate};
 use crate::events::Events;
 use std::ffi::OsString;
@@ -144,6 +145,8 @@ pub struct Options {
     pub busy: Busy,
     /// `retry=`; 0 where it is not given
     pub retry: u32,
+    /// `verdict=`, `deadline=`, `on-failure=` and `cache=`
+    pub permission: Permission,
 }
 
 impl Default for Options {
@@ -171,6 +174,7 @@ impl Default for Options {
             rate: None,
             busy: Busy::Queue,
             retry: 0,
+            permission: Permission::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod commands;
 mod files;
 mod grammar;
+mod permissions;
 mod properties;
 mod rendering;
 

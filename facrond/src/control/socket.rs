@@ -10,14 +10,16 @@ use facron_proto::Text;
 use facron_proto::rpc::{Code, Error, Id, Reply};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::{Gid, Group, geteuid};
+use nix::sys::signal::kill;
+use nix::unistd::{Gid, Group, Pid, geteuid};
 use std::convert::Infallible;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -30,6 +32,10 @@ const GROUP: &str = "facron";
 
 /// After `accept` failed, usually for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A command that a daemon was starting when it died has the daemon's lock until it
+/// executes its program; no longer than this.
+const INHERITED: Duration = Duration::from_secs(2);
 
 /// Why the socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -192,6 +198,7 @@ impl Lock {
         let mut path = socket.as_os_str().to_owned();
         path.push(".lock");
         let path = PathBuf::from(path);
+        let end = Instant::now() + INHERITED;
         loop {
             let file = OpenOptions::new()
                 .read(true)
@@ -210,12 +217,20 @@ impl Lock {
                     return Ok(Self { _path: guard, _file: lock });
                 }
                 Err((file, Errno::EWOULDBLOCK)) => {
-                    return Err(BindError::InUse { path: socket.to_owned(), pid: read_pid(file) });
+                    let pid = read_pid(file);
+                    if Instant::now() > end || !is_gone(&pid) {
+                        return Err(BindError::InUse { path: socket.to_owned(), pid });
+                    }
+                    thread::sleep(Duration::from_millis(5));
                 }
                 Err((_, errno)) => return Err(during("lock", &path)(errno.into())),
             }
         }
     }
+}
+
+fn is_gone(pid: &str) -> bool {
+    pid.parse().is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
 }
 
 fn is_at(file: &File, path: &Path) -> bool {

@@ -25,6 +25,9 @@ pub struct Finished {
 impl Engine {
     /// One firing: counted, recorded, and queued if there is something to run.
     pub(super) fn on_hit(&mut self, mut hit: Hit) {
+        if self.permissions.state(hit.rule).is_some() {
+            return self.on_change(hit);
+        }
         let Some(entry) = self.rules.get_mut(hit.rule).filter(|entry| entry.switch == Switch::On) else {
             return;
         };
@@ -114,8 +117,8 @@ impl Engine {
     }
 
     /// `once`: the rule has fired and is over.
-    fn retire(&mut self, id: RuleId) {
-        self.watch.detach(id);
+    pub(super) fn retire(&mut self, id: RuleId) {
+        self.take_out_of_force(id);
         let Some(entry) = self.rules.get_mut(id) else { return };
         entry.switch = Switch::Done;
         if entry.origin.source() != facron_proto::Source::File {

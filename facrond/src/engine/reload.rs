@@ -45,6 +45,7 @@ impl Engine {
         if has_errors(&loaded.diagnostics) {
             return Err(loaded.diagnostics);
         }
+        self.permissions.protect(&loaded.files);
         let difference = self.difference(loaded.rules);
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let reply = ReloadReply {
@@ -89,7 +90,7 @@ impl Engine {
 
     /// Removes a rule; what runs goes on to its end.
     pub(super) fn take_out(&mut self, id: RuleId, why: &str) {
-        self.watch.detach(id);
+        self.take_out_of_force(id);
         let Some(entry) = self.rules.remove(id) else { return };
         self.release_echoes(Some(id));
         for job in self.queue.remove_rule(id) {
@@ -156,7 +157,7 @@ impl Engine {
             return;
         }
         self.follow_culprits(&spec);
-        if let PathState::Failed(why) = self.watch.attach(id, spec) {
+        if let PathState::Failed(why) = self.put_in_force(id, spec) {
             tracing::warn!(rule = %id, "cannot be watched: {why}");
         }
     }

@@ -41,7 +41,7 @@ impl Engine {
     }
 
     fn state_of(&self, entry: &Entry) -> (State, Option<String>) {
-        match (entry.switch, self.watch.state(entry.id)) {
+        match (entry.switch, self.path_state(entry.id)) {
             (Switch::Paused, _) => (State::Paused, None),
             (Switch::Done, _) => (State::Done, Some("it was to fire once, and has".to_owned())),
             (Switch::On, Some(PathState::Active)) => (State::Active, self.remark(entry.id)),
@@ -83,6 +83,7 @@ impl Engine {
             },
             own_events: self.own_events(),
             jobs: self.counts.jobs.clone(),
+            gate: self.permissions.status(),
         }
     }
 

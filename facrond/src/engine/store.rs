@@ -67,6 +67,11 @@ impl Store {
         Self { state, runtime }
     }
 
+    /// The two.
+    pub fn directories(&self) -> [&Path; 2] {
+        [&self.state, &self.runtime]
+    }
+
     /// Takes the saved rules into an empty table. What cannot be read is told and
     /// left out; a file that makes no sense is kept aside.
     pub fn load(&self, table: &mut Table) -> Vec<String> {

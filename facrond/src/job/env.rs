@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::ffi::{CStr, CString, NulError, OsStr, OsString};
 use std::fmt::{Display, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where programs are looked for that are not given by path.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -57,6 +57,14 @@ impl Base {
         variables.extend(event.into_iter().map(Cow::Owned));
         Ok(variables)
     }
+}
+
+/// Adds `FACRON_DEADLINE`: the time by which the answer of a command counts.
+pub fn set_deadline(variables: &mut Variables<'_>, deadline: SystemTime) -> Result<(), NulError> {
+    let deadline = shown("FACRON_DEADLINE", humantime::format_rfc3339_nanos(deadline.max(UNIX_EPOCH)))?;
+    variables.retain(|variable| !is_same(variable, &deadline));
+    variables.push(Cow::Owned(deadline));
+    Ok(())
 }
 
 fn login_variables(login: &Login, lang: &OsStr) -> Vec<CString> {

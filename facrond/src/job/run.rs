@@ -14,15 +14,16 @@ use crate::config::rule::{Command, Stdin};
 use crate::kernel::group::Group;
 use crate::kernel::spawn::{Credentials, Spawn, Spawner};
 use facron_proto::{Outcome, OutcomeState, RuleId};
+use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 use rustc_hash::FxHashMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -63,16 +64,54 @@ impl Runner {
     ///
     /// Within a tokio `LocalSet`, on the thread that calls [`Children::reap`].
     pub fn start(&mut self, job: &Job) -> Result<Running, Outcome> {
-        match &job.spec.command {
-            Command::Record => Err(OutcomeState::Recorded.into()),
+        self.start_until(job, None)
+    }
+
+    /// Starts a command for which a process waits, until `deadline`, which is `left`
+    /// from now; see [`Runner::start`].
+    ///
+    /// It and all that it starts is stopped then; what it leaves behind, when it ends.
+    pub fn start_decision(
+        &mut self,
+        job: &Job,
+        left: Duration,
+        deadline: SystemTime,
+    ) -> Result<Running, Outcome> {
+        let mut running = self.start_until(job, Some(deadline))?;
+        running.timeout = Some(running.timeout.map_or(left, |timeout| timeout.min(left)));
+        running.ends_as_a_whole = true;
+        Ok(running)
+    }
+
+    fn start_until(&mut self, job: &Job, deadline: Option<SystemTime>) -> Result<Running, Outcome> {
+        let argv = match &job.spec.command {
+            Command::Record => return Err(OutcomeState::Recorded.into()),
             Command::Exec { program, args } => {
-                let argv = argv::build(program, args, &job.event, job.events(), &mut self.counter);
-                Ok(self.start_command(job, &argv.map_err(StartError::Nul)?)?)
+                argv::build(program, args, &job.event, job.events(), &mut self.counter)
             }
-            Command::Shell(script) => {
-                Ok(self.start_command(job, &argv::of_script(script).map_err(StartError::Nul)?)?)
-            }
-        }
+            Command::Shell(script) => argv::of_script(script),
+        };
+        Ok(self.start_command(job, &argv.map_err(StartError::Nul)?, deadline)?)
+    }
+
+    /// Starts the daemon's own program as a process of another kind, with a socket on
+    /// its standard input and neither output nor environment; its pid.
+    pub fn start_helper(&mut self, arguments: &[CString], socket: BorrowedFd<'_>) -> Result<i32, Errno> {
+        let null = self.null.as_fd();
+        let spawn = Spawn {
+            programs: &[CString::from(c"/proc/self/exe")],
+            argv: arguments,
+            env: &[],
+            cwd: Some(c"/"),
+            stdio: [socket, null, null],
+            credentials: None,
+            umask: 0o077,
+            nice: None,
+        };
+        let group = self.spawner.spawn(&spawn).map_err(|error| error.errno)?;
+        // Whoever has the other end of the socket sees it end.
+        drop(self.children.insert(group.pid()));
+        Ok(group.pid())
     }
 
     /// Leaves a batch as many of its paths as fit into one command line; the rest,
@@ -121,11 +160,16 @@ impl Runner {
         self.logs.remove(&rule);
     }
 
-    fn start_command(&mut self, job: &Job, argv: &[CString]) -> Result<Running, StartError> {
+    fn start_command(
+        &mut self,
+        job: &Job,
+        argv: &[CString],
+        deadline: Option<SystemTime>,
+    ) -> Result<Running, StartError> {
         let options = &job.spec.options;
         let (target, pipe) = output::open(&options.output, self.log_to)?;
         let started = Instant::now();
-        let group = self.spawn(job, argv, &target)?;
+        let group = self.spawn(job, argv, &target, deadline)?;
         let pid = group.pid();
         Ok(Running {
             exit: self.children.insert(pid),
@@ -135,18 +179,28 @@ impl Runner {
             started,
             timeout: options.timeout,
             kill_after: options.kill_after,
+            ends_as_a_whole: false,
             stopper: Rc::default(),
             end: self.end.subscribe(),
             leftovers: Rc::clone(&self.leftovers),
         })
     }
 
-    fn spawn(&mut self, job: &Job, argv: &[CString], target: &Target) -> Result<Group, StartError> {
+    fn spawn(
+        &mut self,
+        job: &Job,
+        argv: &[CString],
+        target: &Target,
+        deadline: Option<SystemTime>,
+    ) -> Result<Group, StartError> {
         let program = &argv[0];
         let options = &job.spec.options;
         let directory = options.cwd.as_deref();
         let cwd = directory.map(|cwd| CString::new(cwd.as_os_str().as_bytes())).transpose()?;
-        let env = self.base.of(job)?;
+        let mut env = self.base.of(job)?;
+        if let Some(deadline) = deadline {
+            env::set_deadline(&mut env, deadline)?;
+        }
         let null = self.null.as_fd();
         let input = match options.stdin {
             Stdin::Null => None,

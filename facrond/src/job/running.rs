@@ -30,6 +30,8 @@ pub struct Running {
     pub(super) timeout: Option<Duration>,
     pub(super) kill_after: Duration,
     pub(super) stopper: Rc<Stopper>,
+    /// Whether what it leaves behind is not to go on.
+    pub(super) ends_as_a_whole: bool,
     /// When it must be over because the daemon stops.
     pub(super) end: watch::Receiver<Option<Instant>>,
     pub(super) leftovers: Rc<Leftovers>,
@@ -147,7 +149,12 @@ impl Running {
         let deadline = self.timeout.and_then(|timeout| self.started.checked_add(timeout));
         let ending = select! {
             biased;
-            exit = ended(&mut self.exit) => return (exit, Ending::ByItself),
+            exit = ended(&mut self.exit) => {
+                if self.ends_as_a_whole {
+                    self.signal(Signal::SIGKILL);
+                }
+                return (exit, Ending::ByItself);
+            }
             () = reached(deadline) => Ending::TimedOut,
             why = self.stopper.stopped() => Ending::Stopped(why),
             _ = hard_end(&mut self.end) => Ending::DaemonStops,

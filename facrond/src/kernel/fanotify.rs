@@ -126,15 +126,7 @@ impl Group {
     }
 
     fn mark(&self, action: u32, object: &Object, mask: u64) -> Result<(), Errno> {
-        // fanotify_mark(2) takes no O_PATH descriptor itself, but a path that starts at one.
-        let link = object.link();
-        let (dirfd, path) = match &link {
-            None => (object.as_fd().as_raw_fd(), c".".as_ptr()),
-            Some(link) => (libc::AT_FDCWD, link.as_ptr()),
-        };
-        // SAFETY: `path` is a NUL-terminated string that lives until the call returns.
-        let result = unsafe { libc::fanotify_mark(self.fd.as_raw_fd(), action, mask, dirfd, path) };
-        Errno::result(result).map(drop)
+        mark(&self.fd, action, object, mask)
     }
 
     /// Reads as many whole records as fit; `Ok(None)` when the queue is empty.
@@ -157,6 +149,19 @@ impl AsFd for Group {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Changes the mark that the group `group` has on an inode.
+pub(super) fn mark(group: &OwnedFd, action: u32, object: &Object, mask: u64) -> Result<(), Errno> {
+    // fanotify_mark(2) takes no O_PATH descriptor itself, but a path that starts at one.
+    let link = object.link();
+    let (dirfd, path) = match &link {
+        None => (object.as_fd().as_raw_fd(), c".".as_ptr()),
+        Some(link) => (libc::AT_FDCWD, link.as_ptr()),
+    };
+    // SAFETY: `path` is a NUL-terminated string that lives until the call returns.
+    let result = unsafe { libc::fanotify_mark(group.as_raw_fd(), action, mask, dirfd, path) };
+    Errno::result(result).map(drop)
 }
 
 fn init(flags: u32) -> Result<OwnedFd, Errno> {

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::libc;
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{self, FsType};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -39,6 +40,26 @@ impl Kind {
     }
 }
 
+/// Device and inode number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Inode {
+    /// Of the file system.
+    pub device: u64,
+    /// Within it.
+    pub number: u64,
+}
+
+/// File systems in which there is nothing but the kernel's doing.
+const KERNEL_FS: [FsType; 7] = [
+    statfs::PROC_SUPER_MAGIC,
+    statfs::SYSFS_MAGIC,
+    statfs::DEVPTS_SUPER_MAGIC,
+    statfs::CGROUP_SUPER_MAGIC,
+    statfs::CGROUP2_SUPER_MAGIC,
+    statfs::DEBUGFS_MAGIC,
+    statfs::TRACEFS_MAGIC,
+];
+
 /// An entry of a directory; its kind only where the file system tells it for free.
 pub type DirEntry = (Box<[u8]>, Option<Kind>);
 
@@ -50,6 +71,7 @@ pub struct Object {
     size: u64,
     links: u64,
     device: u64,
+    number: u64,
     changed: SystemTime,
     modified: SystemTime,
 }
@@ -80,9 +102,81 @@ impl Object {
             size: stat.st_size.cast_unsigned(),
             links: stat.st_nlink,
             device: stat.st_dev,
+            number: stat.st_ino,
             changed: time(stat.st_ctime, stat.st_ctime_nsec),
             modified: time(stat.st_mtime, stat.st_mtime_nsec),
         })
+    }
+
+    /// What a descriptor that is open already refers to; gives it back where that
+    /// cannot be told. No file system's server is asked: it could be who waits.
+    pub fn of(fd: OwnedFd) -> Result<Self, (OwnedFd, Errno)> {
+        let stat = match statx(fd.as_fd()) {
+            Ok(stat) => stat,
+            Err(errno) => return Err((fd, errno)),
+        };
+        let time_of = |stamp: libc::statx_timestamp| time(stamp.tv_sec, stamp.tv_nsec.into());
+        Ok(Self {
+            kind: Kind::of_mode(stat.stx_mode.into()),
+            size: stat.stx_size,
+            links: stat.stx_nlink.into(),
+            device: libc::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            number: stat.stx_ino,
+            changed: time_of(stat.stx_ctime),
+            modified: time_of(stat.stx_mtime),
+            fd,
+        })
+    }
+
+    /// Whether size and times are what they were when this was opened.
+    pub fn is_unchanged(&self) -> bool {
+        statx(self.fd.as_fd()).is_ok_and(|stat| {
+            let time_of = |stamp: libc::statx_timestamp| time(stamp.tv_sec, stamp.tv_nsec.into());
+            stat.stx_size == self.size
+                && time_of(stat.stx_ctime) == self.changed
+                && time_of(stat.stx_mtime) == self.modified
+        })
+    }
+
+    /// The bytes of a `file_handle` by which [`open_by_handle`] finds it again; an
+    /// error where the file system has none.
+    pub fn lasting_handle(&self) -> Result<Box<[u8]>, Errno> {
+        let mut room = HandleBuffer::default();
+        room.ask(self.fd.as_fd(), 0)?;
+        Handle::from_prefix(self.own_fs(), &room.0.0)
+            .map(|handle| handle.bytes.into())
+            .ok_or(Errno::EOVERFLOW)
+    }
+
+    /// What has this handle on the mount that this directory is on.
+    pub fn open_beside(&self, handle: &[u8]) -> Result<Self, Errno> {
+        let handle = Handle::from_prefix(self.own_fs(), handle).ok_or(Errno::EINVAL)?;
+        open_by_handle(self, handle)
+    }
+
+    /// As [`Object::open`], but only where no disk and no server has to be asked for it.
+    ///
+    /// # Errors
+    /// `EAGAIN` where one would have to be (Linux 5.12; before, always).
+    pub fn open_cached(path: &Path) -> Result<Self, Errno> {
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED));
+        let fd = match openat2(nix::fcntl::AT_FDCWD, path, how) {
+            Err(Errno::EINVAL) => return Err(Errno::EAGAIN),
+            other => other?,
+        };
+        Self::of(fd).map_err(|(_, errno)| errno)
+    }
+
+    /// Tells it from all others that exist at the same time.
+    pub fn inode(&self) -> Inode {
+        Inode { device: self.device, number: self.number }
+    }
+
+    /// Whether it is the kernel's own, such as `/proc`, in which nothing may be held up.
+    pub fn is_of_kernel(&self) -> bool {
+        nix::sys::statfs::fstatfs(&self.fd).is_ok_and(|fs| KERNEL_FS.contains(&fs.filesystem_type()))
     }
 
     /// What it is.
@@ -221,12 +315,40 @@ fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
     start + Duration::from_nanos(nanoseconds.unsigned_abs())
 }
 
+fn statx(fd: BorrowedFd<'_>) -> Result<libc::statx, Errno> {
+    let mut stat = std::mem::MaybeUninit::<libc::statx>::uninit();
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    let wanted = libc::STATX_BASIC_STATS;
+    // SAFETY: the string is NUL-terminated, and there is room for what the kernel writes.
+    Errno::result(unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, wanted, stat.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so the structure is initialised.
+    Ok(unsafe { stat.assume_init() })
+}
+
 fn kind_of_entry(kind: nix::dir::Type) -> Kind {
     match kind {
         nix::dir::Type::File => Kind::File,
         nix::dir::Type::Directory => Kind::Directory,
         nix::dir::Type::Symlink => Kind::Link,
         _ => Kind::Other,
+    }
+}
+
+/// Tells the paths of open descriptors, of which one walk through `/proc` is the dearest part.
+#[derive(Debug)]
+pub struct Paths(OwnedFd);
+
+impl Paths {
+    /// Of this process's descriptors.
+    pub fn new() -> Result<Self, Errno> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        nix::fcntl::open("/proc/self/fd", flags, Mode::empty()).map(Self)
+    }
+
+    /// As [`Object::path`].
+    pub fn of(&self, object: &Object) -> Option<Vec<u8>> {
+        let name = object.fd.as_raw_fd().to_string();
+        readlinkat(&self.0, name.as_str()).ok().map(OsStringExt::into_vec)
     }
 }
 

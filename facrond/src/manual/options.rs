@@ -89,4 +89,20 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
         "retry",
         "Run the command again, up to so many times, when it exits with another status than 0, is ended by a signal or cannot be started; not when it runs into its timeout. The pauses between are 1s, 2s, 4s and so on up to 60s. Other paths do not wait for that. The record shows what became of the last try and how many there were; only that counts as failed.",
     ),
+    (
+        "verdict",
+        "Of permission events: `command` (default), COMMAND decides: exit 0 allows, any other exit status denies; `allow` or `deny`, answered at once, and COMMAND runs afterwards.",
+    ),
+    (
+        "deadline",
+        "Of permission events: the longest that a process waits for its answer. Then `on-failure` applies and the command is stopped. The command has the time in `FACRON_DEADLINE`. Default: 5s.",
+    ),
+    (
+        "on-failure",
+        "Of permission events: `allow` (default) or `deny`, where there is no verdict: the deadline has passed, the command cannot be started or was ended by a signal, or too many wait already.",
+    ),
+    (
+        "cache",
+        "Of permission events: the verdict is remembered for the file until it is modified, or this long. Allowances are remembered by the kernel; not on file systems without lasting file handles, such as overlayfs.",
+    ),
 ];

@@ -3,8 +3,9 @@
 use super::process::{kill, peak_memory, zombies};
 use super::{Place, wait_for, wait_until};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -36,7 +37,11 @@ impl<'a> Daemon<'a> {
     fn answers(&self) -> bool {
         let Ok(mut stream) = UnixStream::connect(self.place.path("control.sock")) else { return false };
         let is_asked = stream.write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"status\",\"id\":1}\n").is_ok();
-        is_asked && self.place.status()["pid"] == self.child.id()
+        let mut reply = String::new();
+        // One that was killed may still have the socket for a moment, through a child.
+        let is_answered = is_asked && BufReader::new(stream).read_line(&mut reply).is_ok();
+        let reply: Value = serde_json::from_str(&reply).unwrap_or_default();
+        is_answered && reply["result"]["pid"] == self.child.id()
     }
 
     /// Its process.

@@ -2,6 +2,7 @@
 
 use super::{PATIENCE, wait_until};
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const RECORDER: &str = env!("CARGO_BIN_EXE_e2e-recorder");
@@ -9,6 +10,13 @@ const RECORDER: &str = env!("CARGO_BIN_EXE_e2e-recorder");
 /// A file of records.
 pub struct Records {
     file: String,
+}
+
+/// A program that allows all openings of a file and does nothing else.
+pub fn responder(file: &str) -> Command {
+    let mut command = Command::new(RECORDER);
+    command.args(["allow", file]);
+    command
 }
 
 /// One run of the recorder.

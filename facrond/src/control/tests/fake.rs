@@ -70,6 +70,7 @@ serve! {
         events: facron_proto::Events::default(),
         own_events: facron_proto::OwnEvents::default(),
         jobs: facron_proto::Jobs::default(),
+        gate: None,
         health: "ok".into(),
     });
     Explain: |_engine, params: ExplainParams, _caller| Ok(vec![Explained {

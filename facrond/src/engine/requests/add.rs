@@ -32,7 +32,7 @@ impl Serve<Add> for Engine {
         let spec = Rc::new(spec);
         let id = self.rules.insert(Rc::clone(&spec), origin);
         self.follow_culprits(&spec);
-        if let PathState::Failed(why) = self.watch.attach(id, spec) {
+        if let PathState::Failed(why) = self.put_in_force(id, spec) {
             let error = Error::new(Code::RULE_REFUSED, format!("this cannot be watched: {why}"));
             self.forget(id);
             return Err(error);
@@ -53,7 +53,7 @@ impl Serve<Add> for Engine {
 
 impl Engine {
     fn forget(&mut self, id: facron_proto::RuleId) {
-        self.watch.detach(id);
+        self.take_out_of_force(id);
         self.rules.remove(id);
     }
 }

@@ -34,7 +34,7 @@ impl Serve<Pause> for Engine {
     fn serve(&mut self, params: Rules<RuleRef>, _: &Caller) -> Result<Rules<RuleId>, Error> {
         let entries = self.find_all(&params.rules)?;
         for entry in entries.iter().filter(|entry| entry.is_on()) {
-            self.watch.detach(entry.id);
+            self.take_out_of_force(entry.id);
             self.turn(entry.id, Switch::Paused);
         }
         self.save();

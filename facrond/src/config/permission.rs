@@ -1,0 +1,146 @@
+//! Permission rules: what their options mean, and which rules make no sense.
+
+use super::diagnostic::{Line, Problems};
+use super::lex::Word;
+use super::places;
+use super::rule::{Command, RuleSpec};
+use crate::events::Events;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// `deadline=` of a rule that has none.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a process that waits is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It may.
+    Allow,
+    /// It may not.
+    Deny,
+}
+
+/// Who decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    /// The rule's command, by its exit status.
+    #[default]
+    Command,
+    /// The rule itself.
+    Always(Verdict),
+}
+
+/// The options of a permission rule as far as they are given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Permission {
+    /// `verdict=`
+    pub verdict: Option<Decision>,
+    /// `deadline=`
+    pub deadline: Option<Duration>,
+    /// `on-failure=`
+    pub on_failure: Option<Verdict>,
+    /// `cache=`
+    pub cache: Option<Duration>,
+}
+
+impl Permission {
+    /// Who decides.
+    pub fn decision(&self) -> Decision {
+        self.verdict.unwrap_or_default()
+    }
+
+    /// The longest that a process waits.
+    pub fn deadline(&self) -> Duration {
+        self.deadline.unwrap_or(DEADLINE)
+    }
+
+    /// What holds when nobody has decided.
+    pub fn on_failure(&self) -> Verdict {
+        self.on_failure.unwrap_or(Verdict::Allow)
+    }
+}
+
+impl Decision {
+    /// Whether the verdict is the same each time.
+    pub fn is_fixed(self) -> bool {
+        matches!(self, Self::Always(_))
+    }
+}
+
+impl RuleSpec {
+    /// Whether its events hold the processes that cause them.
+    pub fn asks_permission(&self) -> bool {
+        self.events.intersects(Events::PERMISSION)
+    }
+}
+
+/// Options that say when a notification is to run; a process that waits is answered at once.
+const OF_NOTIFICATIONS: &[&[u8]] = &[b"settle", b"batch", b"max-wait", b"rate", b"busy", b"retry", b"self"];
+
+/// Where the words of a rule stand that this is about.
+pub(super) struct Place<'a> {
+    pub(super) path: &'a Word,
+    pub(super) events: &'a Word,
+    pub(super) options: &'a [Word],
+    pub(super) command: Range<usize>,
+}
+
+/// Refuses rules that mix what cannot be mixed, or that could hold the machine.
+pub(super) fn check(line: &Line<'_>, spec: &RuleSpec, place: &Place<'_>, problems: &mut Problems) {
+    let own: Vec<PathBuf> = line.file.map(Path::to_owned).into_iter().collect();
+    if !spec.asks_permission() {
+        if let Some(word) = given(place.options, &[b"verdict", b"deadline", b"on-failure", b"cache"]) {
+            let message = "this option is for permission events, and the rule has none";
+            let help = "leave it out, or watch `FAN_OPEN_PERM`, `FAN_ACCESS_PERM` or `FAN_OPEN_EXEC_PERM`";
+            problems.push(line.error(word.span.clone(), message).help(help));
+        }
+        return;
+    }
+    let others = spec.events.without(Events::PERMISSION).without(Events::FLAGS);
+    if !others.is_empty() {
+        let permission = spec.events.and(Events::PERMISSION.with(Events::FLAGS));
+        let message = "permission events and others cannot stand in one rule";
+        let help = format!("make two rules of it, one for `{permission}` and one for `{others}`");
+        problems.push(line.error(place.events.span.clone(), message).help(help));
+    }
+    if spec.events.contains(Events::PRE_ACCESS) && spec.events.contains(Events::ONDIR) {
+        let message = "`FAN_PRE_ACCESS` is an event of files, and the rule asks for directories";
+        problems.push(line.error(place.events.span.clone(), message).help("leave `FAN_ONDIR` out"));
+    }
+    if spec.options.permission.decision() == Decision::Command {
+        check_command(line, spec, place, problems);
+    }
+    if let Some(why) = places::refusal(&spec.path, &own) {
+        let message = format!("permission events cannot be asked for here: {why}");
+        problems.push(line.error(place.path.span.clone(), message).help(places::HELP));
+    } else if spec.options.recursive {
+        for left_out in places::left_out(&spec.path, &own) {
+            let shown = super::diagnostic::show_path(&left_out);
+            let message = format!("the rule leaves `{shown}` out, where it could hold the machine");
+            problems.push(line.warning(place.path.span.clone(), message));
+        }
+    }
+}
+
+fn check_command(line: &Line<'_>, spec: &RuleSpec, place: &Place<'_>, problems: &mut Problems) {
+    if spec.command == Command::Record {
+        let message = "the COMMAND `-` cannot decide";
+        let help = "name a program whose exit status 0 allows, or write `verdict=allow` or `verdict=deny`";
+        problems.push(line.error(place.command.clone(), message).help(help));
+    }
+    if let Some(word) = given(place.options, OF_NOTIFICATIONS) {
+        let message = "this option does not go with a command that decides, for which a process waits";
+        problems.push(line.error(word.span.clone(), message).help("leave it out"));
+    }
+}
+
+/// The first option that has one of these names.
+fn given<'a>(options: &'a [Word], names: &[&[u8]]) -> Option<&'a Word> {
+    options.iter().find(|word| {
+        let name = word.bytes.split(|byte| *byte == b'=').next().unwrap_or_default();
+        names.contains(&name)
+    })
+}

@@ -1,0 +1,30 @@
+//! Permission rules: a process that may hold others, and must never hold the machine.
+//!
+//! ```text
+//! kernel group -> gate: tables -> answer            (verdict=allow, deny, cache, own descendants)
+//!                         |  ^
+//!                 Question v  | Decided              (verdict=command)
+//!                       daemon -> command
+//! ```
+//!
+//! The gate is a process of its own: facrond itself, executed as `facrond gate`. It
+//! is executed before it opens its group and then forbids itself to fork and to
+//! execute, so no copy of the group's descriptor can be left in a child that waits for
+//! itself. Deadlines are the gate's, so a daemon that hangs holds nobody up; when the
+//! daemon is gone, so is the gate; when the gate dies, the kernel allows what waits
+//! and the daemon starts another. Answers come first: what is told of them goes to the
+//! daemon where there is room, and is counted where there is none.
+//!
+//! `process` is the gate's side, `client` the daemon's, `message` what they say.
+
+pub mod client;
+mod descent;
+pub mod marks;
+mod memory;
+pub mod message;
+mod outbox;
+pub mod process;
+mod questions;
+mod tables;
+
+pub use memory::find;

@@ -1,0 +1,516 @@
+//! The gate's own process: one thread, which reads, decides or asks, and answers.
+//!
+//! It never waits for anything but poll(2): not for the daemon, not for a disk. What
+//! it opens, it opens by `O_PATH` or in `/proc`, for which no permission is asked;
+//! anything else could be held up by the gate itself.
+
+use super::descent::Descent;
+use super::memory::{Memory, Stuck};
+use super::message::{Answered, By, Line, Notice, Occasion, Order, Part, Question, Totals};
+use super::outbox::Outbox;
+use super::questions::{Asked, Hold, Questions};
+use super::tables::{Match, Tables};
+use crate::config::culprit::Judgement;
+use crate::config::permission::{Decision, Verdict};
+use crate::events::Events;
+use crate::kernel::confine;
+use crate::kernel::object::{Kind, Object, Paths};
+use crate::kernel::permission::{Answer, Class, EVENTS_PER_READ, Group, Held, Told};
+use crate::kernel::process;
+use facron_proto::{RuleId, Text};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::time::{ClockId, clock_gettime};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Open files that are enough for everybody who waits at a time.
+const FILES: u64 = 65_536;
+
+/// Descriptors for anything but events.
+const RESERVE: usize = 16;
+
+/// The kernel ends the gate when it has not come back to its loop for this long.
+const STALL: Duration = Duration::from_secs(5);
+
+/// How often the kernel is told that it has.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
+/// Why it ends.
+#[derive(Debug)]
+enum End {
+    /// Nobody is left to ask.
+    DaemonGone,
+    /// Only a new gate can go on: its group ends with it.
+    Broken,
+}
+
+impl From<Stuck> for End {
+    fn from(_: Stuck) -> Self {
+        Self::Broken
+    }
+}
+
+/// `facrond gate`: over the line on standard input, for the daemon of this pid.
+pub fn run(class: Class, daemon: i32) -> ExitCode {
+    let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
+    let line = Line::new(socket);
+    let (kernel, files) = match prepare(class) {
+        Ok(prepared) => prepared,
+        Err(errno) => {
+            // Without it the daemon takes this for a crash, which is as good.
+            let _ = line.send(&Notice::Unfit(errno as i32), None);
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut gate = Gate::new(line, kernel, daemon, files);
+    gate.outbox.push(Notice::Ready);
+    let end = loop {
+        if let Err(end) = gate.turn() {
+            break end;
+        }
+        gate.wait();
+    };
+    match end {
+        End::DaemonGone => {
+            gate.answer_all();
+            ExitCode::SUCCESS
+        }
+        End::Broken => ExitCode::FAILURE,
+    }
+}
+
+/// Opens the group, and gives up all that is not needed from then on.
+fn prepare(class: Class) -> Result<((Group, Paths), usize), Errno> {
+    confine::ignore_requests_to_end()?;
+    let files = confine::raise_file_limit(FILES)?;
+    let paths = Paths::new()?;
+    let group = Group::open(class)?;
+    confine::keep_capabilities(&[
+        confine::CAP_DAC_READ_SEARCH,
+        confine::CAP_SYS_PTRACE,
+        confine::CAP_SYS_ADMIN,
+    ])?;
+    confine::forbid_new_processes()?;
+    Ok(((group, paths), usize::try_from(files).unwrap_or(usize::MAX)))
+}
+
+#[derive(Debug)]
+struct Gate {
+    line: Line,
+    group: Group,
+    paths: Paths,
+    tables: Tables,
+    questions: Questions,
+    memory: Memory,
+    descent: Descent,
+    outbox: Outbox,
+    totals: Totals,
+    told: Vec<Told>,
+    refused: Vec<(RuleId, i32)>,
+    /// How many may wait for commands at a time.
+    capacity: usize,
+    is_daemon_gone: bool,
+    last_sign_of_life: Instant,
+    ready: Ready,
+}
+
+/// What there is to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Ready {
+    events: bool,
+    orders: bool,
+}
+
+impl Gate {
+    fn new(line: Line, (group, paths): (Group, Paths), daemon: i32, files: usize) -> Self {
+        confine::end_after(STALL);
+        Self {
+            line,
+            group,
+            paths,
+            tables: Tables::default(),
+            questions: Questions::default(),
+            memory: Memory::default(),
+            descent: Descent::new(daemon),
+            outbox: Outbox::default(),
+            totals: Totals::default(),
+            told: Vec::with_capacity(EVENTS_PER_READ),
+            refused: Vec::new(),
+            capacity: files.saturating_sub(RESERVE + 2 * EVENTS_PER_READ).max(1),
+            is_daemon_gone: false,
+            last_sign_of_life: Instant::now(),
+            ready: Ready::default(),
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), End> {
+        if self.ready.orders {
+            self.take_orders()?;
+        }
+        if self.ready.events {
+            self.read_events()?;
+        }
+        let now = Instant::now();
+        while let Some(question) = self.questions.overdue(now) {
+            self.decide(question, None, By::Deadline);
+        }
+        for lost in self.memory.expire(&self.group, now)? {
+            self.outbox.push(Notice::Find(lost));
+        }
+        self.outbox.flush(&self.line, &self.questions).map_err(|_| End::DaemonGone)
+    }
+
+    /// Waits for something to do; the kernel knows meanwhile that all is well.
+    fn wait(&mut self) {
+        let now = Instant::now();
+        if now.duration_since(self.last_sign_of_life) >= SIGN_OF_LIFE {
+            confine::end_after(STALL);
+            self.last_sign_of_life = now;
+        }
+        let times = [self.questions.time_left(now), self.memory.time_left(now), self.outbox.time_left(now)];
+        let time = times.into_iter().flatten().min();
+        self.ready = self.poll(Some(time.unwrap_or(SIGN_OF_LIFE).min(SIGN_OF_LIFE)));
+        if self.ready == Ready::default()
+            && time.is_none_or(|time| time > SIGN_OF_LIFE)
+            && self.questions.holds() == 0
+        {
+            // Nobody waits: there is no stalling, and no need to wake up.
+            confine::end_after(Duration::ZERO);
+            self.ready = self.poll(time);
+            confine::end_after(STALL);
+            self.last_sign_of_life = Instant::now();
+        }
+    }
+
+    fn poll(&self, time: Option<Duration>) -> Ready {
+        let line =
+            if self.outbox.is_blocked() { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
+        let mut fds =
+            [PollFd::new(self.group.as_fd(), PollFlags::POLLIN), PollFd::new(self.line.as_fd(), line)];
+        // Rounded up, or the last millisecond would be spent in circles.
+        let timeout =
+            time.map(|time| PollTimeout::try_from(time.as_millis() + 1).unwrap_or(PollTimeout::MAX));
+        if poll(&mut fds, timeout.unwrap_or(PollTimeout::NONE)).is_err() {
+            return Ready::default();
+        }
+        let [events, orders] = fds.map(|fd| fd.any().unwrap_or(true));
+        Ready { events, orders }
+    }
+
+    fn take_orders(&mut self) -> Result<(), End> {
+        loop {
+            match self.line.receive() {
+                Ok(Some((order, fd))) => self.obey(order, fd)?,
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EBADMSG) => return Err(End::Broken),
+                Ok(None) | Err(_) => return Err(End::DaemonGone),
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order, fd: Option<OwnedFd>) -> Result<(), End> {
+        let object = fd.and_then(|fd| Object::of(fd).ok());
+        match order {
+            Order::Rule(rule) => {
+                self.forget_verdicts();
+                self.tables.insert(*rule);
+            }
+            Order::Forget(rule) => {
+                self.forget_verdicts();
+                self.tables.remove(rule);
+            }
+            Order::Mark { rule, below } => self.mark(rule, object.as_ref(), below.as_bytes()),
+            Order::Unmark(rule) => {
+                if let Some(object) = object {
+                    let mask = self.tables.remove_place(object.inode(), rule);
+                    // A mark that stays costs time, and nothing else.
+                    let _ = self.group.remove_mark(&object, mask);
+                }
+            }
+            Order::Gone { rule, below } => self.tables.forget_below(rule, below.as_bytes()),
+            Order::Decided { question, verdict } => self.decide(question, verdict, By::Failure),
+            Order::Found(number) => self.memory.found(&self.group, number, object.as_ref())?,
+            Order::Sync(sync) => {
+                let refused = std::mem::take(&mut self.refused);
+                self.outbox.push(Notice::Done { sync, refused });
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_verdicts(&mut self) {
+        for lost in self.memory.clear(&self.group, Instant::now()) {
+            self.outbox.push(Notice::Find(lost));
+        }
+    }
+
+    fn mark(&mut self, rule: RuleId, object: Option<&Object>, below: &[u8]) {
+        let result = object.ok_or(Errno::EMFILE).and_then(|object| {
+            let mask = self.tables.add_place(object.inode(), rule, below).ok_or(Errno::ENOENT)?;
+            self.group.add_mark(object, mask)
+        });
+        if let Err(errno) = result {
+            if let Some(object) = object {
+                self.tables.remove_place(object.inode(), rule);
+            }
+            if !self.refused.iter().any(|(known, _)| *known == rule) {
+                self.refused.push((rule, errno as i32));
+            }
+        }
+    }
+
+    /// One read: others have their turn between two of them.
+    fn read_events(&mut self) -> Result<bool, End> {
+        let mut told = std::mem::take(&mut self.told);
+        let read = self.group.read(&mut told);
+        let is_something = !told.is_empty();
+        for told in told.drain(..) {
+            match told {
+                Told::Held(held) => self.on_held(held),
+                Told::Lost => self.totals.lost += 1,
+                Told::Overflow => {}
+            }
+        }
+        self.told = told;
+        match read {
+            // What could not be opened was denied by the kernel, and is gone.
+            Ok(()) | Err(Errno::EMFILE | Errno::ENFILE | Errno::ENXIO | Errno::ENOMEM | Errno::EACCES) => {
+                self.totals.lost += u64::from(read.is_err());
+                Ok(is_something)
+            }
+            Err(_) => Err(End::Broken),
+        }
+    }
+
+    fn on_held(&mut self, held: Held) {
+        let since = Instant::now();
+        let object = match Object::of(held.fd) {
+            Ok(object) => object,
+            Err((fd, _)) => return self.answer(fd.as_fd(), Verdict::Allow),
+        };
+        let path = match self.tables.path_of(object.inode()) {
+            Some(path) => Some(path.to_vec()),
+            None => self.paths.of(&object),
+        };
+        let matches = self.tables.matches(&object, path.as_deref(), Events::from_mask(held.mask));
+        let is_general = !matches.iter().any(|part| self.asks_who(part));
+        // What is allowed whoever asks needs no look at who asks first.
+        let allowed = Some(Decision::Always(Verdict::Allow));
+        let is_allowed = is_general && matches.iter().all(|part| self.decision(part) == allowed);
+        if is_allowed {
+            self.answer(object.as_fd(), Verdict::Allow);
+        }
+        if matches.is_empty() {
+            return;
+        }
+        let path = path.unwrap_or_default();
+        if is_allowed && self.outbox.merge(held.pid, held.mask, &path, &matches) {
+            self.totals.allowed += 1;
+            return;
+        }
+        let held_for = is_allowed.then(|| since.elapsed());
+        let opener = self.descent.look(held.pid);
+        if opener.is_own {
+            self.totals.own += 1;
+            if !is_allowed {
+                self.answer(object.as_fd(), Verdict::Allow);
+            }
+            return;
+        }
+        let exe = process::exe(held.pid);
+        let counts = |part: &Match| self.counts(part, opener.uid, exe.as_deref());
+        let parts: Vec<_> = matches.into_iter().filter(counts).map(|part| (part, None)).collect();
+        if parts.is_empty() {
+            return self.answer(object.as_fd(), Verdict::Allow);
+        }
+        let occasion = Occasion {
+            time_ns: nanoseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
+            path: Text(path),
+            mask: held.mask,
+            pid: held.pid,
+            exe: exe.map(|exe| Text(exe.into_vec())),
+            uid: opener.uid,
+        };
+        self.judge(Hold { object, occasion, since, held_for, is_general, parts });
+    }
+
+    /// Whether a rule is only about some processes.
+    fn asks_who(&self, part: &Match) -> bool {
+        self.tables.get(part.rule).is_some_and(|known| known.rule.culprit.matters())
+    }
+
+    fn counts(&self, part: &Match, uid: Option<u32>, exe: Option<&[u8]>) -> bool {
+        let known = self.tables.get(part.rule);
+        known.is_some_and(|known| known.rule.culprit.judge(uid, exe) == Judgement::Counts)
+    }
+
+    fn decision(&self, part: &Match) -> Option<Decision> {
+        self.tables.get(part.rule).map(|known| known.rule.decision)
+    }
+
+    /// Answers at once, or asks.
+    fn judge(&mut self, mut hold: Hold) {
+        if hold.held_for.is_none() && self.memory.denies(&hold.object, permission(&hold), hold.since) {
+            set_all(&mut hold, By::Cache);
+            return self.conclude(&hold, Verdict::Deny);
+        }
+        let denial = hold
+            .parts
+            .iter()
+            .position(|(part, _)| self.decision(part) == Some(Decision::Always(Verdict::Deny)));
+        if let Some(denial) = denial {
+            let rule = hold.parts[denial].0.rule;
+            set_all(&mut hold, By::Other(rule));
+            hold.parts[denial].0.by = By::Rule;
+            return self.conclude(&hold, Verdict::Deny);
+        }
+        let asked = self.asked(&hold);
+        if asked.is_empty() {
+            return self.conclude(&hold, Verdict::Allow);
+        }
+        if self.is_daemon_gone || self.questions.holds() >= self.capacity {
+            let is_denied = asked.iter().any(|asked| asked.on_failure == Verdict::Deny);
+            set_all(&mut hold, if self.is_daemon_gone { By::Failure } else { By::Full });
+            return self.conclude(&hold, if is_denied { Verdict::Deny } else { Verdict::Allow });
+        }
+        self.ask(hold, &asked);
+    }
+
+    /// The rules of these whose commands are to decide.
+    fn asked(&self, hold: &Hold) -> Vec<Asked> {
+        let rules = hold.parts.iter().filter_map(|(part, _)| self.tables.get(part.rule));
+        let by_command = rules.filter(|known| known.rule.decision == Decision::Command);
+        by_command
+            .map(|known| Asked {
+                rule: known.rule.id,
+                deadline: hold.since + Duration::from_millis(known.rule.deadline_ms),
+                on_failure: known.rule.on_failure,
+            })
+            .collect()
+    }
+
+    fn ask(&mut self, hold: Hold, asked: &[Asked]) {
+        let (occasion, since) = (hold.occasion.clone(), hold.since);
+        let events: Vec<_> = hold.parts.iter().map(|(part, _)| (part.rule, part.events)).collect();
+        let numbers = self.questions.open(hold, asked);
+        for (number, asked) in numbers.into_iter().zip(asked) {
+            let events =
+                events.iter().find(|(rule, _)| *rule == asked.rule).map_or(0, |(_, events)| events.mask());
+            let left = asked.deadline.saturating_duration_since(since.max(Instant::now()));
+            let question = Question {
+                number,
+                rule: asked.rule,
+                events,
+                deadline_ns: nanoseconds(monotonic() + left),
+                occasion: occasion.clone(),
+            };
+            self.outbox.ask(question, &self.questions);
+        }
+    }
+
+    fn decide(&mut self, question: u64, verdict: Option<Verdict>, why: By) {
+        if let Some((hold, verdict)) = self.questions.decide(question, verdict, why) {
+            self.conclude(&hold, verdict);
+        }
+    }
+
+    /// Answers first; what is remembered and told of it comes after.
+    fn conclude(&mut self, hold: &Hold, verdict: Verdict) {
+        let waited = hold.held_for.unwrap_or_else(|| {
+            self.answer(hold.object.as_fd(), verdict);
+            hold.since.elapsed()
+        });
+        self.remember(hold, verdict);
+        let is_failure = |by: By| matches!(by, By::Deadline | By::Failure | By::Full);
+        match verdict {
+            Verdict::Allow => self.totals.allowed += 1,
+            Verdict::Deny => self.totals.denied += 1,
+        }
+        self.totals.failures += u64::from(hold.parts.iter().any(|(part, _)| is_failure(part.by)));
+        let part = |(part, question): &(Match, Option<u64>)| Part {
+            rule: part.rule,
+            events: part.events.mask(),
+            question: *question,
+            by: part.by,
+        };
+        let answered = Answered {
+            occasion: hold.occasion.clone(),
+            verdict,
+            held_us: u64::try_from(waited.as_micros()).unwrap_or(u64::MAX),
+            parts: hold.parts.iter().map(part).collect(),
+            merged: 0,
+            totals: self.totals,
+        };
+        if !self.outbox.tell(answered) {
+            self.totals.untold += 1;
+        }
+    }
+
+    fn answer(&self, fd: BorrowedFd<'_>, verdict: Verdict) {
+        let answer = match verdict {
+            Verdict::Allow => Answer::Allow,
+            Verdict::Deny => Answer::Deny,
+        };
+        // It fails for a group that is closed, or one of the kernel's own bugs; then
+        // whoever waits is let go by the end of the gate.
+        if self.group.answer(fd, answer).is_err() {
+            std::process::exit(1);
+        }
+    }
+
+    /// A verdict of rules that all say `cache=`, or a denial of one that does.
+    fn remember(&mut self, hold: &Hold, verdict: Verdict) {
+        let cache = |part: &Match| self.tables.get(part.rule).and_then(|known| known.rule.cache_ms);
+        let decided = |by: By| matches!(by, By::Rule | By::Command);
+        let mut deciding =
+            hold.parts.iter().filter(|(part, _)| verdict == Verdict::Allow || decided(part.by));
+        let time = deciding.try_fold(u64::MAX, |least, (part, _)| {
+            cache(part).filter(|_| decided(part.by)).map(|time| least.min(time))
+        });
+        let is_lasting = hold.is_general && hold.object.kind() == Kind::File;
+        let Some(time) = time.filter(|time| *time < u64::MAX && is_lasting) else {
+            return;
+        };
+        let until = Instant::now() + Duration::from_millis(time);
+        self.memory.remember(
+            &self.group,
+            &hold.object,
+            hold.occasion.path.as_bytes(),
+            permission(hold),
+            verdict,
+            until,
+        );
+    }
+
+    /// The daemon is gone: nobody is kept waiting, and the kernel lets go of the rest.
+    fn answer_all(&mut self) {
+        self.is_daemon_gone = true;
+        while let Some(question) = self.questions.any() {
+            self.decide(question, None, By::Failure);
+        }
+        while let Ok(true) = self.read_events() {}
+    }
+}
+
+/// The permission that is asked for.
+fn permission(hold: &Hold) -> u64 {
+    Events::from_mask(hold.occasion.mask).and(Events::PERMISSION).mask()
+}
+
+fn set_all(hold: &mut Hold, by: By) {
+    for (part, _) in &mut hold.parts {
+        part.by = by;
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The time of `CLOCK_MONOTONIC`, which all processes share.
+pub fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
+}

@@ -1,0 +1,342 @@
+//! Which rules an event is for: by the inode that is marked, or by the directory
+//! that the object is in.
+//!
+//! In fd mode the kernel does not say which mark an event came from. The path tells;
+//! where it leads nowhere from here (another mount namespace) or somewhere else (a
+//! bind mount), the parent's inode does; and where not even that can be told, each
+//! rule on that file system that looks for such a name is taken to be meant: better
+//! to ask once more than to be gone around.
+
+use super::message::{By, Rule};
+use crate::config::filter::{Filter, ObjectKind};
+use crate::events::Events;
+use crate::kernel::object::{Inode, Kind, Object};
+use facron_proto::RuleId;
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A rule and what it has marked.
+#[derive(Debug)]
+pub struct Known {
+    /// As the daemon gave it.
+    pub rule: Rule,
+    events: Events,
+    filter: Filter,
+    devices: Vec<u64>,
+}
+
+/// A rule that an event is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// The rule.
+    pub rule: RuleId,
+    /// Its events that are in it.
+    pub events: Events,
+    /// Where its verdict comes from, as soon as it has one.
+    pub by: By,
+}
+
+/// Where in a rule's tree an inode is marked.
+#[derive(Debug)]
+struct Place {
+    rule: RuleId,
+    below: Box<[u8]>,
+}
+
+/// The rules, and what is marked for them.
+#[derive(Debug, Default)]
+pub struct Tables {
+    rules: BTreeMap<RuleId, Known>,
+    places: FxHashMap<Inode, Vec<Place>>,
+}
+
+impl Known {
+    fn is_on_child(&self) -> bool {
+        self.events.contains(Events::EVENT_ON_CHILD) || !self.events.contains(Events::ONDIR)
+    }
+
+    /// What of it an inode's mark asks for.
+    pub fn mask(&self) -> u64 {
+        let on_child =
+            if self.rule.is_directory && self.is_on_child() { Events::EVENT_ON_CHILD } else { Events::NONE };
+        self.events.without(Events::EVENT_ON_CHILD).with(on_child).mask()
+    }
+
+    /// The events of it that this is, for an object at `below` its PATH.
+    fn matched(&self, below: &[u8], path: &[u8], events: Events) -> Option<Match> {
+        let matched = events.and(self.events).and(Events::PERMISSION);
+        let on_directory = events.contains(Events::ONDIR);
+        let kind = if on_directory { ObjectKind::Directory } else { ObjectKind::File };
+        let is_wanted = !matched.is_empty()
+            && (!on_directory || self.events.contains(Events::ONDIR))
+            && (below.is_empty() || self.is_on_child())
+            && self.filter.accepts(below, name(if below.is_empty() { path } else { below }), kind)
+            && !self.rule.spared.iter().any(|spared| is_below(path, spared.as_bytes()).is_some());
+        is_wanted.then_some(Match { rule: self.rule.id, events: matched, by: By::Rule })
+    }
+}
+
+impl Tables {
+    /// Takes a rule in, or in another form.
+    pub fn insert(&mut self, rule: Rule) {
+        let events = Events::from_mask(rule.events);
+        // The daemon has compiled the same patterns before.
+        let filter = Filter::new(rule.patterns.clone()).unwrap_or_default();
+        self.rules.insert(rule.id, Known { rule, events, filter, devices: Vec::new() });
+    }
+
+    /// Lets a rule go.
+    pub fn remove(&mut self, rule: RuleId) {
+        self.rules.remove(&rule);
+        self.forget_below(rule, b"");
+    }
+
+    /// The rule of this number.
+    pub fn get(&self, rule: RuleId) -> Option<&Known> {
+        self.rules.get(&rule)
+    }
+
+    /// Notes that an inode is marked for a rule; what its mark is to ask for.
+    pub fn add_place(&mut self, inode: Inode, rule: RuleId, below: &[u8]) -> Option<u64> {
+        let known = self.rules.get_mut(&rule)?;
+        if !known.devices.contains(&inode.device) {
+            known.devices.push(inode.device);
+        }
+        let mask = known.mask();
+        let places = self.places.entry(inode).or_default();
+        places.retain(|place| place.rule != rule);
+        places.push(Place { rule, below: below.into() });
+        Some(mask)
+    }
+
+    /// Notes that an inode is not marked for a rule any more; what nobody needs of its mark.
+    pub fn remove_place(&mut self, inode: Inode, rule: RuleId) -> u64 {
+        let Some(places) = self.places.get_mut(&inode) else { return 0 };
+        let before = places.len();
+        places.retain(|place| place.rule != rule);
+        if places.len() == before {
+            return 0;
+        }
+        let mask_of = |rule: &RuleId| self.rules.get(rule).map_or(0, Known::mask);
+        let needed = places.iter().fold(0, |mask, place| mask | mask_of(&place.rule));
+        if places.is_empty() {
+            self.places.remove(&inode);
+        }
+        mask_of(&rule) & !needed
+    }
+
+    /// Forgets what was marked at and below a path of a rule.
+    pub fn forget_below(&mut self, rule: RuleId, below: &[u8]) {
+        self.places.retain(|_, places| {
+            places.retain(|place| {
+                place.rule != rule || !(below.is_empty() || is_at_or_below(&place.below, below))
+            });
+            !places.is_empty()
+        });
+    }
+
+    /// The path of an inode that is only marked for itself: that of its rules.
+    pub fn path_of(&self, inode: Inode) -> Option<&[u8]> {
+        let place = self.places.get(&inode)?.first()?;
+        let known = self.rules.get(&place.rule)?;
+        (!self.has_directories_on(inode.device)).then(|| known.rule.path.as_bytes())
+    }
+
+    /// The rules that an event is for, each once.
+    pub fn matches(&self, object: &Object, path: Option<&[u8]>, events: Events) -> Vec<Match> {
+        let events = if object.kind() == Kind::Directory {
+            events.with(Events::ONDIR)
+        } else {
+            events.without(Events::ONDIR)
+        };
+        let mut matches = Vec::new();
+        let mut add = |found: Option<Match>| {
+            if let Some(found) = found
+                && !matches.iter().any(|known: &Match| known.rule == found.rule)
+            {
+                matches.push(found);
+            }
+        };
+        let text = path.unwrap_or_default();
+        for place in self.places.get(&object.inode()).into_iter().flatten() {
+            add(self.rules.get(&place.rule).and_then(|known| known.matched(&place.below, text, events)));
+        }
+        if self.has_directories_on(object.inode().device) {
+            self.as_entry(object, text, events).into_iter().for_each(add);
+        }
+        matches
+    }
+
+    fn has_directories_on(&self, device: u64) -> bool {
+        self.rules.values().any(|known| known.rule.is_directory && known.devices.contains(&device))
+    }
+
+    /// The rules on the directory that the object is in.
+    fn as_entry<'a>(&'a self, object: &Object, path: &'a [u8], events: Events) -> Vec<Option<Match>> {
+        let by_path: Vec<_> =
+            self.below_rules(path).map(|(known, below)| known.matched(below, path, events)).collect();
+        if !by_path.is_empty() {
+            return by_path;
+        }
+        match self.by_parent(object, path, events) {
+            Ok(found) => found,
+            Err(Elsewhere) => self.by_device(object, path, events),
+        }
+    }
+
+    fn below_rules<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = (&'a Known, &'a [u8])> {
+        let directories = self.rules.values().filter(|known| known.rule.is_directory);
+        directories.filter_map(move |known| {
+            let below = is_below(path, known.rule.path.as_bytes()).filter(|below| !below.is_empty())?;
+            (known.rule.recursive || !below.contains(&b'/')).then_some((known, below))
+        })
+    }
+
+    fn by_parent(
+        &self,
+        object: &Object,
+        path: &[u8],
+        events: Events,
+    ) -> Result<Vec<Option<Match>>, Elsewhere> {
+        let at = |path: &[u8]| Object::open_cached(Path::new(OsStr::from_bytes(path))).map_err(|_| Elsewhere);
+        if at(path)?.inode() != object.inode() {
+            return Err(Elsewhere);
+        }
+        let slash = path.iter().rposition(|byte| *byte == b'/').ok_or(Elsewhere)?;
+        let parent = at(&path[..slash.max(1)])?;
+        let places = self.places.get(&parent.inode()).into_iter().flatten();
+        Ok(places
+            .map(|place| {
+                let known = self.rules.get(&place.rule)?;
+                let below = if place.below.is_empty() {
+                    name(path).to_vec()
+                } else {
+                    [&place.below, &b"/"[..], name(path)].concat()
+                };
+                known.matched(&below, path, events)
+            })
+            .collect())
+    }
+
+    fn by_device(&self, object: &Object, path: &[u8], events: Events) -> Vec<Option<Match>> {
+        let device = object.inode().device;
+        let rules =
+            self.rules.values().filter(|known| known.rule.is_directory && known.devices.contains(&device));
+        rules.map(|known| known.matched(name(path), path, events)).collect()
+    }
+}
+
+/// A path that does not lead to the object from here.
+struct Elsewhere;
+
+/// The part of `path` below `top`; empty for `top` itself.
+fn is_below<'a>(path: &'a [u8], top: &[u8]) -> Option<&'a [u8]> {
+    let rest = path.strip_prefix(top)?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"/") }
+}
+
+fn is_at_or_below(path: &[u8], top: &[u8]) -> bool {
+    is_below(path, top).is_some()
+}
+
+fn name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::culprit::Culprit;
+    use crate::config::filter::Patterns;
+    use crate::config::permission::{Decision, Verdict};
+    use facron_proto::Text;
+    use std::fs;
+
+    fn rule(id: u64, path: &Path, events: Events) -> Rule {
+        Rule {
+            id: RuleId(id),
+            path: Text::from(path.as_os_str().as_bytes()),
+            is_directory: path.is_dir(),
+            events: events.mask(),
+            recursive: true,
+            patterns: Patterns::default(),
+            culprit: Culprit::default(),
+            decision: Decision::Always(Verdict::Deny),
+            deadline_ms: 1000,
+            on_failure: Verdict::Allow,
+            cache_ms: None,
+            spared: Vec::new(),
+        }
+    }
+
+    fn ids(tables: &Tables, path: &Path, told: &[u8], events: Events) -> Vec<u64> {
+        let object = Object::open(path).unwrap();
+        tables.matches(&object, Some(told), events).iter().map(|found| found.rule.0).collect()
+    }
+
+    fn bytes(path: &Path) -> &[u8] {
+        path.as_os_str().as_bytes()
+    }
+
+    #[test]
+    fn by_path_by_inode_and_by_parent() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = fs::canonicalize(dir.path()).unwrap();
+        let (sub, file, other) = (top.join("sub"), top.join("sub/file"), top.join("other"));
+        fs::create_dir(&sub).unwrap();
+        fs::write(&file, "").unwrap();
+        fs::hard_link(&file, &other).unwrap();
+        let mut tables = Tables::default();
+        tables.insert(rule(1, &sub, Events::OPEN_PERM));
+        tables.insert(rule(2, &file, Events::OPEN_PERM));
+        tables.add_place(Object::open(&sub).unwrap().inode(), RuleId(1), b"");
+        tables.add_place(Object::open(&file).unwrap().inode(), RuleId(2), b"");
+        assert_eq!(ids(&tables, &file, bytes(&file), Events::OPEN_PERM), [2, 1]);
+        assert_eq!(ids(&tables, &file, bytes(&file), Events::ACCESS_PERM), [] as [u64; 0]);
+        // Another name of the file is no entry of the directory.
+        assert_eq!(ids(&tables, &other, bytes(&other), Events::OPEN_PERM), [2]);
+        // A path of another namespace: whoever looks for such a name.
+        assert_eq!(ids(&tables, &file, b"/nowhere/file", Events::OPEN_PERM), [2, 1]);
+        // The directory itself only with ONDIR.
+        assert_eq!(ids(&tables, &sub, bytes(&sub), Events::OPEN_PERM.with(Events::ONDIR)), [] as [u64; 0]);
+        tables.remove(RuleId(2));
+        assert_eq!(ids(&tables, &file, bytes(&file), Events::OPEN_PERM), [1]);
+    }
+
+    #[test]
+    fn what_is_spared_and_what_is_filtered() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = fs::canonicalize(dir.path()).unwrap();
+        for name in ["a.txt", "b.log", "own"] {
+            fs::write(top.join(name), "").unwrap();
+        }
+        let mut one = rule(1, &top, Events::OPEN_PERM);
+        one.patterns.exclude = vec!["*.log".to_owned()];
+        one.spared = vec![Text::from(top.join("own").as_os_str().as_bytes())];
+        let mut tables = Tables::default();
+        tables.insert(one);
+        tables.add_place(Object::open(&top).unwrap().inode(), RuleId(1), b"");
+        for (name, expected) in [("a.txt", &[1][..]), ("b.log", &[]), ("own", &[])] {
+            let path = top.join(name);
+            assert_eq!(ids(&tables, &path, bytes(&path), Events::OPEN_PERM), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_mark_asks_for_what_its_rules_need() {
+        let dir = tempfile::tempdir().unwrap();
+        let inode = Object::open(&fs::canonicalize(dir.path()).unwrap()).unwrap().inode();
+        let mut tables = Tables::default();
+        tables.insert(rule(1, dir.path(), Events::OPEN_PERM));
+        tables.insert(rule(2, dir.path(), Events::OPEN_PERM.with(Events::ACCESS_PERM)));
+        let child = Events::EVENT_ON_CHILD;
+        assert_eq!(tables.add_place(inode, RuleId(1), b""), Some(Events::OPEN_PERM.with(child).mask()));
+        tables.add_place(inode, RuleId(2), b"");
+        assert_eq!(tables.remove_place(inode, RuleId(2)), Events::ACCESS_PERM.mask());
+        assert_eq!(tables.remove_place(inode, RuleId(1)), Events::OPEN_PERM.with(child).mask());
+        assert_eq!(tables.remove_place(inode, RuleId(1)), 0);
+    }
+}

@@ -1,0 +1,93 @@
+//! `recursive`, and paths that come and go.
+
+use super::{Opened, open, with_rules};
+use crate::harness::{Place, wait_until};
+use std::fs;
+
+#[test]
+fn directories_that_come_later_are_gated_too() {
+    let rules = |place: &Place| {
+        place.mkdir("tree/a/b");
+        place.write("tree/a/b/old");
+        format!(
+            "{} OPEN_PERM [recursive verdict=deny name=all include=* exclude=spared] -\n",
+            place.play("tree")
+        )
+    };
+    with_rules(rules, |place, _| {
+        assert_eq!(open(&place.play("tree/a/b/old")), Opened::Denied);
+        // Made elsewhere, since a write is an opening, too.
+        for name in ["moved/x/y", "moved/spared"] {
+            place.mkdir(name);
+            place.write(&format!("{name}/file"));
+        }
+        fs::rename(place.play("moved"), place.play("tree/moved")).unwrap();
+        wait_until("the moved tree to be gated", || {
+            open(&place.play("tree/moved/x/y/file")) == Opened::Denied
+        });
+        assert_eq!(open(&place.play("tree/moved/spared/file")), Opened::Yes);
+        place.mkdir("tree/new/deep");
+        place.write("outside");
+        wait_until("the new directory to be gated", || {
+            let inside = place.play("tree/new/deep/file");
+            let _ = fs::hard_link(place.play("outside"), &inside);
+            open(&inside) == Opened::Denied
+        });
+        assert_eq!(open(&place.play("outside")), Opened::Yes);
+        fs::rename(place.play("tree/moved"), place.play("back")).unwrap();
+        wait_until("what was moved out to be free", || open(&place.play("back/x/y/file")) == Opened::Yes);
+        assert_eq!(place.rule("all")["state"], "active");
+    });
+}
+
+#[test]
+fn a_rule_follows_its_path() {
+    let rules = |place: &Place| format!("{} OPEN_PERM [verdict=deny name=file] -\n", place.play("dir/file"));
+    with_rules(rules, |place, _| {
+        assert_eq!(place.rule("file")["state"], "waiting");
+        let file = place.play("dir/file");
+        place.mkdir("dir");
+        fs::write(&file, "").unwrap();
+        wait_until("the file to be gated", || open(&file) == Opened::Denied);
+        assert_eq!(place.rule("file")["state"], "active");
+        // Replaced, as editors do.
+        fs::write(place.play("dir/other"), "").unwrap();
+        fs::rename(place.play("dir/other"), &file).unwrap();
+        wait_until("the new file to be gated", || open(&file) == Opened::Denied);
+        // Its directory is replaced by another.
+        fs::rename(place.play("dir"), place.play("away")).unwrap();
+        wait_until("the rule to wait", || place.rule("file")["state"] == "waiting");
+        assert_eq!(open(&place.play("away/file")), Opened::Yes);
+        place.mkdir("next");
+        fs::write(place.play("next/file"), "").unwrap();
+        fs::rename(place.play("next"), place.play("dir")).unwrap();
+        wait_until("the file in the new directory to be gated", || open(&file) == Opened::Denied);
+        fs::remove_file(&file).unwrap();
+        wait_until("the rule to wait", || place.rule("file")["state"] == "waiting");
+    });
+}
+
+#[test]
+fn another_name_of_a_mount_is_no_way_around() {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let rules = |place: &Place| {
+        place.mkdir("secret/deep");
+        place.mkdir("door");
+        place.write("secret/deep/file");
+        format!("{} OPEN_PERM [recursive verdict=deny] -\n", place.play("secret"))
+    };
+    with_rules(rules, |place, _| {
+        let (secret, door) = (place.play("secret"), place.play("door"));
+        assert_eq!(open(&place.play("secret/deep/file")), Opened::Denied);
+        mount(Some(secret.as_str()), door.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        let opened = open(&place.play("door/deep/file"));
+        umount2(door.as_str(), MntFlags::empty()).unwrap();
+        assert_eq!(opened, Opened::Denied);
+        // In a mount namespace of its own, at a path that leads elsewhere, or nowhere, from here.
+        let script = format!("mount --bind {secret} /mnt && cat /mnt/deep/file");
+        let status =
+            std::process::Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
+        let told = String::from_utf8_lossy(&status.stderr).into_owned();
+        assert!(told.contains("Operation not permitted"), "{told}");
+    });
+}
