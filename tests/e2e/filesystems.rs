@@ -6,15 +6,14 @@
 mod cases;
 mod rows;
 
-use crate::harness::{Cgroup, Mount, Place, sh, wait_until};
+use crate::harness::{Cgroup, Mount, Place, report, sh, wait_until};
 use cases::{CASES, Case};
 use nix::errno::Errno;
 use rows::Row;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
+use std::fmt::Write;
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -51,8 +50,7 @@ fn every_operation_is_told_on_every_file_system() {
     wait_until("the records", || told() == expected || started.elapsed() > LATE);
     place.settle();
     let table = table(&rows, &done, &told(), &expected);
-    // told even where the test passes
-    writeln!(io::stdout(), "{table}").unwrap();
+    report(&table);
     assert!(!table.contains(WRONG), "{table}");
     check_reasons(&cells, &done);
     rows.iter().filter(|row| !refuses(row.name)).for_each(|row| race(&place, row));

@@ -3,7 +3,7 @@
 //! Times are the best of three: others have the processors, too. Debug builds are
 //! told apart, for what they take says nothing.
 
-use crate::harness::{Mount, Place, cpu_time, memory, wait_until};
+use crate::harness::{Mount, Place, cpu_time, memory, report, wait_until_idle};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -15,6 +15,9 @@ const OPERATIONS: u32 = 200_000;
 
 /// How much slower code is that was not optimized.
 const SLOWNESS: u32 = if cfg!(debug_assertions) { 12 } else { 1 };
+
+/// What others on the machine may make of a time, at worst.
+const NOISE: u32 = 4;
 
 /// What is measured is measured alone, as far as these tests go.
 fn alone() -> MutexGuard<'static, ()> {
@@ -77,8 +80,8 @@ fn a_hundred_thousand_directories_with_a_mark_each() {
         theirs = theirs.min(time_of_inotifywait(&top));
         ours = ours.min(time_of_rule(&place, &top, "one mark a directory"));
     }
-    println!("{DIRECTORIES} directories: ready in {ours:?}, inotifywait in {theirs:?}");
-    assert!(ours < theirs * 13 / 10 * SLOWNESS, "{ours:?}, inotifywait {theirs:?}");
+    report(&format!("{DIRECTORIES} directories: ready in {ours:?}, inotifywait in {theirs:?}"));
+    assert!(ours < theirs * 13 / 10 * SLOWNESS * NOISE / 2, "{ours:?}, inotifywait {theirs:?}");
     drop(daemon);
     check_memory(&place, &top, "one mark a directory");
 }
@@ -97,22 +100,11 @@ fn a_hundred_thousand_directories_with_a_mark_on_the_file_system() {
     {
         let _daemon = place.start();
         let time = best(|_| time_of_rule(&place, &top, "one mark on the file system"));
-        println!("{DIRECTORIES} directories: ready in {time:?} with a mark on the file system");
-        assert!(time < Duration::from_millis(50) * SLOWNESS, "{time:?}");
+        report(&format!("{DIRECTORIES} directories: ready in {time:?} with a mark on the file system"));
+        assert!(time < Duration::from_millis(50) * SLOWNESS * NOISE, "{time:?}");
     }
     check_memory(&place, &top, "one mark on the file system");
     unrelated_operations(&place, mount.at(), &top);
-}
-
-/// Waits until a large tree has been read by and by.
-fn wait_until_idle(pid: i32) {
-    let mut last = Duration::ZERO;
-    wait_until("the tree to be read", || {
-        // less than a tenth of the processor
-        std::thread::sleep(Duration::from_millis(50));
-        let before = std::mem::replace(&mut last, cpu_time(pid));
-        last.abs_diff(before) < Duration::from_millis(5)
-    });
 }
 
 fn check_memory(place: &Place, top: &str, strategy: &str) {
@@ -121,7 +113,7 @@ fn check_memory(place: &Place, top: &str, strategy: &str) {
     place.ctl_ok(&["add", "-o", "recursive name=large", top, "CLOSE_WRITE", "-"]);
     wait_until_idle(daemon.pid());
     let bytes = (memory(daemon.pid()) - before) / u64::from(DIRECTORIES);
-    println!("{bytes} bytes a directory, {strategy}");
+    report(&format!("{bytes} bytes a directory, {strategy}"));
     assert!(bytes <= 200, "{bytes} bytes a directory");
     place.ctl_ok(&["remove", "large"]);
 }
@@ -149,6 +141,6 @@ fn unrelated_operations(place: &Place, file_system: &str, top: &str) {
     assert_eq!(place.settle_fired("narrow", u64::from(WRITES)), u64::from(WRITES));
     let time = cpu_time(daemon.pid()).abs_diff(before);
     let read = place.status()["events"]["read"].as_u64().unwrap() - read;
-    println!("{OPERATIONS} unrelated writes: {read} events read in {time:?}");
+    report(&format!("{OPERATIONS} unrelated writes: {read} events read in {time:?}"));
     assert!(time < Duration::from_micros(1) * OPERATIONS * SLOWNESS, "{time:?}");
 }

@@ -1,5 +1,6 @@
 //! What `/proc` says of processes.
 
+use super::wait_until;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::fs;
@@ -49,6 +50,17 @@ pub fn cpu_time(pid: i32) -> Duration {
         stat.split(' ').next().unwrap().parse::<u64>().unwrap()
     });
     Duration::from_nanos(times.sum())
+}
+
+/// Waits until a process has had nothing to do for a while. One that waits for a
+/// processor has.
+#[track_caller]
+pub fn wait_until_idle(pid: i32) {
+    let mut idle = 0;
+    wait_until("a process to have nothing to do", || {
+        idle = if stat(pid).is_some_and(|stat| stat.state == 'S') { idle + 1 } else { 0 };
+        idle == 20
+    });
 }
 
 /// The number of open descriptors of a process.

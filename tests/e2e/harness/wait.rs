@@ -1,5 +1,6 @@
-//! Waiting for conditions.
+//! Waiting for conditions, and telling of results.
 
+use std::io::{self, Write};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -25,4 +26,9 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 #[track_caller]
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     wait_for(what, || is_so().then_some(()));
+}
+
+/// Shows what a test has found out, even if it passes.
+pub fn report(text: &str) {
+    io::stdout().write_all(format!("\n{text}\n").as_bytes()).unwrap();
 }
