@@ -136,13 +136,3 @@ fn jobs_limits_the_commands_of_a_rule_and_one_path_keeps_its_order() {
     let order: Vec<u64> = records.texts().iter().map(|args| args[0].parse().unwrap()).collect();
     assert!(!order.is_empty() && order.is_sorted(), "{order:?}");
 }
-
-#[test]
-fn permission_events_are_refused_by_name() {
-    let place = Place::new();
-    place.conf(&format!("{} FAN_OPEN_PERM /bin/true\n", place.play("")));
-    let check = place.facrond_check();
-    assert_eq!(check.status.code(), Some(1));
-    let told = String::from_utf8(check.stdout).unwrap();
-    assert!(told.contains("permission rules are not built yet"), "{told}");
-}
