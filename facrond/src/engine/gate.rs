@@ -2,6 +2,7 @@
 //! records of what was answered.
 
 mod answers;
+mod follow;
 
 use super::Engine;
 use crate::config::rule::{Options, RuleSpec};
@@ -12,16 +13,15 @@ use crate::gate::marks::{self, NotPlaced};
 use crate::gate::message::{Lost, Notice, Order, Totals};
 use crate::kernel::packet;
 use crate::kernel::permission::Class;
-use crate::watch::{Hit, PathState};
+use crate::watch::PathState;
 use answers::{Asked, Decided, QuestionId};
-use facron_proto::{RuleId, Text};
+use facron_proto::RuleId;
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -229,9 +229,6 @@ impl Engine {
             Err(missing @ NotPlaced::Missing(_)) => PathState::Waiting(missing.to_string()),
             Err(refused) => PathState::Failed(refused.to_string()),
         };
-        if let PathState::Failed(why) = &state {
-            tracing::warn!(rule = %id, "{why}");
-        }
         self.permissions.set_state(id, state);
     }
 
@@ -359,58 +356,6 @@ impl Engine {
         let Some(client) = &mut self.permissions.client else { return };
         if let Err(failed) = client.order(order, object) {
             self.on_gate_end(failed);
-        }
-    }
-
-    /// Something has changed in the tree of a permission rule.
-    pub(super) fn on_change(&mut self, hit: Hit) {
-        let path = PathBuf::from(OsString::from_vec(hit.event.path.into_vec()));
-        self.permissions.changes.push((hit.rule, path, hit.event.events));
-    }
-
-    /// Brings the gate's marks up to date with the trees, once the watch is.
-    pub(super) fn follow_changes(&mut self) {
-        for (id, path, events) in std::mem::take(&mut self.permissions.changes) {
-            let Some(guarded) = self.permissions.rules.get(&id) else { continue };
-            let spec = Rc::clone(&guarded.spec);
-            if path == spec.path {
-                self.place_again(id);
-            } else if spec.options.recursive && events.contains(Events::ONDIR) {
-                self.place_below(id, &spec, &path, events);
-            }
-        }
-        // What changes the meaning of a path without an event at it.
-        let watched = self.permissions.rules.keys().map(|id| (*id, self.watch.state(*id)));
-        let changed = watched.filter(|(id, state)| self.permissions.differs(*id, *state));
-        let changed: Vec<_> = changed.map(|(id, _)| id).collect();
-        for id in changed {
-            self.place_again(id);
-        }
-    }
-
-    fn place_again(&mut self, id: RuleId) {
-        match self.watch.state(id) {
-            Some(PathState::Active) => self.place(id),
-            Some(state) => {
-                let state = state.clone();
-                self.permissions.set_state(id, state);
-                self.tell_gate(&Order::Gone { rule: id, below: Text::default() }, None);
-            }
-            None => {}
-        }
-    }
-
-    fn place_below(&mut self, id: RuleId, spec: &RuleSpec, path: &Path, events: Events) {
-        let Ok(below) = path.strip_prefix(&spec.path) else { return };
-        if events.intersects(Events::CREATE.with(Events::MOVED_TO)) {
-            let Permissions { client: Some(client), own, .. } = &mut self.permissions else { return };
-            let placed = marks::place_below(client, id, spec, below, own);
-            if placed.is_err() {
-                self.on_placed(id, placed);
-            }
-        } else {
-            let below = Text::from(below.as_os_str().as_bytes());
-            self.tell_gate(&Order::Gone { rule: id, below }, None);
         }
     }
 }

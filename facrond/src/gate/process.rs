@@ -4,26 +4,24 @@
 //! it opens, it opens by `O_PATH` or in `/proc`, for which no permission is asked;
 //! anything else could be held up by the gate itself.
 
+mod judge;
+
 use super::descent::Descent;
 use super::memory::{Memory, Stuck};
-use super::message::{Answered, By, Line, Notice, Occasion, Order, Part, Question, Totals};
+use super::message::{By, Line, Notice, Order, Totals};
 use super::outbox::Outbox;
-use super::questions::{Asked, Hold, Questions};
-use super::tables::{Match, Tables};
-use crate::config::culprit::Judgement;
-use crate::config::permission::{Decision, Verdict};
-use crate::events::Events;
+use super::questions::Questions;
+use super::tables::Tables;
 use crate::kernel::confine;
-use crate::kernel::object::{Kind, Object, Paths};
-use crate::kernel::permission::{Answer, Class, EVENTS_PER_READ, Group, Held, Told};
-use crate::kernel::process;
-use facron_proto::{RuleId, Text};
+use crate::kernel::object::{Object, Paths};
+use crate::kernel::permission::{Class, EVENTS_PER_READ, Group, Told};
+use facron_proto::RuleId;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Open files that are enough for everybody who waits at a time.
 const FILES: u64 = 65_536;
@@ -285,206 +283,6 @@ impl Gate {
         }
     }
 
-    fn on_held(&mut self, held: Held) {
-        let since = Instant::now();
-        let object = match Object::of(held.fd) {
-            Ok(object) => object,
-            Err((fd, _)) => return self.answer(fd.as_fd(), Verdict::Allow),
-        };
-        let path = match self.tables.path_of(object.inode()) {
-            Some(path) => Some(path.to_vec()),
-            None => self.paths.of(&object),
-        };
-        let matches = self.tables.matches(&object, path.as_deref(), Events::from_mask(held.mask));
-        let is_general = !matches.iter().any(|part| self.asks_who(part));
-        // What is allowed whoever asks needs no look at who asks first.
-        let allowed = Some(Decision::Always(Verdict::Allow));
-        let is_allowed = is_general && matches.iter().all(|part| self.decision(part) == allowed);
-        if is_allowed {
-            self.answer(object.as_fd(), Verdict::Allow);
-        }
-        if matches.is_empty() {
-            return;
-        }
-        let path = path.unwrap_or_default();
-        if is_allowed && self.outbox.merge(held.pid, held.mask, &path, &matches) {
-            self.totals.allowed += 1;
-            return;
-        }
-        let held_for = is_allowed.then(|| since.elapsed());
-        let opener = self.descent.look(held.pid);
-        if opener.is_own {
-            self.totals.own += 1;
-            if !is_allowed {
-                self.answer(object.as_fd(), Verdict::Allow);
-            }
-            return;
-        }
-        let exe = process::exe(held.pid);
-        let counts = |part: &Match| self.counts(part, opener.uid, exe.as_deref());
-        let parts: Vec<_> = matches.into_iter().filter(counts).map(|part| (part, None)).collect();
-        if parts.is_empty() {
-            return self.answer(object.as_fd(), Verdict::Allow);
-        }
-        let occasion = Occasion {
-            time_ns: nanoseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
-            path: Text(path),
-            mask: held.mask,
-            pid: held.pid,
-            exe: exe.map(|exe| Text(exe.into_vec())),
-            uid: opener.uid,
-        };
-        self.judge(Hold { object, occasion, since, held_for, is_general, parts });
-    }
-
-    /// Whether a rule is only about some processes.
-    fn asks_who(&self, part: &Match) -> bool {
-        self.tables.get(part.rule).is_some_and(|known| known.rule.culprit.matters())
-    }
-
-    fn counts(&self, part: &Match, uid: Option<u32>, exe: Option<&[u8]>) -> bool {
-        let known = self.tables.get(part.rule);
-        known.is_some_and(|known| known.rule.culprit.judge(uid, exe) == Judgement::Counts)
-    }
-
-    fn decision(&self, part: &Match) -> Option<Decision> {
-        self.tables.get(part.rule).map(|known| known.rule.decision)
-    }
-
-    /// Answers at once, or asks.
-    fn judge(&mut self, mut hold: Hold) {
-        if hold.held_for.is_none() && self.memory.denies(&hold.object, permission(&hold), hold.since) {
-            set_all(&mut hold, By::Cache);
-            return self.conclude(&hold, Verdict::Deny);
-        }
-        let denial = hold
-            .parts
-            .iter()
-            .position(|(part, _)| self.decision(part) == Some(Decision::Always(Verdict::Deny)));
-        if let Some(denial) = denial {
-            let rule = hold.parts[denial].0.rule;
-            set_all(&mut hold, By::Other(rule));
-            hold.parts[denial].0.by = By::Rule;
-            return self.conclude(&hold, Verdict::Deny);
-        }
-        let asked = self.asked(&hold);
-        if asked.is_empty() {
-            return self.conclude(&hold, Verdict::Allow);
-        }
-        if self.is_daemon_gone || self.questions.holds() >= self.capacity {
-            let is_denied = asked.iter().any(|asked| asked.on_failure == Verdict::Deny);
-            set_all(&mut hold, if self.is_daemon_gone { By::Failure } else { By::Full });
-            return self.conclude(&hold, if is_denied { Verdict::Deny } else { Verdict::Allow });
-        }
-        self.ask(hold, &asked);
-    }
-
-    /// The rules of these whose commands are to decide.
-    fn asked(&self, hold: &Hold) -> Vec<Asked> {
-        let rules = hold.parts.iter().filter_map(|(part, _)| self.tables.get(part.rule));
-        let by_command = rules.filter(|known| known.rule.decision == Decision::Command);
-        by_command
-            .map(|known| Asked {
-                rule: known.rule.id,
-                deadline: hold.since + Duration::from_millis(known.rule.deadline_ms),
-                on_failure: known.rule.on_failure,
-            })
-            .collect()
-    }
-
-    fn ask(&mut self, hold: Hold, asked: &[Asked]) {
-        let (occasion, since) = (hold.occasion.clone(), hold.since);
-        let events: Vec<_> = hold.parts.iter().map(|(part, _)| (part.rule, part.events)).collect();
-        let numbers = self.questions.open(hold, asked);
-        for (number, asked) in numbers.into_iter().zip(asked) {
-            let events =
-                events.iter().find(|(rule, _)| *rule == asked.rule).map_or(0, |(_, events)| events.mask());
-            let left = asked.deadline.saturating_duration_since(since.max(Instant::now()));
-            let question = Question {
-                number,
-                rule: asked.rule,
-                events,
-                deadline_ns: nanoseconds(monotonic() + left),
-                occasion: occasion.clone(),
-            };
-            self.outbox.ask(question, &self.questions);
-        }
-    }
-
-    fn decide(&mut self, question: u64, verdict: Option<Verdict>, why: By) {
-        if let Some((hold, verdict)) = self.questions.decide(question, verdict, why) {
-            self.conclude(&hold, verdict);
-        }
-    }
-
-    /// Answers first; what is remembered and told of it comes after.
-    fn conclude(&mut self, hold: &Hold, verdict: Verdict) {
-        let waited = hold.held_for.unwrap_or_else(|| {
-            self.answer(hold.object.as_fd(), verdict);
-            hold.since.elapsed()
-        });
-        self.remember(hold, verdict);
-        let is_failure = |by: By| matches!(by, By::Deadline | By::Failure | By::Full);
-        match verdict {
-            Verdict::Allow => self.totals.allowed += 1,
-            Verdict::Deny => self.totals.denied += 1,
-        }
-        self.totals.failures += u64::from(hold.parts.iter().any(|(part, _)| is_failure(part.by)));
-        let part = |(part, question): &(Match, Option<u64>)| Part {
-            rule: part.rule,
-            events: part.events.mask(),
-            question: *question,
-            by: part.by,
-        };
-        let answered = Answered {
-            occasion: hold.occasion.clone(),
-            verdict,
-            held_us: u64::try_from(waited.as_micros()).unwrap_or(u64::MAX),
-            parts: hold.parts.iter().map(part).collect(),
-            merged: 0,
-            totals: self.totals,
-        };
-        if !self.outbox.tell(answered) {
-            self.totals.untold += 1;
-        }
-    }
-
-    fn answer(&self, fd: BorrowedFd<'_>, verdict: Verdict) {
-        let answer = match verdict {
-            Verdict::Allow => Answer::Allow,
-            Verdict::Deny => Answer::Deny,
-        };
-        // It fails for a group that is closed, or one of the kernel's own bugs; then
-        // whoever waits is let go by the end of the gate.
-        if self.group.answer(fd, answer).is_err() {
-            std::process::exit(1);
-        }
-    }
-
-    /// A verdict of rules that all say `cache=`, or a denial of one that does.
-    fn remember(&mut self, hold: &Hold, verdict: Verdict) {
-        let cache = |part: &Match| self.tables.get(part.rule).and_then(|known| known.rule.cache_ms);
-        let decided = |by: By| matches!(by, By::Rule | By::Command);
-        let mut deciding =
-            hold.parts.iter().filter(|(part, _)| verdict == Verdict::Allow || decided(part.by));
-        let time = deciding.try_fold(u64::MAX, |least, (part, _)| {
-            cache(part).filter(|_| decided(part.by)).map(|time| least.min(time))
-        });
-        let is_lasting = hold.is_general && hold.object.kind() == Kind::File;
-        let Some(time) = time.filter(|time| *time < u64::MAX && is_lasting) else {
-            return;
-        };
-        let until = Instant::now() + Duration::from_millis(time);
-        self.memory.remember(
-            &self.group,
-            &hold.object,
-            hold.occasion.path.as_bytes(),
-            permission(hold),
-            verdict,
-            until,
-        );
-    }
-
     /// The daemon is gone: nobody is kept waiting, and the kernel lets go of the rest.
     fn answer_all(&mut self) {
         self.is_daemon_gone = true;
@@ -492,17 +290,6 @@ impl Gate {
             self.decide(question, None, By::Failure);
         }
         while let Ok(true) = self.read_events() {}
-    }
-}
-
-/// The permission that is asked for.
-fn permission(hold: &Hold) -> u64 {
-    Events::from_mask(hold.occasion.mask).and(Events::PERMISSION).mask()
-}
-
-fn set_all(hold: &mut Hold, by: By) {
-    for (part, _) in &mut hold.parts {
-        part.by = by;
     }
 }
 
