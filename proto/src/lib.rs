@@ -73,9 +73,9 @@
 //! <- {"jsonrpc":"2.0","method":"lagged","params":{"subscription":1,"missed":40}}
 //! ```
 //!
-//! No record is missing between those in the reply and the first notification. A
-//! record may be sent again, with the same `seq`, when its `outcome` has changed. A client
-//! that does not read fast enough misses records and is told how many by `lagged`,
+//! A record is sent once, when its `outcome` is final; one that the reply shows as
+//! pending or running follows then, with the same `seq`, and none is missing between the
+//! reply and the first notification. A client that does not read fast enough misses records and is told how many by `lagged`,
 //! at the place where they are missing. After the reply of `unsubscribe`, nothing
 //! more comes. A connection may have 16 subscriptions.
 //!

@@ -64,7 +64,7 @@ methods! {
     Explain = "explain": ExplainParams => Vec<Explained>;
 }
 
-/// A record of a subscription: it is new, or its outcome changed.
+/// A record of a subscription; sent once, when nothing more will become of it.
 #[derive(Clone, Copy, Debug)]
 pub enum NewRecord {}
 
@@ -228,7 +228,7 @@ pub struct UnsubscribeParams {
 pub struct RecordParams {
     /// Which subscription it belongs to.
     pub subscription: SubscriptionId,
-    /// The record as it is now.
+    /// The record, its outcome final.
     pub record: Record,
 }
 
