@@ -7,6 +7,7 @@
 use super::family::Family;
 use crate::kernel::forks::{Forks, Told};
 use crate::kernel::process::{self, Process};
+use crate::kernel::wait::is_to_be_reaped;
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -79,7 +80,11 @@ impl Descendants {
     /// been read: processes that had ended by then are forgotten.
     pub fn forget_ended(&self) {
         if let Some(tracked) = &self.tracked {
-            let is_alive = |pid| process::look(pid).is_some_and(|process| is_below(&process, self.daemon));
+            // Most that have ended are commands: of those we are told for less than a look.
+            let is_alive = |pid| {
+                !is_to_be_reaped(pid)
+                    && process::look(pid).is_some_and(|process| is_below(&process, self.daemon))
+            };
             tracked.borrow_mut().family.forget_ended(is_alive);
         }
     }

@@ -4,7 +4,7 @@
 //! has drained the kernel's queue, so that no event of a child is left in it
 //! that could then be taken for one of a stranger.
 
-use crate::kernel::wait::{Exit, any_left, reap_any};
+use crate::kernel::wait::{Exit, Reaped, reap_any};
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
@@ -48,12 +48,17 @@ impl Children {
     /// Reaps all that have ended, also those that we did not start ourselves but
     /// inherited. Must be called on the thread that starts the children.
     pub fn reap(&mut self) {
-        while let Some((pid, exit)) = reap_any() {
-            if let Some(sender) = self.running.remove(&pid) {
-                // Nobody waits for it any more where the job was given up.
-                let _ = sender.send(exit);
+        self.left = loop {
+            match reap_any() {
+                Reaped::Child(pid, exit) => {
+                    if let Some(sender) = self.running.remove(&pid) {
+                        // Nobody waits for it any more where the job was given up.
+                        let _ = sender.send(exit);
+                    }
+                }
+                Reaped::NoneYet => break true,
+                Reaped::NoChildren => break false,
             }
-        }
-        self.left = any_left();
+        };
     }
 }

@@ -80,6 +80,7 @@ impl Runner {
         let mut running = self.start_until(job, Some(deadline))?;
         running.timeout = Some(running.timeout.map_or(left, |timeout| timeout.min(left)));
         running.ends_as_a_whole = true;
+        running.group.hold();
         Ok(running)
     }
 

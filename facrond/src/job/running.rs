@@ -165,6 +165,7 @@ impl Running {
     /// SIGTERM to the whole group and to what left it, and SIGKILL to what of all
     /// that is left in the end.
     async fn terminate(&mut self) -> Exit {
+        self.group.hold();
         let kill_at = Instant::now().checked_add(self.kill_after);
         self.signal(Signal::SIGTERM);
         // What is stopped could not obey.

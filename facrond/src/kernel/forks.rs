@@ -62,7 +62,7 @@ impl AsFd for Forks {
     }
 }
 
-fn change(record: &Record) -> Option<Change> {
+fn change(record: &Record<'_>) -> Option<Change> {
     match record.kind {
         RECORD_FORK => Some(Change::Fork { pid: record.number(0)?, parent: record.number(4)? }),
         RECORD_EXIT => Some(Change::Exit { pid: record.number(0)? }),

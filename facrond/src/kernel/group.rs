@@ -1,5 +1,6 @@
 //! A process group that we started: how to signal all of it, and nobody else.
 
+use super::process;
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_long};
 use nix::sys::signal::{Signal, killpg};
@@ -11,19 +12,25 @@ use std::ptr;
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
 /// The process group of a command; its leader's pid is the group's number.
-///
-/// The leader's pidfd names the group even when the leader has been reaped and
-/// its number belongs to somebody else.
 #[derive(Debug)]
 pub struct Group {
     pid: i32,
-    pidfd: OwnedFd,
+    /// The leader's pidfd names the group even when the leader has been reaped and
+    /// its number belongs to somebody else.
+    pidfd: Option<OwnedFd>,
 }
 
 impl Group {
-    /// The group led by process `pid`, which `pidfd` refers to.
-    pub(super) fn new(pid: i32, pidfd: OwnedFd) -> Self {
-        Self { pid, pidfd }
+    /// The group led by process `pid`, a child that is not reaped.
+    pub(super) fn new(pid: i32) -> Self {
+        Self { pid, pidfd: None }
+    }
+
+    /// Makes sure that signals go to this group and to no other that gets its number.
+    /// To be called before the leader is reaped. Most commands end by themselves, and
+    /// none of their groups needs it.
+    pub fn hold(&mut self) {
+        self.pidfd = self.pidfd.take().or_else(|| process::open(self.pid).ok());
     }
 
     /// The leader's pid.
@@ -44,22 +51,22 @@ impl Group {
         }
     }
 
-    /// Before Linux 6.9 only the number is left to go by.
+    /// Before Linux 6.9, and out of descriptors, only the number is left to go by.
     fn send(&self, signal: c_int) -> Result<(), Errno> {
+        let by_number = || killpg(Pid::from_raw(self.pid), Signal::try_from(signal).ok());
+        let Some(pidfd) = &self.pidfd else { return by_number() };
         // SAFETY: the descriptor is open, and no siginfo is passed.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
-                self.pidfd.as_raw_fd(),
+                pidfd.as_raw_fd(),
                 signal,
                 ptr::null::<libc::siginfo_t>(),
                 PIDFD_SIGNAL_PROCESS_GROUP,
             )
         };
         match Errno::result::<c_long>(result) {
-            Err(Errno::EINVAL | Errno::ENOSYS) => {
-                killpg(Pid::from_raw(self.pid), Signal::try_from(signal).ok())
-            }
+            Err(Errno::EINVAL | Errno::ENOSYS) => by_number(),
             result => result.map(drop),
         }
     }

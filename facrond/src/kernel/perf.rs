@@ -8,22 +8,35 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::unistd::{SysconfVar, sysconf};
 use std::fs;
+use std::iter;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A record: its type, its `misc` bits and what follows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record<'a> {
     pub(super) kind: u32,
     pub(super) misc: u16,
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub(super) time: u64,
-    pub(super) body: Vec<u8>,
+    pub(super) body: &'a [u8],
 }
 
-impl Record {
+impl<'a> Record<'a> {
+    /// The first of these records, and the bytes after it.
+    fn split_first(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (kind, rest) = bytes.split_first_chunk()?;
+        let (misc, rest) = rest.split_first_chunk()?;
+        let (size, _) = rest.split_first_chunk()?;
+        let (record, after) = bytes.split_at_checked(usize::from(u16::from_ne_bytes(*size)))?;
+        // By `SAMPLE_ID_ALL` each record ends with its time.
+        let (body, time) = record.get(HEADER..)?.split_last_chunk()?;
+        let (kind, misc) = (u32::from_ne_bytes(*kind), u16::from_ne_bytes(*misc));
+        Some((Self { kind, misc, time: u64::from_ne_bytes(*time), body }, after))
+    }
+
     /// A number in the body, which a process's is there.
     pub(super) fn number(&self, at: usize) -> Option<i32> {
         Some(i32::from_ne_bytes(self.body.get(at..at + 4)?.try_into().ok()?))
@@ -36,6 +49,8 @@ pub(super) struct Rings {
     rings: Vec<Ring>,
     /// Readable when one of them is half full.
     fullness: Epoll,
+    /// What was read last.
+    bytes: Vec<u8>,
 }
 
 /// Whose deeds are recorded.
@@ -126,23 +141,30 @@ impl Rings {
                 Err(errno) => return Err(errno),
             }
         }
-        Ok(Self { rings, fullness })
+        Ok(Self { rings, fullness, bytes: Vec::new() })
     }
 
     /// All records until now, in order of time.
     ///
     /// One in one ring can have its cause in another that was read before it: the
     /// rings are read until there is nothing in any.
-    pub(super) fn read(&mut self) -> Vec<Record> {
+    pub(super) fn read(&mut self) -> Vec<Record<'_>> {
         const MAX_TURNS: usize = 8;
-        let mut records = Vec::new();
+        self.bytes.clear();
         for _ in 0..MAX_TURNS {
-            let before = records.len();
-            self.rings.iter_mut().for_each(|ring| ring.read(&mut records));
-            if records.len() == before {
+            let before = self.bytes.len();
+            self.rings.iter_mut().for_each(|ring| ring.read(&mut self.bytes));
+            if self.bytes.len() == before {
                 break;
             }
         }
+        let mut rest = &self.bytes[..];
+        let next = || {
+            let (record, after) = Record::split_first(rest)?;
+            rest = after;
+            Some(record)
+        };
+        let mut records: Vec<_> = iter::from_fn(next).collect();
         records.sort_by_key(|record| record.time);
         records
     }
@@ -219,36 +241,22 @@ impl Ring {
         Ok(Self { event, base, length, page, tail: 0 })
     }
 
-    fn read(&mut self, records: &mut Vec<Record>) {
+    /// Adds all that is in it, which are whole records, to `bytes`.
+    fn read(&mut self, bytes: &mut Vec<u8>) {
         let head = self.position(HEAD).load(Ordering::Acquire);
-        while self.tail < head {
-            let header = self.copy(self.tail, HEADER);
-            let [k0, k1, k2, k3, m0, m1, s0, s1] = header[..] else { break };
-            let (kind, misc) = (u32::from_ne_bytes([k0, k1, k2, k3]), u16::from_ne_bytes([m0, m1]));
-            let size = usize::from(u16::from_ne_bytes([s0, s1])).max(HEADER);
-            let mut body = self.copy(self.tail + HEADER as u64, size - HEADER);
-            // By `SAMPLE_ID_ALL` each record ends with its time.
-            let time = body.split_off(body.len().saturating_sub(8)).try_into().map_or(0, u64::from_ne_bytes);
-            records.push(Record { kind, misc, time, body });
-            self.tail += size as u64;
-        }
-        self.position(TAIL).store(self.tail, Ordering::Release);
-    }
-
-    /// Bytes of the ring, which go on at its beginning where it ends.
-    fn copy(&self, from: u64, len: usize) -> Vec<u8> {
         let size = self.length - self.page;
-        let start = usize::try_from(from % size as u64).unwrap_or_default();
+        let len = usize::try_from(head - self.tail).map_or(size, |len| len.min(size));
+        let start = usize::try_from(self.tail % size as u64).unwrap_or_default();
         let first = len.min(size - start);
-        let mut out = Vec::with_capacity(len);
-        for (at, len) in [(start, first), (0, len.min(size) - first)] {
+        for (at, len) in [(start, first), (0, len - first)] {
             // SAFETY: within the mapping; the kernel does not write between the tail
             // and the head, where these bytes are.
-            out.extend(unsafe {
+            bytes.extend_from_slice(unsafe {
                 std::slice::from_raw_parts(self.base.byte_add(self.page + at).cast::<u8>().as_ptr(), len)
             });
         }
-        out
+        self.tail = head;
+        self.position(TAIL).store(head, Ordering::Release);
     }
 
     fn position(&self, offset: usize) -> &AtomicU64 {

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::Pid;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::{mem, ptr};
 
 /// A process.
@@ -25,11 +25,7 @@ pub struct Facts {
 impl Process {
     /// The process that has this pid now.
     pub fn open(pid: i32) -> Result<Self, Errno> {
-        // SAFETY: the call takes no pointers.
-        let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-        let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
-        // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-        Ok(Self { pid, fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+        super::process::open(pid).map(|fd| Self { pid, fd })
     }
 
     /// A number that no other process ever has while the system runs; Linux 6.9,

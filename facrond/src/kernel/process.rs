@@ -6,6 +6,7 @@
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
 use nix::sys::signal::Signal;
+use nix::sys::stat::stat;
 use nix::unistd::{Pid, getsid};
 use std::fs::{self, File};
 use std::io::Read;
@@ -28,12 +29,10 @@ pub fn exe(pid: i32) -> Option<Box<[u8]>> {
     Some(path.into_boxed_slice())
 }
 
-/// The effective user id.
+/// The effective user id: the owner of the directory in `/proc`, which needs nothing
+/// to be put into words and read again.
 pub fn uid(pid: i32) -> Option<u32> {
-    let mut buffer = [0; 2048];
-    let status = read(&format!("/proc/{pid}/status"), &mut buffer)?;
-    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
-    number(words(line).nth(1)?)
+    stat(format!("/proc/{pid}").as_str()).ok().map(|stat| stat.st_uid)
 }
 
 /// What `/proc/PID/stat` says of a process.
@@ -71,17 +70,22 @@ pub fn all() -> impl Iterator<Item = Process> {
     entries.filter_map(|entry| look(entry.file_name().to_str()?.parse().ok()?))
 }
 
+/// A descriptor of the process that has this pid now: `pidfd_open(2)`.
+pub(super) fn open(pid: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: the call takes no pointers.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    let fd = c_int::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Signals a process if it is one to be signalled, which is asked when its number
 /// can no longer become another's. That it is not there is no error.
 pub fn signal_if(pid: i32, signal: Signal, is_meant: impl FnOnce(i32) -> bool) -> Result<(), Errno> {
-    // SAFETY: the call takes no pointers.
-    let fd = match Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }) {
+    let fd = match open(pid) {
         Err(Errno::ESRCH) => return Ok(()),
         result => result?,
     };
-    let fd = c_int::try_from(fd).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     if !is_meant(pid) {
         return Ok(());
     }

@@ -20,7 +20,7 @@ use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::iter;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
 /// What to start, and in which surroundings.
@@ -97,6 +97,8 @@ struct Plan<'a> {
     credentials: Option<Credentials<'a>>,
     umask: u32,
     nice: Option<i32>,
+    /// The signals that it would inherit a disposition for.
+    disposed: &'a [c_int],
     /// Written by the child.
     failure: Option<SpawnError>,
 }
@@ -105,12 +107,14 @@ struct Plan<'a> {
 #[derive(Debug)]
 pub struct Spawner {
     stack: Stack,
+    disposed: Vec<c_int>,
 }
 
 impl Spawner {
-    /// Maps the stack.
+    /// Maps the stack, and looks for the signals whose disposition is not the default:
+    /// those of this moment are what a child resets.
     pub fn new() -> Result<Self, Errno> {
-        Stack::map().map(|stack| Self { stack })
+        Ok(Self { stack: Stack::map()?, disposed: disposed() })
     }
 
     /// Starts a process and returns when it executes its program, or when it
@@ -130,53 +134,54 @@ impl Spawner {
             credentials: spawn.credentials,
             umask: spawn.umask,
             nice: spawn.nice,
+            disposed: &self.disposed,
             failure: None,
         };
-        let group = self.clone_child(&mut plan).map_err(|errno| SpawnError { step: Step::Clone, errno })?;
+        let pid = clone_child(&self.stack, &mut plan);
+        let pid = pid.map_err(|errno| SpawnError { step: Step::Clone, errno })?;
         match plan.failure {
-            None => Ok(group),
+            None => Ok(Group::new(pid)),
             Some(failure) => {
-                wait::reap(group.pid());
+                wait::reap(pid);
                 Err(failure)
             }
         }
     }
+}
 
-    /// A signal handler must not run in a child that shares our memory: all
-    /// signals are blocked until it has reset its dispositions.
-    fn clone_child(&mut self, plan: &mut Plan<'_>) -> Result<Group, Errno> {
-        const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
-        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-        let is_dumpable = plan.credentials.is_some() && get_dumpable()?;
-        let mut pidfd: c_int = -1;
-        // SAFETY: CLONE_VFORK suspends this thread until the child has left the
-        // stack, the plan and what the plan points to, all of which outlive this
-        // call; `&mut self` keeps a second child off the stack. `child::start`
-        // never returns and only makes async-signal-safe calls. With CLONE_PIDFD
-        // the third argument from the end receives a descriptor.
-        let pid = unsafe {
-            libc::clone(
-                child::start,
-                self.stack.top(),
-                FLAGS,
-                ptr::from_mut(plan).cast::<c_void>(),
-                &raw mut pidfd,
-                ptr::null_mut::<c_void>(),
-                ptr::null_mut::<libc::pid_t>(),
-            )
-        };
-        let result = Errno::result(pid);
-        if is_dumpable {
-            // The change of user took it from the memory that the child shared with us,
-            // so that the user cannot trace a process in our memory.
-            set_dumpable(true)?;
-        }
-        mask.thread_set_mask()?;
-        let pid = result?;
-        // SAFETY: the kernel has just made this descriptor for us.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-        Ok(Group::new(pid, pidfd))
+/// A signal handler must not run in a child that shares our memory: all
+/// signals are blocked until it has reset its dispositions.
+fn clone_child(stack: &Stack, plan: &mut Plan<'_>) -> Result<i32, Errno> {
+    const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let is_dumpable = plan.credentials.is_some() && get_dumpable()?;
+    // SAFETY: CLONE_VFORK suspends this thread until the child has left the
+    // stack, the plan and what the plan points to, all of which outlive this
+    // call; the spawner is borrowed mutably, which keeps a second child off the
+    // stack. `child::start` never returns and only makes async-signal-safe calls.
+    let pid = unsafe { libc::clone(child::start, stack.top(), FLAGS, ptr::from_mut(plan).cast::<c_void>()) };
+    let pid = Errno::result(pid);
+    if is_dumpable {
+        // The change of user took it from the memory that the child shared with us,
+        // so that the user cannot trace a process in our memory.
+        set_dumpable(true)?;
     }
+    mask.thread_set_mask()?;
+    pid
+}
+
+/// The signals that have a handler or are ignored: Rust programs ignore SIGPIPE.
+fn disposed() -> Vec<c_int> {
+    let is_disposed = |signal: &c_int| {
+        let mut action = child::DEFAULT;
+        let none = ptr::null::<c_void>();
+        // SAFETY: the kernel's structure has room in the array.
+        let result = unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, *signal, none, action.as_mut_ptr(), child::SIGNAL_SET_SIZE)
+        };
+        result == 0 && action != child::DEFAULT
+    };
+    (1..=child::LAST_SIGNAL).filter(is_disposed).collect()
 }
 
 /// A null-terminated array of C strings, which the strings must outlive.

@@ -4,6 +4,8 @@
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,39 +16,50 @@ pub enum Exit {
     Signal(i32),
 }
 
+/// What there was to collect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaped {
+    /// The child of this pid, and how it ended.
+    Child(i32, Exit),
+    /// Nothing at present: all children run.
+    NoneYet,
+    /// There is no child, neither an own nor an inherited one.
+    NoChildren,
+}
+
 /// Collects one child of the calling thread that has ended, if there is one.
 ///
 /// Children of other threads are not touched: who starts processes through
 /// `std::process` elsewhere still finds them.
-pub fn reap_any() -> Option<(i32, Exit)> {
-    wait(-1, libc::WNOHANG | libc::__WNOTHREAD)
+pub fn reap_any() -> Reaped {
+    match wait(-1, libc::WNOHANG | libc::__WNOTHREAD) {
+        Ok(Some((pid, exit))) => Reaped::Child(pid, exit),
+        Ok(None) => Reaped::NoneYet,
+        Err(_) => Reaped::NoChildren,
+    }
 }
 
-/// Whether this process has children at all, its own or inherited ones.
-pub fn any_left() -> bool {
-    nix::sys::wait::waitid(
-        nix::sys::wait::Id::All,
-        nix::sys::wait::WaitPidFlag::WEXITED
-            | nix::sys::wait::WaitPidFlag::WNOHANG
-            | nix::sys::wait::WaitPidFlag::WNOWAIT,
-    ) != Err(Errno::ECHILD)
+/// Whether this is a child of ours that has ended and is not collected yet.
+pub fn is_to_be_reaped(pid: i32) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(Id::Pid(Pid::from_raw(pid)), flags).is_ok_and(|status| status != WaitStatus::StillAlive)
 }
 
 /// Collects a child that is known to be ending.
 pub(super) fn reap(pid: i32) -> Option<Exit> {
-    wait(pid, 0).map(|(_, exit)| exit)
+    wait(pid, 0).ok().flatten().map(|(_, exit)| exit)
 }
 
-fn wait(pid: i32, flags: c_int) -> Option<(i32, Exit)> {
+fn wait(pid: i32, flags: c_int) -> Result<Option<(i32, Exit)>, Errno> {
     let mut status = 0;
     loop {
         // SAFETY: `status` is written by the call only.
-        match Errno::result(unsafe { libc::waitpid(pid, &raw mut status, flags) }) {
-            Ok(0) => return None,
-            Ok(pid) if libc::WIFEXITED(status) => return Some((pid, Exit::Code(libc::WEXITSTATUS(status)))),
-            Ok(pid) => return Some((pid, Exit::Signal(libc::WTERMSIG(status)))),
-            Err(Errno::EINTR) => {}
-            Err(_) => return None,
-        }
+        return match Errno::result(unsafe { libc::waitpid(pid, &raw mut status, flags) }) {
+            Ok(0) => Ok(None),
+            Ok(pid) if libc::WIFEXITED(status) => Ok(Some((pid, Exit::Code(libc::WEXITSTATUS(status))))),
+            Ok(pid) => Ok(Some((pid, Exit::Signal(libc::WTERMSIG(status))))),
+            Err(Errno::EINTR) => continue,
+            Err(errno) => Err(errno),
+        };
     }
 }

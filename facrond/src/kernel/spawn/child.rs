@@ -21,8 +21,11 @@ use libc::{
 };
 
 /// The kernel's signals, and its set of them in bytes.
-const LAST_SIGNAL: c_int = 64;
-const SIGNAL_SET_SIZE: usize = 8;
+pub(super) const LAST_SIGNAL: c_int = 64;
+pub(super) const SIGNAL_SET_SIZE: usize = 8;
+
+/// The kernel's `struct sigaction` for `SIG_DFL` without flags, and some more room.
+pub(super) const DEFAULT: [u64; 8] = [0; 8];
 
 /// Entry point for clone(2); `plan` is a [`Plan`].
 pub(super) extern "C" fn start(plan: *mut c_void) -> c_int {
@@ -38,7 +41,7 @@ fn execute(plan: &Plan<'_>) -> Result<Infallible, SpawnError> {
     // SAFETY: plain system calls on this process's own descriptors, signals,
     // session and directory; all pointers come from the plan.
     unsafe {
-        reset_dispositions();
+        reset_dispositions(plan.disposed);
         check(libc::setsid(), Step::Session)?;
         for (source, target) in plan.stdio.into_iter().zip(0..) {
             place(source, target)?;
@@ -90,18 +93,15 @@ fn check(result: c_int, step: Step) -> Result<(), SpawnError> {
     if result == -1 { Err(SpawnError { step, errno: Errno::last() }) } else { Ok(()) }
 }
 
-/// Exec resets what is handled, but what is ignored stays so; Rust programs
-/// ignore SIGPIPE.
-unsafe fn reset_dispositions() {
-    // The kernel's structure, of which all zeros is SIG_DFL without flags. The C
-    // library's call would leave out the two signals that it uses itself.
-    let default = [0u64; 8];
-    for signal in 1..=LAST_SIGNAL {
-        // SAFETY: reads the structure only; what the kernel refuses are signals
-        // that have no other disposition.
+/// Exec resets what is handled, but what is ignored stays so, and until then a handler
+/// must not run here.
+unsafe fn reset_dispositions(disposed: &[c_int]) {
+    for signal in disposed {
+        // SAFETY: reads the structure only. By the raw call: the C library's leaves out
+        // the two signals that it uses itself.
         unsafe {
             let none = ptr::null_mut::<c_void>();
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, SIGNAL_SET_SIZE);
+            libc::syscall(libc::SYS_rt_sigaction, *signal, DEFAULT.as_ptr(), none, SIGNAL_SET_SIZE);
         }
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kernel::wait::{Exit, reap, reap_any};
+use crate::kernel::wait::{Exit, Reaped, reap, reap_any};
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::unistd::pipe2;
@@ -75,7 +75,7 @@ fn failures_name_the_step_and_leave_no_zombie() {
     let long = CString::new(vec![b'x'; 4 << 20]).unwrap();
     let error = run(&[c"/bin/true"], &[c"true", &long], None).map(|(output, _)| output);
     assert_eq!(error, Err(exec(Errno::E2BIG)));
-    assert_eq!(reap_any(), None);
+    assert_eq!(reap_any(), Reaped::NoChildren);
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl Teller for Programs {
 
     fn read(&mut self, told: &mut Vec<Told<Rc<[u8]>>>) -> Result<(), Errno> {
         for record in self.rings.read() {
-            told.extend(self.parse(&record));
+            told.extend(tell(&record, &mut self.loading));
         }
         Ok(())
     }
@@ -47,29 +47,29 @@ impl Teller for Programs {
     }
 }
 
-impl Programs {
-    fn parse(&mut self, record: &Record) -> Option<Told<Rc<[u8]>>> {
-        if record.kind == RECORD_LOST {
-            self.loading.clear();
-            return Some(Told::Lost);
+/// What a record tells, where `loading` are those that have executed something and not
+/// mapped it yet.
+fn tell(record: &Record<'_>, loading: &mut FxHashSet<i32>) -> Option<Told<Rc<[u8]>>> {
+    if record.kind == RECORD_LOST {
+        loading.clear();
+        return Some(Told::Lost);
+    }
+    let (pid, second) = (record.number(0)?, record.number(4)?);
+    match record.kind {
+        RECORD_FORK if second != pid => Some(Told::Deed(pid, Deed::Forked { parent: second })),
+        RECORD_EXIT if record.number(8)? == pid => {
+            loading.remove(&pid);
+            Some(Told::Deed(pid, Deed::Ended))
         }
-        let (pid, second) = (record.number(0)?, record.number(4)?);
-        match record.kind {
-            RECORD_FORK if second != pid => Some(Told::Deed(pid, Deed::Forked { parent: second })),
-            RECORD_EXIT if record.number(8)? == pid => {
-                self.loading.remove(&pid);
-                Some(Told::Deed(pid, Deed::Ended))
-            }
-            RECORD_COMM if record.misc & MISC_COMM_EXEC != 0 => {
-                self.loading.insert(pid);
-                None
-            }
-            RECORD_MMAP if self.loading.remove(&pid) => {
-                let path = record.body.get(MMAP_PATH..)?.split(|byte| *byte == 0).next()?;
-                Some(Told::Deed(pid, Deed::Became(path.into())))
-            }
-            _ => None,
+        RECORD_COMM if record.misc & MISC_COMM_EXEC != 0 => {
+            loading.insert(pid);
+            None
         }
+        RECORD_MMAP if loading.remove(&pid) => {
+            let path = record.body.get(MMAP_PATH..)?.split(|byte| *byte == 0).next()?;
+            Some(Told::Deed(pid, Deed::Became(path.into())))
+        }
+        _ => None,
     }
 }
 
