@@ -17,13 +17,12 @@ pub mod permission;
 pub mod pidfd;
 pub mod process;
 pub mod record;
+pub mod signals;
 pub mod sources;
 pub mod spawn;
 pub mod wait;
 pub mod whose;
 
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
 use std::os::fd::OwnedFd;
 use tokio::io::Interest;
@@ -33,15 +32,4 @@ use tokio::io::unix::AsyncFd;
 pub fn readiness(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` stays the same open descriptor until it is dropped.
     Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
-}
-
-/// Waits for children to end, within a tokio runtime: SIGCHLD by a descriptor,
-/// which is cheaper than by a handler. To be called while the process has one thread.
-pub fn child_signals() -> io::Result<AsyncFd<SignalFd>> {
-    let mut child = SigSet::empty();
-    child.add(Signal::SIGCHLD);
-    child.thread_block()?;
-    let fd = SignalFd::with_flags(&child, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-    // SAFETY: a `SignalFd` stays the same open descriptor until it is dropped.
-    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }

@@ -1,6 +1,7 @@
 //! From a firing to a job, from a job to its outcome.
 
 use super::Engine;
+use super::fresh::Started;
 use super::report::timestamp;
 use super::table::{Entry, Switch};
 use crate::config::culprit::Judgement;
@@ -135,10 +136,12 @@ impl Engine {
         while let Some(job) = self.queue.start_next(Instant::now()) {
             self.start(job);
         }
-        for seq in self.queue.take_stops() {
-            if let Some((_, stopper)) = self.stoppers.get(&seq) {
-                stopper.stop(Stop::ForLaterEvent);
-            }
+        let stops = self.queue.take_stops();
+        if !stops.is_empty() {
+            self.look_after_all();
+        }
+        for stopper in stops.iter().filter_map(|seq| self.stoppers.get(seq)) {
+            stopper.1.stop(Stop::ForLaterEvent);
         }
     }
 
@@ -167,6 +170,20 @@ impl Engine {
             echoes.on_start(&job);
         }
         self.stoppers.insert(job.seq, (job.rule, running.stopper()));
+        if let Some(hurried) = self.fresh.push(job, running) {
+            self.look_after(hurried);
+        }
+    }
+
+    /// Sees all commands to their end, however fresh: one of them is to be stopped.
+    pub(super) fn look_after_all(&mut self) {
+        for started in self.fresh.take_all() {
+            self.look_after(started);
+        }
+    }
+
+    /// Sees a command to its end that is fresh no longer.
+    pub(super) fn look_after(&self, Started { job, running, .. }: Started) {
         let finished = self.finished.clone();
         tokio::task::spawn_local(async move {
             let outcome = running.finish().await;

@@ -108,6 +108,7 @@ impl Engine {
 
     /// Removes a rule, and ends what runs of it.
     pub(super) fn take_out_and_stop(&mut self, id: RuleId, why: &str) {
+        self.look_after_all();
         for (_, stopper) in self.stoppers.values().filter(|(of, _)| *of == id) {
             stopper.stop(Stop::RuleRemoved);
         }

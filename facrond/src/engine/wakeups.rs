@@ -1,52 +1,45 @@
-//! What wakes the engine besides the kernel's queue: signals, times, forks.
+//! What wakes the engine besides the kernel's queue and its clients.
 
-use crate::kernel::child_signals;
-use nix::sys::signalfd::SignalFd;
+use crate::kernel::signals::Signals;
+use nix::sys::signal::Signal;
+use std::future::pending;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::time::Instant;
-use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Sleep, sleep_until};
+
+/// What a signal asks for.
+pub(super) const RELOAD: [Signal; 2] = [Signal::SIGUSR1, Signal::SIGHUP];
+pub(super) const STOP: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
 
 /// The signals that the daemon answers.
-pub(super) struct Signals {
-    pub(super) child: AsyncFd<SignalFd>,
-    pub(super) reload: [Signal; 2],
-    pub(super) stop: [Signal; 2],
+pub(super) fn signals() -> io::Result<Signals> {
+    Signals::take(&[&[Signal::SIGCHLD][..], &RELOAD, &STOP].concat())
 }
 
-impl Signals {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self {
-            child: child_signals()?,
-            reload: [signal(SignalKind::user_defined1())?, signal(SignalKind::hangup())?],
-            stop: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
-        })
+/// One timer for all deadlines. Most that are set never come, and setting a timer costs
+/// a system call: it is set anew only where it would go off too late.
+#[derive(Debug)]
+pub(super) struct Alarm {
+    timer: Pin<Box<Sleep>>,
+    is_set: bool,
+}
+
+impl Alarm {
+    /// Within a tokio runtime.
+    pub(super) fn new() -> Self {
+        Self { timer: Box::pin(sleep_until(Instant::now().into())), is_set: false }
     }
-}
 
-/// Waits until then; without a time, for ever.
-pub(super) async fn reached(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
+    /// Waits until then at the latest; without a time, for ever. May be dropped at any
+    /// time.
+    pub(super) async fn reached(&mut self, deadline: Option<Instant>) {
+        let Some(deadline) = deadline else { return pending().await };
+        if !self.is_set || deadline < self.timer.deadline().into_std() {
+            self.timer.as_mut().reset(deadline.into());
+            self.is_set = true;
+        }
+        self.timer.as_mut().await;
+        self.is_set = false;
     }
-}
-
-/// Becomes ready when the forks of commands should be read, lest they are lost.
-pub(super) async fn forks_are_many(
-    forks: Option<&AsyncFd<OwnedFd>>,
-) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
-    match forks {
-        Some(forks) => forks.readable().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Takes a SIGCHLD that is pending; others that come meanwhile make it ready anew.
-pub(super) fn take(ready: io::Result<AsyncFdReadyGuard<'_, SignalFd>>) -> io::Result<()> {
-    let mut ready = ready?;
-    ready.clear_ready();
-    ready.get_inner().read_signal()?;
-    Ok(())
 }

@@ -7,13 +7,13 @@
 use super::family::Family;
 use crate::kernel::forks::{Forks, Told};
 use crate::kernel::process::{self, Process};
+use crate::kernel::sources::Sources;
 use crate::kernel::wait::is_to_be_reaped;
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::RefCell;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 
 /// Whose a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +63,10 @@ impl Descendants {
         self.tracked.is_some()
     }
 
-    /// A descriptor that becomes readable when [`Descendants::refresh`] is due,
-    /// however idle the daemon is.
-    pub fn fullness(&self) -> Option<io::Result<OwnedFd>> {
-        self.tracked.as_ref().map(|tracked| tracked.borrow().forks.as_fd().try_clone_to_owned())
+    /// Adds what becomes readable when [`Descendants::refresh`] is due, however idle
+    /// the daemon is.
+    pub fn add_to(&self, sources: &Sources) -> Result<(), Errno> {
+        self.tracked.as_ref().map_or(Ok(()), |tracked| sources.add(&tracked.borrow().forks))
     }
 
     /// Takes in all forks and exits until now.

@@ -46,19 +46,23 @@ impl Children {
     }
 
     /// Reaps all that have ended, also those that we did not start ourselves but
-    /// inherited. Must be called on the thread that starts the children.
-    pub fn reap(&mut self) {
+    /// inherited; those that we started. Must be called on the thread that starts the
+    /// children.
+    pub fn reap(&mut self) -> Vec<(i32, Exit)> {
+        let mut ended = Vec::new();
         self.left = loop {
             match reap_any() {
                 Reaped::Child(pid, exit) => {
                     if let Some(sender) = self.running.remove(&pid) {
                         // Nobody waits for it any more where the job was given up.
                         let _ = sender.send(exit);
+                        ended.push((pid, exit));
                     }
                 }
                 Reaped::NoneYet => break true,
                 Reaped::NoChildren => break false,
             }
         };
+        ended
     }
 }

@@ -13,6 +13,7 @@ use crate::config::account::Account;
 use crate::config::rule::{Command, Stdin};
 use crate::kernel::group::Group;
 use crate::kernel::spawn::{Credentials, Spawn, Spawner};
+use crate::kernel::wait::Exit;
 use facron_proto::{Outcome, OutcomeState, RuleId};
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
@@ -141,8 +142,8 @@ impl Runner {
     }
 
     /// Reaps the commands that have ended; see [`Children::reap`].
-    pub fn reap(&mut self) {
-        self.children.reap();
+    pub fn reap(&mut self) -> Vec<(i32, Exit)> {
+        self.children.reap()
     }
 
     /// The counter of `$+`, `$-` and `$=` as it stands.
@@ -174,7 +175,7 @@ impl Runner {
         let pid = group.pid();
         Ok(Running {
             exit: self.children.insert(pid),
-            capture: pipe.map(|pipe| Capture::new(pipe, pid, self.log_of(job))),
+            capture: pipe.map(|pipe| Capture::new(pipe, pid, self.log_of(job), started)),
             group,
             descendants: Rc::clone(&self.descendants),
             started,

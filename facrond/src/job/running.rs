@@ -4,7 +4,7 @@ use super::descendants::Descendants;
 use super::output::{Capture, Leftovers, Progress};
 use crate::kernel::group::Group;
 use crate::kernel::wait::Exit;
-use facron_proto::{Outcome, OutcomeState};
+use facron_proto::{Outcome, OutcomeState, Text};
 use nix::sys::signal::Signal;
 use std::cell::Cell;
 use std::future::pending;
@@ -117,18 +117,16 @@ impl Running {
                 },
             }
         };
-        let mut outcome = self.outcome(exit, ending);
-        if let Some(mut capture) = capture {
-            let progress = capture.drain();
-            outcome.output = capture.take_tail();
-            if progress == Progress::Open {
-                self.leftovers.adopt(capture);
-            }
-        }
-        outcome
+        self.outcome(exit, ending, capture)
     }
 
-    fn outcome(&self, exit: Exit, ending: Ending) -> Outcome {
+    /// What became of one that has ended before [`Running::finish`] had anything to do.
+    pub fn ended(mut self, exit: Exit) -> Outcome {
+        let capture = self.capture.take();
+        self.outcome(exit, Ending::ByItself, capture)
+    }
+
+    fn outcome(&self, exit: Exit, ending: Ending, capture: Option<Capture>) -> Outcome {
         let (state, code, signal) = match exit {
             Exit::Code(code) => (OutcomeState::Exited, Some(code), None),
             Exit::Signal(signal) => (OutcomeState::Signaled, None, Some(signal)),
@@ -141,8 +139,19 @@ impl Running {
             duration_ms: Some(self.started.elapsed().as_secs_f64() * 1000.0),
             error: ending.reason().map(str::to_owned),
             restarted: ending == Ending::Stopped(Stop::ForLaterEvent),
+            output: capture.and_then(|capture| self.rest_of(capture)),
             ..state.into()
         }
+    }
+
+    /// The end of what was written; what others will write is still logged.
+    fn rest_of(&self, mut capture: Capture) -> Option<Text> {
+        let progress = capture.drain();
+        let tail = capture.take_tail();
+        if progress == Progress::Open {
+            self.leftovers.adopt(capture);
+        }
+        tail
     }
 
     async fn supervise(&mut self) -> (Exit, Ending) {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::unix::pipe::Receiver;
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 /// How much is read at once; the pipe holds four times as much.
 const CHUNK: usize = 16 * 1024;
@@ -36,6 +36,8 @@ pub(in crate::job) enum Progress {
 pub(in crate::job) struct Capture {
     pipe: Pipe,
     sink: Sink,
+    /// When the command was started.
+    since: Instant,
 }
 
 /// Our end of a command's pipe, which does not block.
@@ -79,8 +81,9 @@ struct Sink {
 
 impl Capture {
     /// The output of process `pid`, which holds the other end of the pipe.
-    pub(in crate::job) fn new(pipe: OwnedFd, pid: i32, log: Rc<RuleLog>) -> Self {
+    pub(in crate::job) fn new(pipe: OwnedFd, pid: i32, log: Rc<RuleLog>, since: Instant) -> Self {
         Self {
+            since,
             pipe: Pipe::Plain(pipe),
             sink: Sink { log, pid, lines: Lines::default(), tail: Tail::default() },
         }
@@ -93,9 +96,7 @@ impl Capture {
 
     /// Reads until nobody can write any more. May be dropped at any time.
     pub(in crate::job) async fn follow(&mut self) {
-        if matches!(self.pipe, Pipe::Plain(_)) {
-            sleep(PATIENCE).await;
-        }
+        sleep_until(self.since + PATIENCE).await;
         // Without the runtime's help it is read when the command has ended.
         let Ok(pipe) = self.pipe.watched() else { return };
         while pipe.readable().await.is_ok() {

@@ -1,0 +1,54 @@
+//! What the engine is made with, and what ends it.
+
+use super::Store;
+use crate::job::output::LogTo;
+use crate::job::queue::Limits;
+use crate::watch;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What the engine is made with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// `--conf`
+    pub conf: PathBuf,
+    /// `--conf-dir`
+    pub conf_dir: PathBuf,
+    /// Where rules outlive the daemon; `watch` has no such place.
+    pub store: Option<Store>,
+    /// `--history`
+    pub history: usize,
+    /// `--max-jobs` and `--max-pending`
+    pub limits: Limits,
+    /// What becomes of the commands' output.
+    pub log_to: LogTo,
+}
+
+impl Setup {
+    /// Files and directories of the daemon's own, as far as they are known at its start.
+    pub(super) fn own_places(&self) -> Vec<PathBuf> {
+        let mut own = vec![self.conf.clone(), self.conf_dir.clone()];
+        own.extend(self.store.iter().flat_map(Store::directories).map(Path::to_owned));
+        let resolved: Vec<_> = own.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+        own.extend(resolved);
+        // `facrond watch` has none, and says so by empty paths.
+        own.retain(|path| path.is_absolute());
+        own
+    }
+}
+
+/// What ends the daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel's side.
+    #[error(transparent)]
+    Watch(#[from] watch::Error),
+    /// The rest of it.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was to be done.
+        what: &'static str,
+        /// Why it could not.
+        source: io::Error,
+    },
+}
