@@ -32,6 +32,7 @@ pub use tell::{log_diagnostics, sd_notify_quietly};
 use crate::config::rule::RuleSpec;
 use crate::config::{self, Diagnostic, Loaded};
 use crate::control::{Follower, encode};
+use crate::job::Job;
 use crate::job::output::LogTo;
 use crate::job::queue::Queue;
 use crate::job::run::Runner;
@@ -41,11 +42,11 @@ use crate::kernel::sources::Sources;
 use crate::watch::{self, Watch};
 use culprit::Culprits;
 use echo::Echoes;
-use facron_proto::{Jobs, OutcomeState, Record, RuleId, Source};
+use facron_proto::{Jobs, Outcome, OutcomeState, RuleId, Source, Text};
 use fire::Finished;
 use fresh::Fresh;
 use gate::Permissions;
-use history::History;
+use history::{History, record_of};
 use nix::unistd::Pid;
 use pace::Pace;
 use rustc_hash::FxHashMap;
@@ -197,23 +198,22 @@ impl Engine {
         self.rules.iter().count()
     }
 
-    /// Tells followers what became of a record.
-    fn publish(&mut self, record: &Record) {
-        if self.setup.log_to == LogTo::Stdout && record.outcome.state == OutcomeState::Recorded {
-            println!("{} {}", record.events.join("|"), record.path);
+    /// Tells followers what became of a job.
+    fn publish(&mut self, job: &Job, outcome: &Outcome) {
+        if self.setup.log_to == LogTo::Stdout && outcome.state == OutcomeState::Recorded {
+            println!("{} {}", job.event.events, Text::from(&*job.event.path));
         }
+        self.followers.retain(|subscription| !subscription.follower.is_closed());
         if self.followers.is_empty() {
             return;
         }
-        self.followers.retain(|subscription| !subscription.follower.is_closed());
-        let Ok(line) = encode(record).inspect_err(|error| tracing::error!(%error, "cannot encode a record"))
-        else {
+        let line = encode(&record_of(job, outcome.clone()));
+        let Ok(line) = line.inspect_err(|error| tracing::error!(%error, "cannot encode a record")) else {
             return;
         };
-        let is_failure = record.outcome.is_failure();
         for subscription in &self.followers {
-            let wants = subscription.rule.is_none_or(|rule| rule == record.rule);
-            if wants && (is_failure || !subscription.failed) {
+            let wants = subscription.rule.is_none_or(|rule| rule == job.rule);
+            if wants && (outcome.is_failure() || !subscription.failed) {
                 subscription.follower.send(&line);
             }
         }

@@ -1,6 +1,7 @@
 //! One event of one rule, on its way from the kernel to a command.
 
 use crate::events::Events;
+use std::rc::Rc;
 use std::time::SystemTime;
 
 /// What happened, as seen by the rule that it matched.
@@ -14,13 +15,13 @@ pub struct Event {
     /// The same as a kernel mask; for `ARRIVED` the events that made it so.
     pub mask: u64,
     /// The full path, without a NUL byte.
-    pub path: Box<[u8]>,
+    pub path: Rc<[u8]>,
     /// The path before, for renames.
-    pub old_path: Option<Box<[u8]>>,
+    pub old_path: Option<Rc<[u8]>>,
     /// The process that caused it; 0 where unknown.
     pub pid: i32,
     /// That process's executable.
-    pub exe: Option<Box<[u8]>>,
+    pub exe: Option<Rc<[u8]>>,
     /// That process's user.
     pub uid: Option<u32>,
     /// Found by looking, not told by the kernel.

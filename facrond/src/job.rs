@@ -62,6 +62,11 @@ impl Job {
         self.batch.as_deref().unwrap_or(std::slice::from_ref(&self.event))
     }
 
+    /// The same of the last event alone: all that others have to know of it.
+    pub fn without_batch(&self) -> Self {
+        Self { spec: Rc::clone(&self.spec), event: self.event.clone(), batch: None, ..*self }
+    }
+
     /// Makes it stand for a later job of the same path, too.
     pub fn absorb(&mut self, later: Self) {
         self.merged += 1 + later.merged;
@@ -72,6 +77,11 @@ impl Job {
     /// one path, and all batches.
     fn key(&self) -> &[u8] {
         if self.batch.is_some() { b"" } else { &self.event.path }
+    }
+
+    /// The same, to be kept.
+    fn shared_key(&self) -> Rc<[u8]> {
+        if self.batch.is_some() { Rc::default() } else { Rc::clone(&self.event.path) }
     }
 }
 

@@ -83,7 +83,7 @@ impl Culprits {
                 (exe.or_else(|| recent.exe.clone()), uid.or(recent.uid))
             }
         };
-        (event.exe, event.uid) = (exe.as_deref().map(Box::from), uid);
+        (event.exe, event.uid) = (exe, uid);
     }
 }
 

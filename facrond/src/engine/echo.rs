@@ -12,6 +12,7 @@ use crate::job::Job;
 use facron_proto::{RuleId, Text};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// How long after a command's end its events may still be read.
@@ -28,7 +29,7 @@ const DEEP_PAUSE: Duration = Duration::from_secs(1);
 /// More paths than this are not remembered for their past alone.
 const MAX_LANES: usize = 1 << 16;
 
-type Key = (RuleId, Box<[u8]>);
+type Key = (RuleId, Rc<[u8]>);
 
 /// What may be an echo, and of what.
 #[derive(Debug, Default)]

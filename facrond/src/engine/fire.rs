@@ -10,7 +10,7 @@ use crate::job::queue::Admission;
 use crate::job::running::Stop;
 use crate::job::{Job, retry};
 use crate::watch::Hit;
-use facron_proto::{Failure, Outcome, OutcomeState, Record, RuleId, Text};
+use facron_proto::{Failure, Outcome, OutcomeState, RuleId, Text};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -75,28 +75,26 @@ impl Engine {
             self.next_seq += 1;
             return self.conclude(&job, OutcomeState::Recorded.into(), Known::Not);
         }
-        let record = record_of(&job, OutcomeState::Pending.into());
-        // A job that is merged, skipped or dropped is gone then; its record is at hand.
+        // A job that is merged, skipped or dropped is gone then; what is recorded is at hand.
+        let known = job.without_batch();
         match self.queue.push(job, Instant::now()) {
             Admission::Queued => {
                 self.next_seq += 1;
-                self.history.push(record);
+                self.history.push(&known, OutcomeState::Pending.into());
             }
             Admission::Merged { into } => {
                 self.counts.jobs.merged += 1;
-                if let Some(record) = self.history.get_mut(into) {
-                    record.merged += 1;
-                }
+                self.history.merge(into);
             }
             Admission::Skipped => {
                 self.counts.jobs.skipped += 1;
-                self.refuse(record, OutcomeState::Skipped, "the command was running (busy=skip)".to_owned());
+                self.refuse(&known, OutcomeState::Skipped, "the command was running (busy=skip)".to_owned());
             }
-            Admission::Dropped => self.drop_record(record),
+            Admission::Dropped => self.drop_job(&known),
         }
     }
 
-    fn drop_record(&mut self, record: Record) {
+    fn drop_job(&mut self, job: &Job) {
         let limit = self.queue.limits().pending;
         self.counts.jobs.dropped += 1;
         if self.counts.jobs.dropped.is_power_of_two() {
@@ -106,15 +104,13 @@ impl Engine {
             );
         }
         let why = format!("{limit} events were waiting already (--max-pending)");
-        self.refuse(record, OutcomeState::Dropped, why);
+        self.refuse(job, OutcomeState::Dropped, why);
     }
 
     /// Records an event that does not get a job.
-    fn refuse(&mut self, mut record: Record, state: OutcomeState, why: String) {
+    fn refuse(&mut self, job: &Job, state: OutcomeState, why: String) {
         self.next_seq += 1;
-        record.outcome = Outcome { error: Some(why), ..state.into() };
-        self.publish(&record);
-        self.history.push(record);
+        self.conclude(job, Outcome { error: Some(why), ..state.into() }, Known::Not);
     }
 
     /// `once`: the rule has fired and is over.
@@ -156,7 +152,7 @@ impl Engine {
         if let Some(rest) = self.runner.split(&mut job) {
             let rest = Job { seq: self.next_seq, ..rest };
             self.next_seq += 1;
-            self.history.push(record_of(&rest, OutcomeState::Pending.into()));
+            self.history.push(&rest, OutcomeState::Pending.into());
             self.queue.put_back(rest);
         }
         job.tries += 1;
@@ -165,7 +161,7 @@ impl Engine {
             Err(outcome) => return self.on_finished(Finished { job, outcome }),
         };
         let outcome = Outcome { pid: Some(running.pid()), ..unsettled(&job, OutcomeState::Running) };
-        self.history.replace(record_of(&job, outcome));
+        self.history.replace(&job, outcome);
         if let Some(echoes) = &mut self.echoes {
             echoes.on_start(&job);
         }
@@ -200,7 +196,7 @@ impl Engine {
         }
         if let Some(pause) = self.retry_pause(&job, &outcome) {
             report_failure(&job, &outcome, &format!("; it is tried again in {} s", pause.as_secs()));
-            self.history.replace(record_of(&job, unsettled(&job, OutcomeState::Pending)));
+            self.history.replace(&job, unsettled(&job, OutcomeState::Pending));
             return self.queue.retry(job, Instant::now() + pause);
         }
         let outcome = Outcome { tries: tries(&job), ..outcome };
@@ -247,17 +243,10 @@ impl Engine {
 
     /// Nothing more will become of a job.
     pub(super) fn conclude(&mut self, job: &Job, outcome: Outcome, known: Known) {
+        self.publish(job, &outcome);
         match known {
-            Known::AsPending => {
-                let record = record_of(job, outcome);
-                self.publish(&record);
-                self.history.replace(record);
-            }
-            Known::Not => {
-                let record = record_of(job, outcome);
-                self.publish(&record);
-                self.history.push(record);
-            }
+            Known::AsPending => self.history.replace(job, outcome),
+            Known::Not => self.history.push(job, outcome),
         }
     }
 }
@@ -295,27 +284,6 @@ fn report_failure(job: &Job, outcome: &Outcome, then: &str) {
 
 pub(super) fn rule_label(job: &Job) -> String {
     job.spec.options.name.clone().unwrap_or_else(|| job.rule.to_string())
-}
-
-/// A job as clients see it.
-pub fn record_of(job: &Job, outcome: Outcome) -> Record {
-    let event = &job.event;
-    Record {
-        seq: job.seq,
-        time: humantime::format_rfc3339_nanos(event.time).to_string(),
-        rule: job.rule,
-        rule_name: job.spec.options.name.clone(),
-        events: event.events.names().map(str::to_owned).collect(),
-        path: Text::from(&*event.path),
-        old_path: event.old_path.as_deref().map(Text::from),
-        pid: event.pid,
-        exe: event.exe.as_deref().map(Text::from),
-        uid: event.uid,
-        synthetic: event.synthetic,
-        repeated: job.repeated,
-        merged: job.merged,
-        outcome,
-    }
 }
 
 impl Entry {

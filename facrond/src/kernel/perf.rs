@@ -46,7 +46,7 @@ impl<'a> Record<'a> {
 /// The rings of all CPUs.
 #[derive(Debug)]
 pub(super) struct Rings {
-    rings: Vec<Ring>,
+    by_cpu: Vec<Ring>,
     /// Readable when one of them is half full.
     fullness: Epoll,
     /// What was read last.
@@ -141,7 +141,7 @@ impl Rings {
                 Err(errno) => return Err(errno),
             }
         }
-        Ok(Self { rings, fullness, bytes: Vec::new() })
+        Ok(Self { by_cpu: rings, fullness, bytes: Vec::new() })
     }
 
     /// All records until now, in order of time.
@@ -153,7 +153,7 @@ impl Rings {
         self.bytes.clear();
         for _ in 0..MAX_TURNS {
             let before = self.bytes.len();
-            self.rings.iter_mut().for_each(|ring| ring.read(&mut self.bytes));
+            self.by_cpu.iter_mut().for_each(|ring| ring.read(&mut self.bytes));
             if self.bytes.len() == before {
                 break;
             }

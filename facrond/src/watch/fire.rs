@@ -11,6 +11,7 @@ use crate::event::Event;
 use crate::events::Events;
 use crate::kernel::record::{Entry, Record};
 use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
 use std::time::SystemTime;
 
 /// One rule's view of one event.
@@ -268,7 +269,7 @@ impl Watch {
     }
 
     /// The path of a place as a rule says it: from its PATH on where it is below.
-    fn path_of(&self, slot: Slot, place: Option<(NodeId, &[u8])>) -> Box<[u8]> {
+    fn path_of(&self, slot: Slot, place: Option<(NodeId, &[u8])>) -> Rc<[u8]> {
         let rule = &self.rules[slot];
         let path = rule.spec.path.as_os_str().as_bytes();
         let Some((dir, name)) = place else { return path.into() };

@@ -17,6 +17,7 @@ use facron_proto::Text;
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
 use std::time::SystemTime;
 
 /// The groups of such rules.
@@ -195,7 +196,7 @@ impl Watch {
     }
 
     /// A mount point at or below a rule's PATH, as the rule says it.
-    fn place_of_mount(&self, slot: Slot, point: &[u8]) -> Option<Box<[u8]>> {
+    fn place_of_mount(&self, slot: Slot, point: &[u8]) -> Option<Rc<[u8]>> {
         let rule = &self.rules[slot];
         let path = rule.spec.path.as_os_str().as_bytes();
         let real = rule.target.map_or_else(|| path.to_vec(), |target| self.tree.path(target));
@@ -228,7 +229,7 @@ impl Watch {
     }
 }
 
-fn special_event(events: Events, path: Box<[u8]>, old_path: Option<Box<[u8]>>, pid: i32) -> Event {
+fn special_event(events: Events, path: Rc<[u8]>, old_path: Option<Rc<[u8]>>, pid: i32) -> Event {
     let (time, mask) = (SystemTime::now(), events.mask());
     Event { time, events, mask, path, old_path, pid, exe: None, uid: None, synthetic: false }
 }

@@ -1,7 +1,7 @@
 //! From a question to a command and its verdict, and from an answer to its record.
 
 use super::super::Engine;
-use super::super::fire::{Known, record_of};
+use super::super::fire::Known;
 use crate::config::permission::{Decision, Verdict};
 use crate::config::rule::Command;
 use crate::event::Event;
@@ -45,7 +45,7 @@ impl Engine {
         let happened = event(question.occasion, question.events);
         let job = Job::new(self.next_seq, question.rule, Rc::clone(&entry.spec), happened);
         self.next_seq += 1;
-        self.history.push(record_of(&job, OutcomeState::Pending.into()));
+        self.history.push(&job, OutcomeState::Pending.into());
         let deadline = Duration::from_nanos(question.deadline_ns);
         self.permissions.asked.insert(id, Asked { job, deadline, outcome: OutcomeState::Pending.into() });
         if self.permissions.waiting.len() >= self.queue.limits().pending {
@@ -85,7 +85,7 @@ impl Engine {
         match self.runner.start_decision(&asked.job, left, SystemTime::now() + left) {
             Ok(running) => {
                 asked.outcome = Outcome { pid: Some(running.pid()), ..OutcomeState::Running.into() };
-                self.history.replace(record_of(&asked.job, asked.outcome.clone()));
+                self.history.replace(&asked.job, asked.outcome.clone());
                 *self.permissions.running.entry(asked.job.rule).or_default() += 1;
                 let (rule, finished) = (asked.job.rule, self.permissions.finished.clone());
                 tokio::task::spawn_local(async move {
@@ -255,10 +255,10 @@ fn event(occasion: Occasion, events: u64) -> Event {
         time: UNIX_EPOCH + Duration::from_nanos(occasion.time_ns),
         events: Events::from_mask(events),
         mask: occasion.mask,
-        path: occasion.path.0.into_boxed_slice(),
+        path: occasion.path.0.into(),
         old_path: None,
         pid: occasion.pid,
-        exe: occasion.exe.map(|exe| exe.0.into_boxed_slice()),
+        exe: occasion.exe.map(|exe| exe.0.into()),
         uid: occasion.uid,
         synthetic: false,
     }

@@ -1,6 +1,7 @@
 //! `tail`.
 
 use crate::control::{Caller, Serve};
+use crate::engine::history::Past;
 use crate::engine::{Engine, Subscription};
 use facron_proto::method::{Tail, TailParams, TailReply};
 use facron_proto::rpc::Error;
@@ -26,11 +27,11 @@ impl Engine {
     /// The last records, the oldest first.
     fn last(&self, limit: u64, rule: Option<RuleId>, failed: bool) -> Vec<Record> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let is_wanted = |record: &&Record| {
-            rule.is_none_or(|rule| rule == record.rule) && (!failed || record.outcome.is_failure())
+        let is_wanted = |past: &&Past| {
+            rule.is_none_or(|rule| rule == past.rule()) && (!failed || past.outcome().is_failure())
         };
-        let mut records: Vec<_> =
-            self.history.newest_first().filter(is_wanted).take(limit).cloned().collect();
+        let wanted = self.history.newest_first().filter(is_wanted).take(limit);
+        let mut records: Vec<_> = wanted.map(Past::record).collect();
         records.reverse();
         records
     }

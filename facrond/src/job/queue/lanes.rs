@@ -4,6 +4,7 @@ use super::Job;
 use hashbrown::HashTable;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
 use std::time::Instant;
 
 /// The lanes of one rule.
@@ -19,7 +20,7 @@ pub(super) struct Lanes {
     /// The lanes whose first job is to be tried again, and when; the rest as above.
     paused: BTreeSet<(Instant, u64, u64)>,
     /// The keys for which a command runs, and the number of its job.
-    busy: HashMap<Box<[u8]>, u64>,
+    busy: HashMap<Rc<[u8]>, u64>,
     /// Others choose the file names: keyed, so that they cannot collide at will.
     hasher: RandomState,
 }
@@ -145,7 +146,7 @@ impl Lanes {
             None => entry.remove().0.first,
         };
         self.events -= job.events().len();
-        self.busy.insert(job.key().into(), job.seq);
+        self.busy.insert(job.shared_key(), job.seq);
         Some(job)
     }
 
