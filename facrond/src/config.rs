@@ -42,6 +42,7 @@ pub use words::{Words, parse_words};
 use read::{Because, Reader};
 use rule::RuleSpec;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// What some files have in them.
 #[derive(Debug)]
@@ -58,9 +59,9 @@ pub struct Loaded {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Located {
     /// The rule.
-    pub spec: RuleSpec,
+    pub spec: Rc<RuleSpec>,
     /// The file that has it.
-    pub file: PathBuf,
+    pub file: Rc<Path>,
     /// The first line of it, from 1.
     pub line: u32,
 }

@@ -63,6 +63,7 @@ impl Job {
     }
 
     /// The same of the last event alone: all that others have to know of it.
+    #[must_use]
     pub fn without_batch(&self) -> Self {
         Self { spec: Rc::clone(&self.spec), event: self.event.clone(), batch: None, ..*self }
     }
@@ -90,7 +91,7 @@ mod testing {
     //! Jobs for tests.
 
     use super::Job;
-    use crate::config::rule::{Argument, Command, Options, Part, RuleSpec};
+    use crate::config::rule::{Argument, Command, Part, RuleSpec};
     use crate::event::Event;
     use crate::events::Events;
     use facron_proto::RuleId;
@@ -119,7 +120,7 @@ mod testing {
         RuleSpec {
             path: "/srv".into(),
             events: Events::CLOSE_WRITE,
-            options: Options::default(),
+            options: Rc::default(),
             options_text: Vec::new(),
             command: Command::Exec { program: argv[0].into(), args: argv[1..].iter().map(literal).collect() },
         }

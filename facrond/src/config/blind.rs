@@ -11,7 +11,7 @@ use crate::kernel::mounts::unescape;
 use facron_proto::Severity;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// File systems whose files other machines, or the host, change.
@@ -76,36 +76,49 @@ impl Mounts {
         if spec.events.without(Events::FLAGS).without(EVERYWHERE).is_empty() {
             return None;
         }
+        if !self.0.iter().any(|mount| mount.behind().is_some()) {
+            return None;
+        }
         // As it is written first: a server that does not answer is not waited for.
         let path = &spec.path;
         self.blind_at(path, path).or_else(|| self.blind_at(&real(path)?, path))
     }
 
     fn blind_at(&self, real: &Path, path: &Path) -> Option<(String, String)> {
-        let mount = self.0.iter().filter(|mount| real.starts_with(&mount.point));
-        let Mount { kind, upper, .. } = mount.max_by_key(|mount| mount.point.as_os_str().len())?;
+        let mount = self.0.iter().filter(|mount| mount.has(real));
+        let mount = mount.max_by_key(|mount| mount.point.as_os_str().len())?;
+        let (behind, kind) = (mount.behind()?, &mount.kind);
         let path = show_path(path);
-        if NETWORK.contains(&kind.as_str()) {
-            return Some((
+        let (message, help) = match behind {
+            Behind::Network => (
                 format!(
                     "`{path}` is on a network file system ({kind}): changes made by other machines are not seen"
                 ),
-                "watch it on the machine where they are made".to_owned(),
-            ));
-        }
-        if kind == "fuse" || kind.starts_with("fuse.") {
-            return Some((
+                "watch it on the machine where they are made",
+            ),
+            Behind::Fuse => (
                 format!("`{path}` is on a FUSE file system ({kind}): changes made behind it are not seen"),
-                "watch the directory that it shows, if there is one, for those".to_owned(),
-            ));
-        }
-        // One that cannot be reached from here, such as a container's, is left alone.
-        let upper = show_path(upper.as_ref().filter(|upper| kind == "overlay" && upper.exists())?);
-        Some((
-            format!("`{path}` is on an overlay: changes made in its upper directory `{upper}` are not seen"),
-            "make them at PATH".to_owned(),
-        ))
+                "watch the directory that it shows, if there is one, for those",
+            ),
+            Behind::Overlay(upper) => {
+                // One that cannot be reached from here, such as a container's, is left alone.
+                let upper = show_path(Some(upper).filter(|upper| upper.exists())?);
+                let message = format!(
+                    "`{path}` is on an overlay: changes made in its upper directory `{upper}` are not seen"
+                );
+                (message, "make them at PATH")
+            }
+        };
+        Some((message, help.to_owned()))
     }
+}
+
+/// Who can change what is on a mount without the kernel's telling.
+enum Behind<'a> {
+    Network,
+    Fuse,
+    /// Whoever writes to the upper directory.
+    Overlay(&'a Path),
 }
 
 impl Mount {
@@ -120,6 +133,22 @@ impl Mount {
             kind: String::from_utf8_lossy(words.get(dash + 1)?).into_owned(),
             upper: upper.map(path),
         })
+    }
+
+    fn behind(&self) -> Option<Behind<'_>> {
+        match self.kind.as_str() {
+            kind if NETWORK.contains(&kind) => Some(Behind::Network),
+            kind if kind == "fuse" || kind.starts_with("fuse.") => Some(Behind::Fuse),
+            "overlay" => self.upper.as_deref().map(Behind::Overlay),
+            _ => None,
+        }
+    }
+
+    /// Whether a path without anything superfluous is below the mount point.
+    fn has(&self, path: &Path) -> bool {
+        let point = self.point.as_os_str().as_bytes();
+        let rest = path.as_os_str().as_bytes().strip_prefix(point);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || point == b"/")
     }
 }
 
@@ -142,10 +171,11 @@ pub fn blind_spot(spec: &RuleSpec) -> Option<Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::rule::{Command, Options};
+    use crate::config::rule::Command;
+    use std::rc::Rc;
 
     fn spec(path: &str, events: Events) -> RuleSpec {
-        let (options, options_text) = (Options::default(), Vec::new());
+        let (options, options_text) = (Rc::default(), Vec::new());
         RuleSpec { path: path.into(), events, options, options_text, command: Command::Record }
     }
 

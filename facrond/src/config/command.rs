@@ -98,8 +98,12 @@ impl Token {
 }
 
 impl Argument {
-    fn new(parts: Vec<Part>) -> Self {
-        Self { text: text_of(&parts), parts }
+    fn new(mut parts: Vec<Part>) -> Self {
+        let mut text = text_of(&parts);
+        // There may be many, to be kept for long.
+        parts.shrink_to_fit();
+        text.shrink_to_fit();
+        Self { parts, text }
     }
 
     /// An argument in which nothing is replaced and `\$` is no escape: a shell's script.

@@ -25,7 +25,7 @@ pub(super) struct Word {
     pub(super) escaped: Vec<usize>,
     /// Whether something in it is quoted or escaped.
     pub(super) quoted: bool,
-    /// Where each byte stands in the line.
+    /// Where each byte stands in the line; nothing where they stand side by side.
     at: Vec<usize>,
 }
 
@@ -40,14 +40,22 @@ impl Word {
         if self.bytes.is_empty() {
             return self.span.clone();
         }
-        let start = self.at.get(part.start).copied().unwrap_or(self.span.end);
-        let end = if part.is_empty() { start } else { self.at[part.end - 1] + 1 };
+        let start = if part.start < self.bytes.len() { self.at(part.start) } else { self.span.end };
+        let end = if part.is_empty() { start } else { self.at(part.end - 1) + 1 };
         start..end
     }
 
+    fn at(&self, index: usize) -> usize {
+        self.at.get(index).copied().unwrap_or(self.span.start + index)
+    }
+
     fn push(&mut self, byte: u8, at: usize) {
+        if !self.at.is_empty() || at != self.at(self.bytes.len()) {
+            let before = self.at.len()..self.bytes.len();
+            self.at.extend(before.map(|index| self.span.start + index));
+            self.at.push(at);
+        }
         self.bytes.push(byte);
-        self.at.push(at);
     }
 
     /// The word with `\$` read as a literal dollar, as in arguments that were
@@ -59,7 +67,7 @@ impl Word {
     pub(super) fn with_dollars_unescaped(&self) -> Self {
         let mut word = Self { span: self.span.clone(), ..Self::default() };
         let mut backslashes = 0;
-        for (byte, at) in self.bytes.iter().zip(&self.at) {
+        for (index, byte) in self.bytes.iter().enumerate() {
             if *byte == b'$' && backslashes > 0 {
                 let kept = word.bytes.len() - (backslashes - backslashes / 2);
                 word.bytes.truncate(kept);
@@ -69,7 +77,7 @@ impl Word {
                 }
             }
             backslashes = if *byte == b'\\' { backslashes + 1 } else { 0 };
-            word.push(*byte, *at);
+            word.push(*byte, self.at(index));
         }
         word
     }
@@ -150,10 +158,7 @@ impl<'a> Lexer<'a> {
         self.peek()?;
         let span = self.pos..self.text.trim_ascii_end().len();
         self.pos = self.text.len();
-        Some(Word {
-            quoted: true,
-            ..Word::new(self.text[span.clone()].to_vec(), span.clone().collect(), span)
-        })
+        Some(Word { quoted: true, ..Word::new(self.text[span.clone()].to_vec(), Vec::new(), span) })
     }
 
     /// The words of a bracketed group and its text between the brackets, if there is a group next.

@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// What a rule looks like, for messages.
 const SHAPE: &str = "write `PATH EVENTS [OPTIONS] COMMAND [ARGUMENT...]`, with `-` as COMMAND to run nothing";
@@ -80,7 +81,7 @@ pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) ->
         warn_of_lost_paths(line, &pieces.command, &command, problems);
     }
     let options_text = pieces.options_text.clone();
-    let spec = RuleSpec { path, events, options: options.options, options_text, command };
+    let spec = RuleSpec { path, events, options: Rc::new(options.options), options_text, command };
     let program = pieces.command.first()?.span.clone();
     let place = permission::Place {
         path: &pieces.path,

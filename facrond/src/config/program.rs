@@ -5,7 +5,7 @@
 use super::diagnostic::{show, show_path};
 use super::rule::{Command, RuleSpec, SEARCH_PATH};
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -16,7 +16,11 @@ pub(super) fn missing(spec: &RuleSpec) -> Option<(String, String)> {
     if !program.as_bytes().starts_with(b"/") {
         let search = search_path(spec);
         let mut dirs = search.as_bytes().split(|byte| *byte == b':');
-        if dirs.any(|dir| is_executable(&Path::new(OsStr::from_bytes(dir)).join(program))) {
+        let is_in = |dir| {
+            let path = Path::new(OsStr::from_bytes(dir)).join(program);
+            fs::metadata(path).is_ok_and(|metadata| is_executable(&metadata))
+        };
+        if dirs.any(is_in) {
             return None;
         }
         let message = format!("no program `{}` is in PATH", show(program.as_bytes()));
@@ -27,7 +31,7 @@ pub(super) fn missing(spec: &RuleSpec) -> Option<(String, String)> {
     }
     let path = Path::new(program);
     let why = match fs::metadata(path) {
-        Ok(_) if is_executable(path) => return None,
+        Ok(metadata) if is_executable(&metadata) => return None,
         Ok(metadata) if metadata.is_dir() => "is a directory",
         Ok(_) => "is not executable",
         Err(_) => "does not exist",
@@ -41,6 +45,6 @@ fn search_path(spec: &RuleSpec) -> &OsStr {
     path.map_or(OsStr::new(SEARCH_PATH), |(_, value)| value.as_os_str())
 }
 
-fn is_executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+fn is_executable(metadata: &Metadata) -> bool {
+    metadata.is_file() && metadata.permissions().mode() & 0o111 != 0
 }

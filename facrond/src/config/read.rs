@@ -8,6 +8,7 @@ use super::diagnostic::{Diagnostic, Line, Problems, show, show_path};
 use super::include::{self, Directive};
 use super::lex::Word;
 use super::lines::{Lines, is_comment};
+use super::rule::Options;
 use super::{Loaded, Located, parse, program};
 use facron_proto::Severity;
 use nix::errno::Errno;
@@ -20,6 +21,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// The longest logical line, in bytes.
 const LINE: usize = 1 << 20;
@@ -37,9 +39,11 @@ pub(super) struct Reader {
     files: Vec<PathBuf>,
     problems: Problems,
     /// Who has which name.
-    names: HashMap<String, (PathBuf, u32)>,
+    names: HashMap<String, (Rc<Path>, u32)>,
+    /// The options of the last rule.
+    options: Rc<Options>,
     /// The file that is being read, behind those that include it.
-    chain: Vec<(FileId, PathBuf)>,
+    chain: Vec<(FileId, Rc<Path>)>,
     seen: HashSet<FileId>,
     total: u64,
     /// Looked at for the first rule.
@@ -96,9 +100,10 @@ impl Reader {
             Err(unread) => return self.problems.push(because.diagnostic(path, &unread)),
         };
         self.files.push(path.to_owned());
-        self.chain.push((id, path.to_owned()));
+        let file: Rc<Path> = path.into();
+        self.chain.push((id, Rc::clone(&file)));
         for (number, text) in Lines::new(&text) {
-            self.line(path, &Line { file: Some(path), number, text });
+            self.line(&file, &Line { file: Some(&file), number, text });
         }
         self.chain.pop();
     }
@@ -114,7 +119,7 @@ impl Reader {
         }
         let id = (metadata.dev(), metadata.ino());
         if let Some(first) = self.chain.iter().position(|(open, _)| *open == id) {
-            let chain = self.chain[first..].iter().map(|(_, file)| file.clone());
+            let chain = self.chain[first..].iter().map(|(_, file)| file.to_path_buf());
             return Err(Unread::Circle(chain.chain([path.to_owned()]).collect()));
         }
         if self.chain.len() >= DEPTH {
@@ -132,7 +137,7 @@ impl Reader {
         Ok((id, text))
     }
 
-    fn line(&mut self, path: &Path, line: &Line<'_>) {
+    fn line(&mut self, file: &Rc<Path>, line: &Line<'_>) {
         if is_comment(line.text) {
             return;
         }
@@ -146,32 +151,38 @@ impl Reader {
         match include::operand(line, &mut self.problems) {
             Directive::None => {
                 let start = self.problems.len();
-                self.rule(path, line);
+                self.rule(file, line);
                 self.problems.sort_from(start);
             }
-            Directive::Include(file) => self.include(path, line, &file),
+            Directive::Include(included) => self.include(file, line, &included),
             Directive::Wrong => {}
         }
     }
 
-    fn rule(&mut self, path: &Path, line: &Line<'_>) {
+    fn rule(&mut self, file: &Rc<Path>, line: &Line<'_>) {
         let Some(pieces) = parse::split(*line, &mut self.problems) else { return };
         let Some(parsed) = parse::rule(line, &pieces, &mut self.problems) else { return };
-        if let Some((message, help)) = program::missing(&parsed.spec) {
+        let mut spec = parsed.spec;
+        if let Some((message, help)) = program::missing(&spec) {
             self.problems.push(line.warning(parsed.program, message).help(help));
         }
-        if let Some((message, help)) = self.mounts.get_or_init(Mounts::read).blind_spot(&parsed.spec) {
+        if let Some((message, help)) = self.mounts.get_or_init(Mounts::read).blind_spot(&spec) {
             self.problems.push(line.warning(parsed.path, message).help(help));
         }
-        if let (Some(name), Some(place)) = (&parsed.spec.options.name, parsed.name) {
+        if let (Some(name), Some(place)) = (&spec.options.name, parsed.name) {
             if let Some((file, number)) = self.names.get(name) {
                 let help = format!("the rule at {}:{number} has it", show_path(file));
                 self.problems.push(line.error(place, format!("the name `{name}` is taken")).help(help));
                 return;
             }
-            self.names.insert(name.clone(), (path.to_owned(), line.number));
+            self.names.insert(name.clone(), (Rc::clone(file), line.number));
         }
-        self.rules.push(Located { spec: parsed.spec, file: path.to_owned(), line: line.number });
+        if spec.options == self.options {
+            spec.options = Rc::clone(&self.options);
+        } else {
+            self.options = Rc::clone(&spec.options);
+        }
+        self.rules.push(Located { spec: Rc::new(spec), file: Rc::clone(file), line: line.number });
     }
 
     fn include(&mut self, from: &Path, line: &Line<'_>, file: &Word) {

@@ -9,6 +9,7 @@ use crate::events::Events;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// SIGKILL follows SIGTERM after this long where the rule has no `kill-after=`.
@@ -30,8 +31,8 @@ pub struct RuleSpec {
     /// EVENTS with their flags, unions taken apart; `type=dir` adds `ONDIR`, and
     /// `EVENT_ON_CHILD` with it where the line does not say `FAN_ONDIR` itself.
     pub events: Events,
-    /// OPTIONS.
-    pub options: Options,
+    /// OPTIONS, which rules that stand together mostly share.
+    pub options: Rc<Options>,
     /// OPTIONS as written, without the brackets; empty if absent.
     pub options_text: Vec<u8>,
     /// COMMAND.

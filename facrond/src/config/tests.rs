@@ -29,7 +29,7 @@ fn rule(text: impl AsRef<[u8]>) -> RuleSpec {
     let shown = String::from_utf8_lossy(text.as_ref());
     assert!(errors.is_empty(), "{shown}: {errors:?}");
     let [rule] = loaded.rules.as_slice() else { panic!("{shown}: {} rules", loaded.rules.len()) };
-    rule.spec.clone()
+    RuleSpec::clone(&rule.spec)
 }
 
 /// `LINE:COLUMN: MESSAGE; HELP` of each error.

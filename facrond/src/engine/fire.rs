@@ -27,7 +27,7 @@ impl Engine {
     /// One firing: counted, recorded, and queued if there is something to run.
     pub(super) fn on_hit(&mut self, mut hit: Hit) {
         if self.permissions.state(hit.rule).is_some() {
-            return self.on_change(hit);
+            return self.on_change(&hit);
         }
         let Some(entry) = self.rules.get_mut(hit.rule).filter(|entry| entry.switch == Switch::On) else {
             return;
@@ -228,12 +228,12 @@ impl Engine {
             jobs.failed += 1;
             if let Some(entry) = self.rules.get_mut(job.rule) {
                 entry.failed += 1;
-                entry.last_failure = Some(Failure {
+                entry.last_failure = Some(Box::new(Failure {
                     seq: job.seq,
                     time: timestamp(SystemTime::now()),
                     path: Text::from(&*job.event.path),
                     outcome: outcome.clone(),
-                });
+                }));
             }
             report_failure(job, outcome, "");
         } else {

@@ -166,7 +166,7 @@ fn follower(spec: &RuleSpec) -> RuleSpec {
     let entries = Events::CREATE.with(Events::DELETE).with(Events::MOVE);
     let mut follower = spec.clone();
     follower.events = entries.with(Events::SELF).with(Events::ONDIR).with(Events::EVENT_ON_CHILD);
-    follower.options = Options { recursive: spec.options.recursive, ..Options::default() };
+    follower.options = Rc::new(Options { recursive: spec.options.recursive, ..Options::default() });
     follower
 }
 

@@ -10,7 +10,7 @@ use crate::watch::PathState;
 use facron_proto::method::ReloadReply;
 use facron_proto::{Outcome, OutcomeState, RuleId, Source};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::ffi::OsStr;
 use std::rc::Rc;
 
 /// What a reload has to do.
@@ -24,16 +24,17 @@ struct Difference {
 
 /// What makes two different rules the same one, changed.
 #[derive(Debug, PartialEq, Eq, Hash)]
-enum Identity {
-    Name(String),
-    Path(PathBuf),
+enum Identity<'a> {
+    Name(&'a str),
+    /// A path is written in one way only.
+    Path(&'a OsStr),
 }
 
-impl Identity {
-    fn of(spec: &RuleSpec) -> Self {
+impl<'a> Identity<'a> {
+    fn of(spec: &'a RuleSpec) -> Self {
         match &spec.options.name {
-            Some(name) => Self::Name(name.clone()),
-            None => Self::Path(spec.path.clone()),
+            Some(name) => Self::Name(name),
+            None => Self::Path(spec.path.as_os_str()),
         }
     }
 }
@@ -56,7 +57,7 @@ impl Engine {
         };
         for (id, located) in difference.kept {
             if let Some(entry) = self.rules.get_mut(id) {
-                entry.origin = origin(&located.file, located.line);
+                entry.origin = Origin::File { file: located.file, line: located.line };
             }
         }
         for located in difference.added {
@@ -74,16 +75,15 @@ impl Engine {
 
     /// Takes a rule of a file in.
     pub(super) fn insert(&mut self, located: Located) {
-        let spec = Rc::new(located.spec);
-        let id = self.rules.insert(Rc::clone(&spec), origin(&located.file, located.line));
+        let Located { spec, file, line } = located;
+        let id = self.rules.insert(Rc::clone(&spec), Origin::File { file, line });
         self.attach(id, spec);
     }
 
     fn replace(&mut self, id: RuleId, located: Located) {
-        let spec = Rc::new(located.spec);
-        let origin = origin(&located.file, located.line);
+        let Located { spec, file, line } = located;
         self.rules.remove(id);
-        self.rules.insert_as(id, Rc::clone(&spec), origin);
+        self.rules.insert_as(id, Rc::clone(&spec), Origin::File { file, line });
         self.queue.flush(id);
         self.attach(id, spec);
     }
@@ -127,21 +127,22 @@ impl Engine {
     /// the same path.
     fn difference(&self, new: Vec<Located>) -> Difference {
         let mut out = Difference::default();
-        let mut old: HashMap<Identity, Vec<(RuleId, Rc<RuleSpec>)>> = HashMap::new();
+        let specs: Vec<_> = new.iter().map(|located| Rc::clone(&located.spec)).collect();
+        let mut old: HashMap<Identity<'_>, Vec<(RuleId, &RuleSpec)>> = HashMap::new();
         for entry in self.rules.iter().filter(|entry| entry.origin.source() == Source::File) {
             let same = old.entry(Identity::of(&entry.spec)).or_default();
-            same.push((entry.id, Rc::clone(&entry.spec)));
+            same.push((entry.id, &entry.spec));
         }
         let mut rest = Vec::new();
-        for located in new {
-            let same = old.get_mut(&Identity::of(&located.spec));
-            match same.and_then(|rules| take_first(rules, |(_, spec)| **spec == located.spec)) {
+        for (located, spec) in new.into_iter().zip(&specs) {
+            let same = old.get_mut(&Identity::of(spec));
+            match same.and_then(|rules| take_first(rules, |(_, old)| *old == &**spec)) {
                 Some((id, _)) => out.kept.push((id, located)),
-                None => rest.push(located),
+                None => rest.push((located, spec)),
             }
         }
-        for located in rest {
-            let same = old.get_mut(&Identity::of(&located.spec));
+        for (located, spec) in rest {
+            let same = old.get_mut(&Identity::of(spec));
             match same.and_then(|rules| take_first(rules, |_| true)) {
                 Some((id, _)) => out.changed.push((id, located)),
                 None => out.added.push(located),
@@ -169,10 +170,6 @@ impl Engine {
             self.culprits.follow(&spec.options.culprit, &self.sources);
         }
     }
-}
-
-fn origin(file: &std::path::Path, line: u32) -> Origin {
-    Origin::File { file: file.to_owned(), line }
 }
 
 fn take_first<T>(list: &mut Vec<T>, is_it: impl Fn(&T) -> bool) -> Option<T> {

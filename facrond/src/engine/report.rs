@@ -35,7 +35,7 @@ impl Engine {
             added: timestamp(entry.added),
             fired: entry.fired,
             failed: entry.failed,
-            last_failure: entry.last_failure.clone(),
+            last_failure: entry.last_failure.as_deref().cloned(),
             last: entry.last.map(timestamp),
         }
     }

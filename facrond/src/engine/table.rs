@@ -3,7 +3,7 @@
 use crate::config::rule::RuleSpec;
 use facron_proto::{Failure, RuleId, RuleRef, Source};
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -13,7 +13,7 @@ pub enum Origin {
     /// A line of a configuration file.
     File {
         /// The file.
-        file: PathBuf,
+        file: Rc<Path>,
         /// The line, from 1.
         line: u32,
     },
@@ -63,7 +63,7 @@ pub struct Entry {
     /// Commands of it that failed.
     pub failed: u64,
     /// The last of those.
-    pub last_failure: Option<Failure>,
+    pub last_failure: Option<Box<Failure>>,
     /// When it fired last.
     pub last: Option<SystemTime>,
 }

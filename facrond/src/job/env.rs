@@ -149,7 +149,8 @@ mod tests {
     fn with_env(pairs: &[(&str, &str)]) -> Job {
         let mut job = job(1, 7, "/srv/a\nb");
         let spec: &mut RuleSpec = Rc::get_mut(&mut job.spec).unwrap();
-        spec.options.env = pairs.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Rc::make_mut(&mut spec.options).env =
+            pairs.iter().map(|(name, value)| (name.into(), value.into())).collect();
         job
     }
 

@@ -36,7 +36,7 @@ mod tests {
 
     fn pauses(retry: u32, outcome: &Outcome) -> Vec<u64> {
         let mut spec = spec(&["false"]);
-        spec.options.retry = retry;
+        Rc::make_mut(&mut spec.options).retry = retry;
         let mut job = Job { spec: Rc::new(spec), ..job(1, 1, "/a") };
         let mut pauses = Vec::new();
         loop {

@@ -91,13 +91,13 @@ pub fn foresee(spec: &RuleSpec, path: &[u8], events: Events) -> Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::rule::{Command, Options};
+    use crate::config::rule::Command;
 
     fn spec(events: Events) -> RuleSpec {
         RuleSpec {
             path: "/p".into(),
             events,
-            options: Options::default(),
+            options: std::rc::Rc::default(),
             options_text: Vec::new(),
             command: Command::Record,
         }

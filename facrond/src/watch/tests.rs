@@ -42,7 +42,13 @@ impl Fixture {
         let id = RuleId(self.next);
         self.next += 1;
         let path = self.path(name);
-        let spec = RuleSpec { path, events, options, options_text: Vec::new(), command: Command::Record };
+        let spec = RuleSpec {
+            path,
+            events,
+            options: options.into(),
+            options_text: Vec::new(),
+            command: Command::Record,
+        };
         self.watch.attach(id, Rc::new(spec));
         id
     }

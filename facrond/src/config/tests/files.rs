@@ -42,7 +42,7 @@ fn the_file_then_the_directory_in_byte_order() {
     assert_eq!(paths(&loaded), ["/0", "/1", "/2", "/3"]);
     assert!(loaded.diagnostics.is_empty());
     assert_eq!(loaded.files.len(), 4);
-    assert_eq!((&loaded.rules[1].file, loaded.rules[1].line), (&dir.path().join("facron.d/10.conf"), 1));
+    assert_eq!((&*loaded.rules[1].file, loaded.rules[1].line), (&*dir.path().join("facron.d/10.conf"), 1));
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn includes_are_relative_to_their_file_and_read_in_place() {
     ]);
     assert_eq!(errors(&loaded.diagnostics), [""; 0]);
     assert_eq!(paths(&loaded), ["/1", "/2", "/3", "/4", "/5"]);
-    assert_eq!(loaded.rules[2].file, dir.path().join("sub/deep/a"));
+    assert_eq!(*loaded.rules[2].file, *dir.path().join("sub/deep/a"));
 }
 
 #[test]

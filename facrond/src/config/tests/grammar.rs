@@ -41,15 +41,15 @@ fn paths() {
 #[test]
 fn how_a_command_runs() {
     let options = |text: &str| rule(format!("/a OPEN [{text}] true\n")).options;
-    let account = options("user=root group=daemon").account.unwrap();
+    let account = options("user=root group=daemon").account.clone().unwrap();
     assert_eq!((account.uid, account.gid, account.user.name.as_str()), (0, 1, "root"));
     assert!(account.groups.contains(&1));
-    assert_eq!(options("user=65534").account.unwrap().user.name, "nobody");
+    assert_eq!(options("user=65534").account.as_ref().unwrap().user.name, "nobody");
     assert_eq!(options("umask=077").umask, 0o077);
     assert_eq!(options("nice=-5").nice, Some(-5));
     assert_eq!(options("stdin=json").stdin, Stdin::Json);
     let default = options("once");
-    assert_eq!((default.account, default.umask, default.nice), (None, 0o022, None));
+    assert_eq!((&default.account, default.umask, default.nice), (&None, 0o022, None));
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn the_line_of_facron_1() {
         "/path/to/a/file FAN_MODIFY|FAN_EVENT_ON_CHILD /path/to/script fromFacron $$ $@ $# $* $+ $- $=\n",
     );
     assert_eq!(spec.events, Events::MODIFY.with(Events::EVENT_ON_CHILD));
-    assert_eq!(spec.options, Options::default());
+    assert_eq!(*spec.options, Options::default());
     let words = spec.command.words();
     let words: Vec<_> = words.iter().map(|word| str::from_utf8(word).unwrap()).collect();
     assert_eq!(words.join(" "), "/path/to/script fromFacron $$ $@ $# $* $+ $- $=");
@@ -198,7 +198,7 @@ fn options() {
         ("[retry=3]", Options { retry: 3, ..default() }),
     ];
     for (written, options) in cases {
-        assert_eq!(rule(format!("/a OPEN {written} -")).options, options, "{written}");
+        assert_eq!(rule(format!("/a OPEN {written} -")).options, options.into(), "{written}");
     }
 }
 
@@ -323,7 +323,7 @@ fn mistakes() {
 #[test]
 fn a_line_with_an_error_is_no_rule_and_all_others_are() {
     let loaded = read("/a OPEN -\n/b OPEM -\n/c OPEN 'x\n/d OPEN [once -\n/e OPEN -\n");
-    let paths: Vec<_> = loaded.rules.into_iter().map(|rule| rule.spec.path).collect();
+    let paths: Vec<_> = loaded.rules.iter().map(|rule| rule.spec.path.clone()).collect();
     assert_eq!(paths, [PathBuf::from("/a"), PathBuf::from("/e")]);
 }
 

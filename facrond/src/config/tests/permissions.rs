@@ -17,7 +17,7 @@ fn parse(path: &str, events: &str, options: &str, command: &str) -> Result<RuleS
 
 #[test]
 fn options_and_what_holds_without_them() {
-    let options = |text: &str| parse("/a", "OPEN_PERM", text, "x").unwrap().options.permission;
+    let options = |text: &str| parse("/a", "OPEN_PERM", text, "x").unwrap().options.permission.clone();
     let default = options("");
     assert_eq!((default.decision(), default.on_failure()), (Decision::Command, Verdict::Allow));
     assert_eq!((default.deadline(), default.cache), (Duration::from_secs(5), None));

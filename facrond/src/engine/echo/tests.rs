@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::rule::{Command, Options, RuleSpec};
+use crate::config::rule::{Command, RuleSpec};
 use crate::event::Event;
 use crate::events::Events;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ fn job(path: &str) -> Job {
     let spec = RuleSpec {
         path: "/d".into(),
         events: Events::CLOSE_WRITE,
-        options: Options::default(),
+        options: Rc::default(),
         options_text: Vec::new(),
         command: Command::Record,
     };

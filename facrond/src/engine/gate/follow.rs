@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 impl Engine {
     /// Something has changed in the tree of a permission rule.
-    pub(in crate::engine) fn on_change(&mut self, hit: Hit) {
+    pub(in crate::engine) fn on_change(&mut self, hit: &Hit) {
         let path = PathBuf::from(OsString::from_vec(hit.event.path.to_vec()));
         self.permissions.changes.push((hit.rule, path, hit.event.events));
     }

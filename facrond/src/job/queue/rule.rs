@@ -45,7 +45,7 @@ pub(super) struct RuleQueue {
 impl RuleQueue {
     /// Takes a job in. What it stops is added to `stops`.
     pub(super) fn push(&mut self, job: Job, now: Instant, room: Room, stops: &mut Vec<u64>) -> Admission {
-        let Options { jobs, busy, .. } = job.spec.options;
+        let Options { jobs, busy, .. } = *job.spec.options;
         self.limit = jobs.map(|limit| limit.get() as usize);
         self.busy = busy;
         let gather = job.spec.options.gather();

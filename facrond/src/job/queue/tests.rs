@@ -16,7 +16,7 @@ fn queue(pending: usize, running: usize) -> Queue {
 fn limited(seq: u64, rule: u64, path: &str, jobs: u32) -> Job {
     let mut job = job(seq, rule, path);
     let spec: &mut RuleSpec = Rc::get_mut(&mut job.spec).unwrap();
-    spec.options.jobs = NonZeroU32::new(jobs);
+    Rc::make_mut(&mut spec.options).jobs = NonZeroU32::new(jobs);
     job
 }
 

@@ -69,7 +69,7 @@ impl Fixture {
     }
 
     async fn run_with(&self, script: &str, options: Options) -> Outcome {
-        self.run_spec(RuleSpec { options, ..testing::spec(&["/bin/sh", "-c", script]) }).await
+        self.run_spec(RuleSpec { options: options.into(), ..testing::spec(&["/bin/sh", "-c", script]) }).await
     }
 
     async fn script(&self, script: &str) -> Outcome {
@@ -161,7 +161,7 @@ fn any_bytes_reach_the_command() {
         let file = dir.path().join("out");
         let bytes = b" $$ '\"\\\n\x1b\xff*`id`".to_vec();
         let mut spec = testing::spec(&["printf", "%s|%s", ""]);
-        spec.options.output = Output::File(file.clone());
+        Rc::make_mut(&mut spec.options).output = Output::File(file.clone());
         if let Command::Exec { args, .. } = &mut spec.command {
             args[1].parts = vec![crate::config::rule::Part::Literal(bytes.clone())];
         }
@@ -200,7 +200,7 @@ fn output_to_files_is_appended_and_never_blocks() {
 fn lines_are_logged_escaped_and_marked() {
     with_runner(async |fixture| {
         let mut spec = testing::spec(&["printf", r"one\n\033[2Jtwo\377\nend"]);
-        spec.options.name = Some("thumbs".to_owned());
+        Rc::make_mut(&mut spec.options).name = Some("thumbs".to_owned());
         let pid = fixture.run_spec(spec).await.pid.unwrap();
         let log = fixture.log();
         for line in ["one", r"\u{1b}[2Jtwo\xff", "end"] {

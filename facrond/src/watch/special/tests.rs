@@ -29,7 +29,13 @@ impl Fixture {
 
     fn rule(&mut self, id: u64, path: &str, events: Events, options: Options) -> PathState {
         let path = self.path(path);
-        let spec = RuleSpec { path, events, options, options_text: Vec::new(), command: Command::Record };
+        let spec = RuleSpec {
+            path,
+            events,
+            options: options.into(),
+            options_text: Vec::new(),
+            command: Command::Record,
+        };
         self.watch.attach(RuleId(id), Rc::new(spec)).clone()
     }
 

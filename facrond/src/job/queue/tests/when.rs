@@ -35,7 +35,7 @@ impl Bench {
     fn push(&mut self, path: &str) -> Admission {
         self.seq += 1;
         let mut job = job(self.seq, 1, path);
-        Rc::get_mut(&mut job.spec).unwrap().options = self.options.clone();
+        Rc::get_mut(&mut job.spec).unwrap().options = self.options.clone().into();
         self.queue.push(job, self.now)
     }
 
