@@ -340,6 +340,7 @@ impl Engine {
     /// Reaps children, but reads first what they caused: until then their pids are
     /// not used again.
     async fn on_children(&mut self) -> Result<(), Error> {
+        self.end_a_stopped_gate();
         self.drain_all().await?;
         self.runner.reap();
         Ok(())

@@ -1,6 +1,7 @@
 //! Permission rules: who is held up, who is not, and what is told of it.
 
 mod cache;
+mod content;
 mod deaths;
 mod decisions;
 mod load;

@@ -11,8 +11,8 @@ use crate::gate;
 use crate::gate::client::{Client, Failed};
 use crate::gate::marks::{self, NotPlaced};
 use crate::gate::message::{Lost, Notice, Order, Totals};
-use crate::kernel::packet;
 use crate::kernel::permission::Class;
+use crate::kernel::{packet, wait};
 use crate::watch::PathState;
 use answers::{Asked, Decided, QuestionId};
 use facron_proto::RuleId;
@@ -28,9 +28,11 @@ use tokio::sync::mpsc;
 
 /// A gate that dies sooner than this after its start is not started again at once.
 const SOUND: Duration = Duration::from_millis(50);
-/// The longest pause before a start.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// The longest pause after a gate that was ready: until its end nobody is asked.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// The pause after a gate that could not be started.
+const NEXT_TRY: Duration = Duration::from_secs(1);
 
 /// What the engine has to do about permission rules.
 #[derive(Debug)]
@@ -153,6 +155,10 @@ impl Permissions {
         self.client.is_some() && is(watched) != is(self.state(id))
     }
 
+    fn start_in(&mut self, pause: Duration) {
+        self.start_at = Some(tokio::time::Instant::now() + pause);
+    }
+
     fn set_state(&mut self, id: RuleId, state: PathState) {
         if let Some(guarded) = self.rules.get_mut(&id) {
             guarded.state = state;
@@ -206,7 +212,9 @@ impl Engine {
     fn leave_gate(&mut self, id: RuleId) {
         let Some(guarded) = self.permissions.rules.remove(&id) else { return };
         let Permissions { client: Some(client), own, .. } = &mut self.permissions else { return };
-        if let Err(NotPlaced::Gate(failed)) = marks::remove(client, id, &guarded.spec, own) {
+        if let Err(NotPlaced::Gate(failed)) = marks::remove(client, id, &guarded.spec, own)
+            && failed != Failed::TooLong
+        {
             self.on_gate_end(failed);
         }
     }
@@ -225,6 +233,7 @@ impl Engine {
     fn on_placed(&mut self, id: RuleId, placed: Result<(), NotPlaced>) {
         let state = match placed {
             Ok(()) => PathState::Active,
+            Err(NotPlaced::Gate(failed @ Failed::TooLong)) => PathState::Failed(failed.to_string()),
             Err(NotPlaced::Gate(failed)) => return self.on_gate_end(failed),
             Err(missing @ NotPlaced::Missing(_)) => PathState::Waiting(missing.to_string()),
             Err(refused) => PathState::Failed(refused.to_string()),
@@ -241,36 +250,42 @@ impl Engine {
         if self.permissions.start_at.is_some() {
             return Err(PathState::Waiting("the gate is about to be started again".to_owned()));
         }
-        let was_open = self.permissions.client.is_some();
-        self.close_gate();
         match self.spawn_gate() {
             Ok(client) => {
-                let permissions = &mut self.permissions;
                 tracing::info!(pid = client.pid(), "the gate answers permission events");
+                // It stays until the other has its marks.
+                let before = self.close_gate();
+                let permissions = &mut self.permissions;
                 permissions.client = Some(client);
                 permissions.class.1 = permissions.class.0;
                 permissions.generation += 1;
                 permissions.started = Instant::now();
-                if was_open {
+                if before.is_some() {
                     self.place_all();
                 }
                 Ok(())
             }
-            Err(failed) => Err(PathState::Failed(failed.to_string())),
+            Err(failed @ Failed::Unfit(_)) => Err(PathState::Failed(failed.to_string())),
+            Err(failed) => {
+                tracing::error!("{failed}");
+                self.permissions.start_in(NEXT_TRY);
+                Err(PathState::Waiting(failed.to_string()))
+            }
         }
     }
 
     fn spawn_gate(&mut self) -> Result<Client, Failed> {
-        let errno =
-            |error: std::io::Error| Failed::Unfit(Errno::from_raw(error.raw_os_error().unwrap_or_default()));
-        let (ours, theirs) = packet::pair().map_err(Failed::Unfit)?;
+        let errno = |error: std::io::Error| {
+            Failed::NotStarted(Errno::from_raw(error.raw_os_error().unwrap_or_default()))
+        };
+        let (ours, theirs) = packet::pair().map_err(Failed::NotStarted)?;
         let class = match self.permissions.class.0 {
             Class::Content => c"content",
             Class::PreContent => c"pre-content",
         };
         let pid = CString::new(self.pid.to_string()).unwrap_or_default();
         let arguments = [c"facrond".into(), c"gate".into(), class.into(), pid];
-        let pid = self.runner.start_helper(&arguments, theirs.as_fd()).map_err(Failed::Unfit)?;
+        let pid = self.runner.start_helper(&arguments, theirs.as_fd()).map_err(Failed::NotStarted)?;
         drop(theirs);
         Client::new(pid, ours).map_err(errno)?
     }
@@ -285,12 +300,22 @@ impl Engine {
         }
     }
 
-    /// Lets the gate go: it answers all that waits, and ends.
-    pub(super) fn close_gate(&mut self) {
-        if self.permissions.client.take().is_some() {
-            let Permissions { totals: (before, now), .. } = &mut self.permissions;
-            *before = before.plus(std::mem::take(now));
-            self.forget_questions();
+    /// Lets the gate go: when it is dropped, it answers all that waits, and ends.
+    pub(super) fn close_gate(&mut self) -> Option<Client> {
+        let client = self.permissions.client.take()?;
+        let Permissions { totals: (before, now), .. } = &mut self.permissions;
+        *before = before.plus(std::mem::take(now));
+        self.forget_questions();
+        Some(client)
+    }
+
+    /// A child has changed its state: a gate that was stopped would hold up everybody.
+    pub(super) fn end_a_stopped_gate(&self) {
+        if let Some(client) = &self.permissions.client
+            && wait::has_stopped(client.pid())
+        {
+            tracing::warn!("somebody has stopped the gate, which answers permission events: it is ended");
+            client.end();
         }
     }
 
@@ -306,7 +331,7 @@ impl Engine {
             age if age >= SOUND => Duration::ZERO,
             _ => (permissions.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
         };
-        permissions.start_at = Some(tokio::time::Instant::now() + permissions.pause);
+        permissions.start_in(permissions.pause);
         for guarded in permissions.rules.values_mut().filter(|guarded| guarded.state == PathState::Active) {
             guarded.state = PathState::Waiting(failed.to_string());
         }
@@ -354,8 +379,11 @@ impl Engine {
 
     fn tell_gate(&mut self, order: &Order, object: Option<BorrowedFd<'_>>) {
         let Some(client) = &mut self.permissions.client else { return };
-        if let Err(failed) = client.order(order, object) {
-            self.on_gate_end(failed);
+        match client.order(order, object) {
+            Ok(()) => {}
+            // What it cannot be told of was never put before it.
+            Err(Failed::TooLong) => tracing::debug!("an order is too long for the gate"),
+            Err(failed) => self.on_gate_end(failed),
         }
     }
 }

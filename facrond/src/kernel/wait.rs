@@ -4,6 +4,8 @@
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +26,13 @@ pub fn reap_any() -> Option<(i32, Exit)> {
 
 /// Whether this process has children at all, its own or inherited ones.
 pub fn any_left() -> bool {
-    nix::sys::wait::waitid(
-        nix::sys::wait::Id::All,
-        nix::sys::wait::WaitPidFlag::WEXITED
-            | nix::sys::wait::WaitPidFlag::WNOHANG
-            | nix::sys::wait::WaitPidFlag::WNOWAIT,
-    ) != Err(Errno::ECHILD)
+    waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT) != Err(Errno::ECHILD)
+}
+
+/// Whether a signal has stopped a child since the last call.
+pub fn has_stopped(pid: i32) -> bool {
+    let stopped = waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG);
+    matches!(stopped, Ok(WaitStatus::Stopped(..)))
 }
 
 /// Collects a child that is known to be ending.

@@ -1,7 +1,9 @@
 //! `recursive`, and paths that come and go.
 
 use super::{Opened, open, with_rules};
-use crate::harness::{Place, wait_until};
+use crate::harness::{Place, run, wait_until};
+use nix::fcntl::{OFlag, open as open_file, openat};
+use nix::sys::stat::{Mode, mkdirat};
 use std::fs;
 
 #[test]
@@ -89,5 +91,32 @@ fn another_name_of_a_mount_is_no_way_around() {
             std::process::Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
         let told = String::from_utf8_lossy(&status.stderr).into_owned();
         assert!(told.contains("Operation not permitted"), "{told}");
+    });
+}
+
+/// Whoever may make directories in a tree chooses how deep it is.
+#[test]
+fn a_tree_without_a_bottom_does_no_harm() {
+    let rules = |place: &Place| {
+        let mut at = open_file(place.mkdir("tree").as_str(), OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..20_000 {
+            mkdirat(&at, "d", Mode::from_bits_truncate(0o755)).unwrap();
+            at = openat(&at, "d", OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        }
+        place.write(&format!("tree/{}/file", ["d"; 100].join("/")));
+        format!("{} OPEN_PERM [recursive verdict=deny name=all] -\n", place.play("tree"))
+    };
+    with_rules(rules, |place, daemon| {
+        daemon.wait_for_log("no permission is asked for in this directory: too deep");
+        assert_eq!(place.rule("all")["state"], "active");
+        assert_eq!(open(&place.play(&format!("tree/{}/file", ["d"; 100].join("/")))), Opened::Denied);
+        run(&["mv", &place.play("tree/d"), &place.play("out")]);
+        run(&["mv", &place.play("out"), &place.play("tree/d")]);
+        wait_until("the moved tree to be gated", || {
+            open(&place.play(&format!("tree/{}/file", ["d"; 100].join("/")))) == Opened::Denied
+        });
+        // Nothing that removes by recursion could.
+        run(&["rm", "-r", "--one-file-system", &place.play("tree")]);
+        assert_eq!(place.status()["gate"]["starts"], 1);
     });
 }
