@@ -363,7 +363,7 @@ impl Engine {
     fn on_notice(&mut self, notice: Notice) {
         match notice {
             Notice::Question(question) => self.on_question(question),
-            Notice::Answered(answered) => self.on_answered(&answered),
+            Notice::Answered(answered, totals) => self.on_answered(&answered, totals),
             Notice::Find(lost) => self.find_lost(&lost),
             // They are awaited where they are asked for.
             Notice::Ready | Notice::Unfit(_) | Notice::Done { .. } => {}
@@ -374,6 +374,15 @@ impl Engine {
         // Without an answer the gate starts anew, and so remembers nothing.
         if let Ok(found) = gate::find(lost) {
             self.tell_gate(&Order::Found(lost.number), found.as_ref().map(AsFd::as_fd));
+        }
+    }
+
+    /// Asks the gate for its numbers: it tells of itself only what there are records of.
+    pub(super) fn count_answers(&mut self) {
+        match self.permissions.client.as_mut().map(Client::sync) {
+            Some(Ok((_, totals))) => self.permissions.totals.1 = totals,
+            Some(Err(failed)) => self.on_gate_end(failed),
+            None => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! The daemon's end of the line to a gate.
 
-use super::message::{Line, Notice, Order};
+use super::message::{Line, Notice, Order, Totals};
 use crate::kernel::readiness;
 use facron_proto::RuleId;
 use nix::errno::Errno;
@@ -102,13 +102,14 @@ impl Client {
         }
     }
 
-    /// Waits until all orders are carried out; the marks that were refused meanwhile.
-    pub fn sync(&mut self) -> Result<Vec<(RuleId, i32)>, Failed> {
+    /// Waits until all orders are carried out; the marks that were refused meanwhile,
+    /// and the gate's numbers.
+    pub fn sync(&mut self) -> Result<(Vec<(RuleId, i32)>, Totals), Failed> {
         self.next_sync += 1;
         let number = self.next_sync;
         self.order(&Order::Sync(number), None)?;
         self.await_notice(|notice| match notice {
-            Notice::Done { sync, refused } if *sync == number => Some(refused.clone()),
+            Notice::Done { sync, refused, totals } if *sync == number => Some((refused.clone(), *totals)),
             _ => None,
         })
     }

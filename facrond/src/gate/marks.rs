@@ -89,7 +89,7 @@ pub fn place(client: &mut Client, id: RuleId, spec: &RuleSpec, own: &[PathBuf]) 
     // Where it was before, if anywhere, does not count any more.
     client.order(&Order::Gone { rule: id, below: Text::default() }, None)?;
     Walk { client, id, spec, own, action: Action::Mark }.walk(object, path, Vec::new())?;
-    refused(client.sync()?, id, spec)
+    refused(client.sync()?.0, id, spec)
 }
 
 /// Puts a part of a rule's tree in force: the directory at `below` its PATH, and all below that.
@@ -118,7 +118,7 @@ pub fn place_below(
     }
     let below = below.as_os_str().as_bytes().to_vec();
     Walk { client, id, spec, own, action: Action::Mark }.walk(object, path, below)?;
-    refused(client.sync()?, id, spec)
+    refused(client.sync()?.0, id, spec)
 }
 
 /// Takes a rule out of force.

@@ -157,7 +157,7 @@ impl Gate {
         for lost in self.memory.expire(&self.group, now)? {
             self.outbox.push(Notice::Find(lost));
         }
-        self.outbox.flush(&self.line, &self.questions).map_err(|_| End::DaemonGone)
+        self.outbox.flush(&self.line, &self.questions, self.totals).map_err(|_| End::DaemonGone)
     }
 
     /// Waits for something to do; the kernel knows meanwhile that all is well.
@@ -233,7 +233,7 @@ impl Gate {
             Order::Found(number) => self.memory.found(&self.group, number, object.as_ref())?,
             Order::Sync(sync) => {
                 let refused = std::mem::take(&mut self.refused);
-                self.outbox.push(Notice::Done { sync, refused });
+                self.outbox.push(Notice::Done { sync, refused, totals: self.totals });
             }
         }
         Ok(())

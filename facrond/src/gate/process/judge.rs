@@ -174,7 +174,6 @@ impl Gate {
             held_us: u64::try_from(waited.as_micros()).unwrap_or(u64::MAX),
             parts: hold.parts.iter().map(part).collect(),
             merged: 0,
-            totals: self.totals,
         };
         if !self.outbox.tell(answered) {
             self.totals.untold += 1;
