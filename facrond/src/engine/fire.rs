@@ -285,7 +285,7 @@ pub fn record_of(job: &Job, outcome: Outcome) -> Record {
     let event = &job.event;
     Record {
         seq: job.seq,
-        time: humantime::format_rfc3339_nanos(event.time).to_string(),
+        time: super::report::timestamp(event.time),
         rule: job.rule,
         rule_name: job.spec.options.name.clone(),
         events: event.events.names().map(str::to_owned).collect(),
