@@ -86,9 +86,9 @@ struct Walk<'a> {
 pub fn place(client: &mut Client, id: RuleId, spec: &RuleSpec, own: &[PathBuf]) -> Result<(), NotPlaced> {
     let (path, object) = top(spec, own)?;
     client.order(&Order::Rule(Box::new(rule(id, spec, &path, &object, own))), None)?;
-    // Where it was before, if anywhere, does not count any more.
-    client.order(&Order::Gone { rule: id, below: Text::default() }, None)?;
     Walk { client, id, spec, own, action: Action::Mark }.walk(object, path, Vec::new())?;
+    // Where it was before, if anywhere, does not count any more.
+    client.order(&Order::Settled(id), None)?;
     refused(client.sync()?.0, id, spec)
 }
 

@@ -19,6 +19,8 @@ const LONGEST: usize = packet::LONGEST;
 pub enum Order {
     /// Takes a rule in, or in place of the one that had its number.
     Rule(Box<Rule>),
+    /// All inodes of a rule have been marked since it was told of last; others are its no more.
+    Settled(RuleId),
     /// Lets a rule go, after its marks.
     Forget(RuleId),
     /// Marks the inode that comes with it.

@@ -216,6 +216,7 @@ impl Gate {
                 self.forget_verdicts();
                 self.tables.insert(*rule);
             }
+            Order::Settled(rule) => self.tables.settle(rule),
             Order::Forget(rule) => {
                 self.forget_verdicts();
                 self.tables.remove(rule);

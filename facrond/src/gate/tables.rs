@@ -26,6 +26,8 @@ pub struct Known {
     events: Events,
     filter: Filter,
     devices: Vec<u64>,
+    /// Which form of the rule this is.
+    version: u64,
 }
 
 /// A rule that an event is for.
@@ -43,6 +45,8 @@ pub struct Match {
 #[derive(Debug)]
 struct Place {
     rule: RuleId,
+    /// The form of the rule that it was marked for.
+    version: u64,
     below: Box<[u8]>,
 }
 
@@ -80,12 +84,22 @@ impl Known {
 }
 
 impl Tables {
-    /// Takes a rule in, or in another form.
+    /// Takes a rule in, or in another form. What is marked for it counts until it is
+    /// [settled](Self::settle): nobody comes through in between.
     pub fn insert(&mut self, rule: Rule) {
         let events = Events::from_mask(rule.events);
         // The daemon has compiled the same patterns before.
         let filter = Filter::new(rule.patterns.clone()).unwrap_or_default();
-        self.rules.insert(rule.id, Known { rule, events, filter, devices: Vec::new() });
+        let before = self.rules.remove(&rule.id);
+        let (devices, version) =
+            before.map(|before| (before.devices, before.version + 1)).unwrap_or_default();
+        self.rules.insert(rule.id, Known { rule, events, filter, devices, version });
+    }
+
+    /// All that a rule needs is marked: what was marked for its other forms counts no more.
+    pub fn settle(&mut self, rule: RuleId) {
+        let Some(version) = self.rules.get(&rule).map(|known| known.version) else { return };
+        self.retain_places(|place| place.rule != rule || place.version == version);
     }
 
     /// Lets a rule go.
@@ -105,10 +119,10 @@ impl Tables {
         if !known.devices.contains(&inode.device) {
             known.devices.push(inode.device);
         }
-        let mask = known.mask();
+        let (mask, version) = (known.mask(), known.version);
         let places = self.places.entry(inode).or_default();
         places.retain(|place| place.rule != rule);
-        places.push(Place { rule, below: below.into() });
+        places.push(Place { rule, version, below: below.into() });
         Some(mask)
     }
 
@@ -130,10 +144,14 @@ impl Tables {
 
     /// Forgets what was marked at and below a path of a rule.
     pub fn forget_below(&mut self, rule: RuleId, below: &[u8]) {
+        self.retain_places(|place| {
+            place.rule != rule || !(below.is_empty() || is_at_or_below(&place.below, below))
+        });
+    }
+
+    fn retain_places(&mut self, is_kept: impl Fn(&Place) -> bool) {
         self.places.retain(|_, places| {
-            places.retain(|place| {
-                place.rule != rule || !(below.is_empty() || is_at_or_below(&place.below, below))
-            });
+            places.retain(&is_kept);
             !places.is_empty()
         });
     }
@@ -338,5 +356,28 @@ mod tests {
         assert_eq!(tables.remove_place(inode, RuleId(2)), Events::ACCESS_PERM.mask());
         assert_eq!(tables.remove_place(inode, RuleId(1)), Events::OPEN_PERM.with(child).mask());
         assert_eq!(tables.remove_place(inode, RuleId(1)), 0);
+    }
+
+    #[test]
+    fn the_old_form_of_a_rule_counts_until_the_new_one_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = fs::canonicalize(dir.path()).unwrap();
+        let (file, link) = (top.join("file"), top.join("link"));
+        fs::write(&file, "").unwrap();
+        fs::hard_link(&file, &link).unwrap();
+        let matched = |tables: &Tables| ids(tables, &file, bytes(&file), Events::OPEN_PERM);
+        for path in [&top, &file] {
+            let mut tables = Tables::default();
+            tables.insert(rule(1, path, Events::OPEN_PERM));
+            tables.add_place(Object::open(path).unwrap().inode(), RuleId(1), b"");
+            tables.insert(rule(1, path, Events::OPEN_PERM));
+            assert_eq!(matched(&tables), [1]);
+        }
+        let mut tables = Tables::default();
+        tables.insert(rule(1, &link, Events::OPEN_PERM));
+        tables.add_place(Object::open(&link).unwrap().inode(), RuleId(1), b"");
+        tables.insert(rule(1, &top.join("elsewhere"), Events::OPEN_PERM));
+        tables.settle(RuleId(1));
+        assert_eq!(matched(&tables), [] as [u64; 0]);
     }
 }
