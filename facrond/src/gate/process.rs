@@ -248,7 +248,7 @@ impl Gate {
 
     fn mark(&mut self, rule: RuleId, object: Option<&Object>, below: &[u8]) {
         let result = object.ok_or(Errno::EMFILE).and_then(|object| {
-            let mask = self.tables.add_place(object.inode(), rule, below).ok_or(Errno::ENOENT)?;
+            let mask = self.tables.add_place(object, rule, below).ok_or(Errno::ENOENT)?;
             self.group.add_mark(object, mask)
         });
         if let Err(errno) = result {

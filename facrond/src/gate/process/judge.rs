@@ -22,7 +22,7 @@ impl Gate {
             Ok(object) => object,
             Err((fd, _)) => return self.answer(fd.as_fd(), Verdict::Allow),
         };
-        let path = match self.tables.path_of(object.inode()) {
+        let path = match self.tables.path_of(&object) {
             Some(path) => Some(path.to_vec()),
             None => self.paths.of(&object),
         };
