@@ -39,6 +39,7 @@ pub use diagnostic::{Diagnostic, has_errors};
 pub use options::samples as option_samples;
 pub use words::{Words, parse_words};
 
+use crate::paths::Paths;
 use read::{Because, Reader};
 use rule::RuleSpec;
 use std::path::{Path, PathBuf};
@@ -66,10 +67,12 @@ pub struct Located {
     pub line: u32,
 }
 
-/// Reads `conf`, then `*.conf` of `dir` in byte order of their names; neither need be there.
+/// Reads `conf`, then `*.conf` of `dir` in byte order of their names. Only where somebody
+/// has named another file than the default one must it be there.
 pub fn load(conf: &Path, dir: &Path) -> Loaded {
     let mut reader = Reader::default();
-    reader.read(conf, Because::Default);
+    let is_default = conf == Paths::default().conf;
+    reader.read(conf, if is_default { Because::Default } else { Because::Named });
     reader.read_dir(dir);
     reader.finish()
 }

@@ -53,6 +53,17 @@ pub enum Source {
     Persisted,
 }
 
+impl Source {
+    /// As it travels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Runtime => "runtime",
+            Self::Persisted => "persisted",
+        }
+    }
+}
+
 /// Whether a rule can fire at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -67,6 +78,19 @@ pub enum State {
     Failed,
     /// `once`, and it has fired.
     Done,
+}
+
+impl State {
+    /// As it travels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Waiting => "waiting",
+            Self::Paused => "paused",
+            Self::Failed => "failed",
+            Self::Done => "done",
+        }
+    }
 }
 
 /// A command of a rule that failed.

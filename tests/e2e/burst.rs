@@ -1,6 +1,6 @@
 //! Many events at once, and more than there is room for.
 
-use crate::harness::{FACROND, Place, QueueLimit, as_stranger, give};
+use crate::harness::{FACROND, Place, QueueLimit, as_stranger, give, wait_until};
 use nix::sys::signal::Signal;
 use std::collections::HashSet;
 use std::fs::File;
@@ -25,14 +25,12 @@ fn twenty_thousand_files_of_two_writers_are_twenty_thousand_runs() {
         }
     });
     // leaves the history to the burst
-    let records = loop {
+    wait_until("the last command to end", || {
         let status = place.status();
-        if status["jobs"]["run"].as_u64().unwrap() >= FILES as u64 && status["queue"]["running"] == 0 {
-            break place.tail_of("burst");
-        }
         assert!(status["events"]["matched"].as_u64().unwrap() <= FILES as u64, "{status}");
-        thread::sleep(std::time::Duration::from_millis(50));
-    };
+        status["jobs"]["run"].as_u64().unwrap() >= FILES as u64 && status["queue"]["running"] == 0
+    });
+    let records = place.tail_of("burst");
     let paths: HashSet<_> = records.iter().map(|record| record["path"].as_str().unwrap()).collect();
     assert_eq!((records.len(), paths.len()), (FILES, FILES));
     for record in &records {

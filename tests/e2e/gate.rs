@@ -1,6 +1,7 @@
 //! Permission rules: who is held up, who is not, and what is told of it.
 
 mod cache;
+mod content;
 mod deaths;
 mod decisions;
 mod load;
@@ -12,7 +13,8 @@ use crate::harness::{Daemon, Place, Watchdog, wait_until};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::{Duration, UNIX_EPOCH};
 
 /// What a process that opens a file gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,20 @@ fn script(place: &Place, name: &str, text: &str) -> String {
     assert!(written.unwrap().success());
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
+}
+
+/// Waits until a file's last change is so old that a verdict about it may be remembered:
+/// the kernel's clock has gone on since.
+#[track_caller]
+fn let_age(file: &str) {
+    wait_until("the file to be older than a tick of the kernel's clock", || {
+        let status = fs::symlink_metadata(file).unwrap();
+        let nanoseconds = u64::try_from(status.ctime_nsec()).unwrap();
+        let changed = UNIX_EPOCH
+            + Duration::new(status.ctime().try_into().unwrap(), 0)
+            + Duration::from_nanos(nanoseconds);
+        changed.elapsed().is_ok_and(|age| age > Duration::from_millis(50))
+    });
 }
 
 /// Waits for so many records of a rule, and returns all.

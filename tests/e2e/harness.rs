@@ -1,6 +1,7 @@
 //! What the tests share: a place of their own, a daemon in it, ways to talk to it.
 
 mod daemon;
+mod machine;
 mod mount;
 mod names;
 mod place;
@@ -12,6 +13,7 @@ mod wait;
 mod watchdog;
 
 pub use daemon::Daemon;
+pub use machine::Machine;
 pub use mount::{Cgroup, Mount, run, wait_for_state};
 pub use names::awkward_names;
 pub use place::{FACRONCTL, FACROND, Place, code, err, out};

@@ -28,6 +28,7 @@ mod reload;
 mod rpc;
 mod scale;
 mod stopping;
+mod systemd;
 mod tail;
 mod trees;
 mod watch;

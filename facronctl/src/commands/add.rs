@@ -25,7 +25,7 @@ pub(super) fn run(args: &cli::Add, client: &mut Client, terminal: &mut Terminal<
         let rule = reply.rule;
         writeln!(terminal.out, "added rule {}", rule.id)?;
         if let (State::Waiting | State::Failed, Some(reason)) = (rule.state, &rule.reason) {
-            let (state, reason) = (super::list::state_name(rule.state), Text::from(reason.as_str()));
+            let (state, reason) = (rule.state.name(), Text::from(reason.as_str()));
             writeln!(terminal.err, "facronctl: rule {} is {state}: {reason}", rule.id)?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use crate::style::Tone;
 use crate::table::{self, Column, Row};
 use crate::terminal::Terminal;
 use facron_proto::method::{Empty, List};
-use facron_proto::{OutcomeState, Rule, Source, State, Text};
+use facron_proto::{OutcomeState, Rule, State, Text};
 use jiff::tz::TimeZone;
 
 /// Where the state stands, which is painted.
@@ -51,8 +51,8 @@ fn cells(rule: &Rule, zone: &TimeZone) -> Vec<String> {
     vec![
         rule.id.to_string(),
         rule.name.as_deref().map_or_else(|| "-".to_owned(), |name| Text::from(name).to_string()),
-        source_name(rule.source).to_owned(),
-        state_name(rule.state).to_owned(),
+        rule.source.name().to_owned(),
+        rule.state.name().to_owned(),
         rule.path.to_string(),
         rule.events.join("|"),
         command_line(&rule.command),
@@ -74,22 +74,4 @@ fn failed(rule: &Rule) -> String {
         _ => "not started".to_owned(),
     });
     how.map_or_else(|| rule.failed.to_string(), |how| format!("{} ({how})", rule.failed))
-}
-
-pub(super) fn source_name(source: Source) -> &'static str {
-    match source {
-        Source::File => "file",
-        Source::Runtime => "runtime",
-        Source::Persisted => "persisted",
-    }
-}
-
-pub(super) fn state_name(state: State) -> &'static str {
-    match state {
-        State::Active => "active",
-        State::Waiting => "waiting",
-        State::Paused => "paused",
-        State::Failed => "failed",
-        State::Done => "done",
-    }
 }

@@ -1,7 +1,6 @@
 //! `facronctl show`
 
 use super::call;
-use super::list::{source_name, state_name};
 use crate::cli;
 use crate::client::Client;
 use crate::error::Error;
@@ -24,14 +23,14 @@ pub(super) fn run(args: &cli::Rule, client: &mut Client, terminal: &mut Terminal
 fn lines(rule: &Rule, terminal: &Terminal<'_>) -> Vec<(&'static str, String)> {
     let text = |text: &str| Text::from(text).to_string();
     let time = |time: &str| local_time(time, &terminal.time_zone, Precision::Milliseconds);
-    let state = terminal.style.paint(Tone::of_state(rule.state), state_name(rule.state));
+    let state = terminal.style.paint(Tone::of_state(rule.state), rule.state.name());
     let mut lines = vec![("rule", rule.id.to_string())];
     lines.extend(rule.name.as_deref().map(|name| ("name", text(name))));
     lines.push((
         "source",
         match (&rule.file, rule.line) {
-            (Some(file), Some(line)) => format!("{} {file}:{line}", source_name(rule.source)),
-            _ => source_name(rule.source).to_owned(),
+            (Some(file), Some(line)) => format!("{} {file}:{line}", rule.source.name()),
+            _ => rule.source.name().to_owned(),
         },
     ));
     lines.push((

@@ -12,6 +12,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// As many levels below PATH are looked at: each holds a descriptor while a tree is read.
+pub const DEEPEST: usize = 512;
+
 /// SIGKILL follows SIGTERM after this long where the rule has no `kill-after=`.
 pub const KILL_AFTER: Duration = Duration::from_secs(5);
 

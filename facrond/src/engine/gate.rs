@@ -1,36 +1,28 @@
-//! Permission rules in the engine: the gate's life, the commands that decide, and the
-//! records of what was answered.
+//! Permission rules in the engine: what it knows of them, and what it and the gate say
+//! to each other.
 
 mod answers;
 mod follow;
+mod life;
+mod rules;
 
 use super::Engine;
-use crate::config::rule::{Options, RuleSpec};
+use crate::config::rule::RuleSpec;
 use crate::events::Events;
 use crate::gate;
 use crate::gate::client::{Client, Failed};
-use crate::gate::marks::{self, NotPlaced};
 use crate::gate::message::{Lost, Notice, Order, Totals};
-use crate::kernel::packet;
 use crate::kernel::permission::Class;
 use crate::watch::PathState;
 use answers::{Asked, Decided, QuestionId};
 use facron_proto::RuleId;
-use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-
-/// A gate that dies sooner than this after its start is not started again at once.
-const SOUND: Duration = Duration::from_millis(50);
-/// The longest pause before a start.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 /// What the engine has to do about permission rules.
 #[derive(Debug)]
@@ -160,158 +152,7 @@ impl Permissions {
     }
 }
 
-/// What the watch looks for on behalf of a permission rule: whatever changes what its
-/// path leads to, and its directories.
-fn follower(spec: &RuleSpec) -> RuleSpec {
-    let entries = Events::CREATE.with(Events::DELETE).with(Events::MOVE);
-    let mut follower = spec.clone();
-    follower.events = entries.with(Events::SELF).with(Events::ONDIR).with(Events::EVENT_ON_CHILD);
-    follower.options = Rc::new(Options { recursive: spec.options.recursive, ..Options::default() });
-    follower
-}
-
 impl Engine {
-    /// Watches a rule, or puts it before the gate; whether that worked.
-    pub(super) fn put_in_force(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> PathState {
-        if !spec.asks_permission() {
-            self.leave_gate(id);
-            return self.watch.attach(id, spec).clone();
-        }
-        let state = self.watch.attach(id, Rc::new(follower(&spec))).clone();
-        // At the same path new marks take the place of the old ones.
-        if self.permissions.rules.get(&id).is_some_and(|guarded| guarded.spec.path != spec.path) {
-            self.leave_gate(id);
-        }
-        if spec.events.contains(Events::PRE_ACCESS) {
-            self.permissions.class.0 = Class::PreContent;
-        }
-        self.permissions.rules.insert(id, Guarded { spec, state: state.clone() });
-        if state == PathState::Active {
-            self.place(id);
-        }
-        self.permissions.state(id).cloned().unwrap_or(state)
-    }
-
-    /// Takes a rule out of force.
-    pub(super) fn take_out_of_force(&mut self, id: RuleId) {
-        self.watch.detach(id);
-        self.leave_gate(id);
-    }
-
-    /// Where a rule's PATH leads, and whether that is watched.
-    pub fn path_state(&self, id: RuleId) -> Option<&PathState> {
-        self.permissions.state(id).or_else(|| self.watch.state(id))
-    }
-
-    fn leave_gate(&mut self, id: RuleId) {
-        let Some(guarded) = self.permissions.rules.remove(&id) else { return };
-        let Permissions { client: Some(client), own, .. } = &mut self.permissions else { return };
-        if let Err(NotPlaced::Gate(failed)) = marks::remove(client, id, &guarded.spec, own) {
-            self.on_gate_end(failed);
-        }
-    }
-
-    /// Has a rule's inodes marked, now that there is something at its path.
-    fn place(&mut self, id: RuleId) {
-        if let Err(why) = self.start_gate() {
-            return self.permissions.set_state(id, why);
-        }
-        let Permissions { client: Some(client), rules, own, .. } = &mut self.permissions else { return };
-        let Some(guarded) = rules.get(&id) else { return };
-        let placed = marks::place(client, id, &guarded.spec, own);
-        self.on_placed(id, placed);
-    }
-
-    fn on_placed(&mut self, id: RuleId, placed: Result<(), NotPlaced>) {
-        let state = match placed {
-            Ok(()) => PathState::Active,
-            Err(NotPlaced::Gate(failed)) => return self.on_gate_end(failed),
-            Err(missing @ NotPlaced::Missing(_)) => PathState::Waiting(missing.to_string()),
-            Err(refused) => PathState::Failed(refused.to_string()),
-        };
-        self.permissions.set_state(id, state);
-    }
-
-    /// Starts the gate if there is none; else why it cannot be.
-    fn start_gate(&mut self) -> Result<(), PathState> {
-        let (needed, is) = self.permissions.class;
-        if self.permissions.client.is_some() && needed == is {
-            return Ok(());
-        }
-        if self.permissions.start_at.is_some() {
-            return Err(PathState::Waiting("the gate is about to be started again".to_owned()));
-        }
-        let was_open = self.permissions.client.is_some();
-        self.close_gate();
-        match self.spawn_gate() {
-            Ok(client) => {
-                let permissions = &mut self.permissions;
-                tracing::info!(pid = client.pid(), "the gate answers permission events");
-                permissions.client = Some(client);
-                permissions.class.1 = permissions.class.0;
-                permissions.generation += 1;
-                permissions.started = Instant::now();
-                if was_open {
-                    self.place_all();
-                }
-                Ok(())
-            }
-            Err(failed) => Err(PathState::Failed(failed.to_string())),
-        }
-    }
-
-    fn spawn_gate(&mut self) -> Result<Client, Failed> {
-        let errno =
-            |error: std::io::Error| Failed::Unfit(Errno::from_raw(error.raw_os_error().unwrap_or_default()));
-        let (ours, theirs) = packet::pair().map_err(Failed::Unfit)?;
-        let class = match self.permissions.class.0 {
-            Class::Content => c"content",
-            Class::PreContent => c"pre-content",
-        };
-        let pid = CString::new(self.pid.to_string()).unwrap_or_default();
-        let arguments = [c"facrond".into(), c"gate".into(), class.into(), pid];
-        let pid = self.runner.start_helper(&arguments, theirs.as_fd()).map_err(Failed::Unfit)?;
-        drop(theirs);
-        Client::new(pid, ours).map_err(errno)?
-    }
-
-    /// Puts all rules before the gate that there is.
-    fn place_all(&mut self) {
-        let ids: Vec<_> = self.permissions.rules.keys().copied().collect();
-        for id in ids {
-            if self.watch.state(id) == Some(&PathState::Active) {
-                self.place(id);
-            }
-        }
-    }
-
-    /// Lets the gate go: it answers all that waits, and ends.
-    pub(super) fn close_gate(&mut self) {
-        if self.permissions.client.take().is_some() {
-            let Permissions { totals: (before, now), .. } = &mut self.permissions;
-            *before = before.plus(std::mem::take(now));
-            self.forget_questions();
-        }
-    }
-
-    /// The gate has ended, and the kernel has let go of all that waited.
-    fn on_gate_end(&mut self, failed: Failed) {
-        if self.permissions.client.is_none() {
-            return;
-        }
-        tracing::error!("{failed}");
-        self.close_gate();
-        let permissions = &mut self.permissions;
-        permissions.pause = match permissions.started.elapsed() {
-            age if age >= SOUND => Duration::ZERO,
-            _ => (permissions.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
-        };
-        permissions.start_at = Some(tokio::time::Instant::now() + permissions.pause);
-        for guarded in permissions.rules.values_mut().filter(|guarded| guarded.state == PathState::Active) {
-            guarded.state = PathState::Waiting(failed.to_string());
-        }
-    }
-
     /// Does what is to be done.
     pub(super) fn on_wake(&mut self, wake: Wake) {
         match wake {
@@ -338,7 +179,7 @@ impl Engine {
     fn on_notice(&mut self, notice: Notice) {
         match notice {
             Notice::Question(question) => self.on_question(question),
-            Notice::Answered(answered) => self.on_answered(&answered),
+            Notice::Answered(answered, totals) => self.on_answered(&answered, totals),
             Notice::Find(lost) => self.find_lost(&lost),
             // They are awaited where they are asked for.
             Notice::Ready | Notice::Unfit(_) | Notice::Done { .. } => {}
@@ -352,10 +193,22 @@ impl Engine {
         }
     }
 
+    /// Asks the gate for its numbers: it tells of itself only what there are records of.
+    pub(super) fn count_answers(&mut self) {
+        match self.permissions.client.as_mut().map(Client::sync) {
+            Some(Ok((_, totals))) => self.permissions.totals.1 = totals,
+            Some(Err(failed)) => self.on_gate_end(failed),
+            None => {}
+        }
+    }
+
     fn tell_gate(&mut self, order: &Order, object: Option<BorrowedFd<'_>>) {
         let Some(client) = &mut self.permissions.client else { return };
-        if let Err(failed) = client.order(order, object) {
-            self.on_gate_end(failed);
+        match client.order(order, object) {
+            Ok(()) => {}
+            // What it cannot be told of was never put before it.
+            Err(Failed::TooLong) => tracing::debug!("an order is too long for the gate"),
+            Err(failed) => self.on_gate_end(failed),
         }
     }
 }

@@ -56,7 +56,7 @@ impl Engine {
         let watched = self.watch.counters();
         let mut rules = BTreeMap::new();
         for entry in self.rules.iter() {
-            let name = state_name(self.state_of(entry).0);
+            let name = self.state_of(entry).0.name();
             *rules.entry(name.to_owned()).or_default() += 1;
         }
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
@@ -124,14 +124,4 @@ pub fn words(command: &Command) -> Vec<Text> {
 /// RFC 3339, UTC, nanoseconds.
 pub fn timestamp(time: SystemTime) -> String {
     humantime::format_rfc3339_nanos(time).to_string()
-}
-
-fn state_name(state: State) -> &'static str {
-    match state {
-        State::Active => "active",
-        State::Waiting => "waiting",
-        State::Paused => "paused",
-        State::Failed => "failed",
-        State::Done => "done",
-    }
 }

@@ -131,6 +131,7 @@ impl Engine {
     /// Reaps children, but reads first what they caused: until then their pids are
     /// not used again.
     async fn on_children(&mut self) -> Result<(), Error> {
+        self.end_a_stopped_gate();
         self.drain_all().await?;
         for (pid, exit) in self.runner.reap() {
             if let Some(Started { job, running, .. }) = self.fresh.take(pid) {

@@ -1,6 +1,6 @@
 //! The daemon's end of the line to a gate.
 
-use super::message::{Line, Notice, Order};
+use super::message::{Line, Notice, Order, Totals};
 use crate::kernel::readiness;
 use facron_proto::RuleId;
 use nix::errno::Errno;
@@ -26,12 +26,24 @@ pub enum Failed {
     /// It was ended.
     #[error("the gate, which answers permission events, did not carry out an order and was ended")]
     Silent,
-    /// It cannot be started.
+    /// This kernel, or this user, has no permission events.
     #[error("permission events need root and a kernel that has them: {}", .0.desc())]
     Unfit(Errno),
+    /// Something was lacking, which may be there the next time.
+    #[error("the gate, which answers permission events, cannot be started: {}; it is tried again", .0.desc())]
+    NotStarted(Errno),
     /// An order is too long.
     #[error("the rule's patterns are too long for permission events")]
     TooLong,
+}
+
+impl Failed {
+    fn to_start(errno: Errno) -> Self {
+        match errno {
+            Errno::EPERM | Errno::EINVAL | Errno::ENOSYS => Self::Unfit(errno),
+            _ => Self::NotStarted(errno),
+        }
+    }
 }
 
 /// A gate that runs, as the daemon sees it. Dropping it ends the gate.
@@ -53,7 +65,7 @@ impl Client {
         Ok(client
             .await_notice(|notice| match notice {
                 Notice::Ready => Some(Ok(())),
-                Notice::Unfit(errno) => Some(Err(Failed::Unfit(Errno::from_raw(*errno)))),
+                Notice::Unfit(errno) => Some(Err(Failed::to_start(Errno::from_raw(*errno)))),
                 _ => None,
             })
             .and_then(|result| result)
@@ -63,6 +75,12 @@ impl Client {
     /// Its process.
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Ends it: the kernel lets go of all that waits.
+    pub fn end(&self) {
+        // Its pid is its own as long as the line is open or it is not reaped.
+        let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
     }
 
     /// Gives an order, with the object that it is about.
@@ -84,13 +102,14 @@ impl Client {
         }
     }
 
-    /// Waits until all orders are carried out; the marks that were refused meanwhile.
-    pub fn sync(&mut self) -> Result<Vec<(RuleId, i32)>, Failed> {
+    /// Waits until all orders are carried out; the marks that were refused meanwhile,
+    /// and the gate's numbers.
+    pub fn sync(&mut self) -> Result<(Vec<(RuleId, i32)>, Totals), Failed> {
         self.next_sync += 1;
         let number = self.next_sync;
         self.order(&Order::Sync(number), None)?;
         self.await_notice(|notice| match notice {
-            Notice::Done { sync, refused } if *sync == number => Some(refused.clone()),
+            Notice::Done { sync, refused, totals } if *sync == number => Some((refused.clone(), *totals)),
             _ => None,
         })
     }
@@ -148,8 +167,7 @@ impl Client {
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(self.line.as_fd(), flags)], timeout) {
             Ok(0) => {
-                // What waits is released by its end.
-                let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+                self.end();
                 Err(Failed::Silent)
             }
             _ => Ok(()),

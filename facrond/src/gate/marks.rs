@@ -4,7 +4,8 @@
 use super::client::{Client, Failed};
 use super::message::{Order, Rule};
 use crate::config::places;
-use crate::config::rule::RuleSpec;
+use crate::config::rule::{DEEPEST, RuleSpec};
+use crate::events::Events;
 use crate::kernel::object::{Kind, Object};
 use facron_proto::{RuleId, Text};
 use nix::errno::Errno;
@@ -13,6 +14,9 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+/// Whoever wants to open a longer path has to do so in steps.
+const PATH_MAX: usize = nix::libc::PATH_MAX.cast_unsigned() as usize;
 
 /// Why a rule is not in force.
 #[derive(Debug, thiserror::Error)]
@@ -29,15 +33,25 @@ pub enum NotPlaced {
         why: String,
     },
     /// The system says no.
-    #[error("permission events cannot be asked for: {}", reason(*.0))]
-    System(Errno),
+    #[error("permission events cannot be asked for at {path}: {}", reason(*errno, *events))]
+    System {
+        /// Its path.
+        path: Text,
+        /// What the gate was told.
+        errno: Errno,
+        /// What the rule asks for.
+        events: Events,
+    },
     /// The gate does not answer.
     #[error(transparent)]
     Gate(#[from] Failed),
 }
 
-fn reason(errno: Errno) -> String {
+fn reason(errno: Errno, events: Events) -> String {
     match errno {
+        Errno::EINVAL | Errno::EOPNOTSUPP if events.contains(Events::PRE_ACCESS) => {
+            "FAN_PRE_ACCESS needs Linux 6.14, and ext4, xfs or btrfs; FAN_ACCESS_PERM does not".to_owned()
+        }
         Errno::EINVAL | Errno::EOPNOTSUPP => "the file system or the kernel does not have them".to_owned(),
         Errno::ENOSPC => "there are too many marks".to_owned(),
         errno => errno.desc().to_lowercase(),
@@ -49,6 +63,14 @@ fn reason(errno: Errno) -> String {
 enum Action {
     Mark,
     Unmark,
+}
+
+/// A directory whose directories are still to be looked at.
+struct Level {
+    object: Object,
+    path: PathBuf,
+    below: Vec<u8>,
+    directories: std::vec::IntoIter<Box<[u8]>>,
 }
 
 /// A rule's tree, and the line on which it is told of.
@@ -64,10 +86,10 @@ struct Walk<'a> {
 pub fn place(client: &mut Client, id: RuleId, spec: &RuleSpec, own: &[PathBuf]) -> Result<(), NotPlaced> {
     let (path, object) = top(spec, own)?;
     client.order(&Order::Rule(Box::new(rule(id, spec, &path, &object, own))), None)?;
+    Walk { client, id, spec, own, action: Action::Mark }.walk(object, path, Vec::new())?;
     // Where it was before, if anywhere, does not count any more.
-    client.order(&Order::Gone { rule: id, below: Text::default() }, None)?;
-    Walk { client, id, spec, own, action: Action::Mark }.walk(&object, &path, b"")?;
-    refused(client.sync()?, id)
+    client.order(&Order::Settled(id), None)?;
+    refused(client.sync()?.0, id, spec)
 }
 
 /// Puts a part of a rule's tree in force: the directory at `below` its PATH, and all below that.
@@ -79,34 +101,40 @@ pub fn place_below(
     own: &[PathBuf],
 ) -> Result<(), NotPlaced> {
     let path = top(spec, own)?.0.join(below);
-    let Ok(object) = Object::open(&path) else { return Ok(()) };
+    let object = match Object::open(&path) {
+        Ok(object) => object,
+        // There is, or will be, a record of that.
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(errno) => {
+            complain(&path, errno.desc());
+            return Ok(());
+        }
+    };
     if object.kind() != Kind::Directory
         || places::is_left_out(&path, own)
         || is_excluded(spec, below.as_os_str().as_bytes())
     {
         return Ok(());
     }
-    Walk { client, id, spec, own, action: Action::Mark }.walk(
-        &object,
-        &path,
-        below.as_os_str().as_bytes(),
-    )?;
-    refused(client.sync()?, id)
+    let below = below.as_os_str().as_bytes().to_vec();
+    Walk { client, id, spec, own, action: Action::Mark }.walk(object, path, below)?;
+    refused(client.sync()?.0, id, spec)
 }
 
 /// Takes a rule out of force.
 pub fn remove(client: &mut Client, id: RuleId, spec: &RuleSpec, own: &[PathBuf]) -> Result<(), NotPlaced> {
     if let Ok((path, object)) = top(spec, own) {
-        Walk { client, id, spec, own, action: Action::Unmark }.walk(&object, &path, b"")?;
+        Walk { client, id, spec, own, action: Action::Unmark }.walk(object, path, Vec::new())?;
     }
     client.order(&Order::Forget(id), None)?;
     client.sync()?;
     Ok(())
 }
 
-fn refused(refused: Vec<(RuleId, i32)>, id: RuleId) -> Result<(), NotPlaced> {
-    let first = refused.into_iter().find(|(rule, _)| *rule == id);
-    first.map_or(Ok(()), |(_, errno)| Err(NotPlaced::System(Errno::from_raw(errno))))
+fn refused(refused: Vec<(RuleId, i32)>, id: RuleId, spec: &RuleSpec) -> Result<(), NotPlaced> {
+    let Some((_, errno)) = refused.into_iter().find(|(rule, _)| *rule == id) else { return Ok(()) };
+    let path = Text::from(spec.path.as_os_str().as_bytes());
+    Err(NotPlaced::System { path, errno: Errno::from_raw(errno), events: spec.events })
 }
 
 /// Where a rule's path leads, and what is there.
@@ -153,32 +181,68 @@ fn is_excluded(spec: &RuleSpec, below: &[u8]) -> bool {
 
 impl Walk<'_> {
     /// Marks a directory first and looks into it second: what is made in it meanwhile
-    /// is told by the watch.
-    fn walk(&mut self, object: &Object, path: &Path, below: &[u8]) -> Result<(), Failed> {
-        let order = match self.action {
-            Action::Mark => Order::Mark { rule: self.id, below: Text::from(below) },
-            Action::Unmark => Order::Unmark(self.id),
-        };
-        self.client.order(&order, Some(object.as_fd()))?;
-        if object.kind() != Kind::Directory || !self.spec.options.recursive {
-            return Ok(());
-        }
-        let Ok(entries) = object.entries() else { return Ok(()) };
-        for (name, kind) in entries {
-            if kind.is_some_and(|kind| kind != Kind::Directory) {
+    /// is told by the watch. Depth is not recursion: others choose how deep a tree is.
+    fn walk(&mut self, object: Object, path: PathBuf, below: Vec<u8>) -> Result<(), Failed> {
+        let mut levels = vec![self.enter(object, path, below)?];
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.directories.next() else {
+                levels.pop();
+                continue;
+            };
+            let Some((object, path, below)) = self.step(level, &name) else { continue };
+            if levels.len() == DEEPEST || path.as_os_str().len() >= PATH_MAX {
+                complain(&path, "too deep, what is below asks for no permission");
                 continue;
             }
-            let path = path.join(OsStr::from_bytes(&name));
-            let below = if below.is_empty() { name.to_vec() } else { [below, b"/", &name].concat() };
-            if places::is_left_out(&path, self.own) || is_excluded(self.spec, &below) {
-                continue;
-            }
-            let Ok(child) = object.entry(&name) else { continue };
-            let is_other_fs = child.inode().device != object.inode().device;
-            if child.kind() == Kind::Directory && !(is_other_fs && child.is_of_kernel()) {
-                self.walk(&child, &path, &below)?;
-            }
+            let level = self.enter(object, path, below)?;
+            levels.push(level);
         }
         Ok(())
     }
+
+    fn enter(&mut self, object: Object, path: PathBuf, below: Vec<u8>) -> Result<Level, Failed> {
+        let order = match self.action {
+            Action::Mark => Order::Mark { rule: self.id, below: Text::from(&below[..]) },
+            Action::Unmark => Order::Unmark(self.id),
+        };
+        self.client.order(&order, Some(object.as_fd()))?;
+        let mut directories = Vec::new();
+        if object.kind() == Kind::Directory && self.spec.options.recursive {
+            match object.entries() {
+                Ok(entries) => {
+                    let may_be = |kind: &Option<Kind>| kind.is_none_or(|kind| kind == Kind::Directory);
+                    directories
+                        .extend(entries.into_iter().filter(|(_, kind)| may_be(kind)).map(|(name, _)| name));
+                }
+                Err(errno) => complain(&path, errno.desc()),
+            }
+        }
+        Ok(Level { object, path, below, directories: directories.into_iter() })
+    }
+
+    /// A directory to go on in, unless it is to be left alone.
+    fn step(&self, from: &Level, name: &[u8]) -> Option<(Object, PathBuf, Vec<u8>)> {
+        let path = from.path.join(OsStr::from_bytes(name));
+        let below =
+            if from.below.is_empty() { name.to_vec() } else { [&from.below, &b"/"[..], name].concat() };
+        if places::is_left_out(&path, self.own) || is_excluded(self.spec, &below) {
+            return None;
+        }
+        let object = match from.object.entry(name) {
+            Ok(object) => object,
+            Err(Errno::ENOENT) => return None,
+            Err(errno) => {
+                complain(&path, errno.desc());
+                return None;
+            }
+        };
+        let is_other_fs = object.inode().device != from.object.inode().device;
+        let is_to_mark = object.kind() == Kind::Directory && !(is_other_fs && object.is_of_kernel());
+        is_to_mark.then_some((object, path, below))
+    }
+}
+
+fn complain(path: &Path, why: &str) {
+    let path = Text::from(path.as_os_str().as_bytes());
+    tracing::warn!(%path, "no permission is asked for in this directory: {why}");
 }

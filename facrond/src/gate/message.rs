@@ -19,6 +19,8 @@ const LONGEST: usize = packet::LONGEST;
 pub enum Order {
     /// Takes a rule in, or in place of the one that had its number.
     Rule(Box<Rule>),
+    /// All inodes of a rule have been marked since it was told of last; others are its no more.
+    Settled(RuleId),
     /// Lets a rule go, after its marks.
     Forget(RuleId),
     /// Marks the inode that comes with it.
@@ -92,13 +94,15 @@ pub enum Notice {
         sync: u64,
         /// Marks that the kernel refused since the last one, the first of each rule.
         refused: Vec<(RuleId, i32)>,
+        /// The gate's numbers.
+        totals: Totals,
     },
     /// Where is a file that was remembered?
     Find(Lost),
     /// Somebody waits for a command's verdict.
     Question(Question),
-    /// These were answered.
-    Answered(Vec<Answered>),
+    /// These were answered; the gate's numbers since.
+    Answered(Vec<Answered>, Totals),
 }
 
 /// A file that is not where it was.
@@ -161,8 +165,6 @@ pub struct Answered {
     pub parts: Vec<Part>,
     /// How many more times the same happened at once.
     pub merged: u64,
-    /// The gate's numbers.
-    pub totals: Totals,
 }
 
 /// What a rule had to do with an answer.

@@ -5,7 +5,7 @@
 //! on without it, and each packet wakes the daemon, which somebody else may need to be
 //! quiet.
 
-use super::message::{Answered, Line, Notice, Question};
+use super::message::{Answered, Line, Notice, Question, Totals};
 use super::questions::Questions;
 use super::tables::Match;
 use crate::config::permission::Verdict;
@@ -84,17 +84,17 @@ impl Outbox {
         same.map(|answered| answered.merged += 1).is_some()
     }
 
-    /// Sends what is due and what there is room for.
+    /// Sends what is due and what there is room for, with the numbers of now.
     ///
     /// # Errors
     /// `EPIPE` when the daemon is gone.
-    pub fn flush(&mut self, line: &Line, open: &Questions) -> Result<(), Errno> {
-        let sent = self.send_all(line, open);
+    pub fn flush(&mut self, line: &Line, open: &Questions, totals: Totals) -> Result<(), Errno> {
+        let sent = self.send_all(line, open, totals);
         self.is_blocked = sent == Err(Errno::EAGAIN);
         if self.is_blocked { Ok(()) } else { sent }
     }
 
-    fn send_all(&mut self, line: &Line, open: &Questions) -> Result<(), Errno> {
+    fn send_all(&mut self, line: &Line, open: &Questions, totals: Totals) -> Result<(), Errno> {
         while let Some(notice) = self.others.front() {
             line.send(notice, None)?;
             self.others.pop_front();
@@ -107,17 +107,17 @@ impl Outbox {
         }
         let is_due = self.due.is_some_and(|due| due <= Instant::now());
         if self.answers.len() >= TOGETHER || is_due {
-            self.send_answers(line)?;
+            self.send_answers(line, totals)?;
         }
         Ok(())
     }
 
-    fn send_answers(&mut self, line: &Line) -> Result<(), Errno> {
+    fn send_answers(&mut self, line: &Line, totals: Totals) -> Result<(), Errno> {
         let mut together = TOGETHER;
         while !self.answers.is_empty() {
             let count = together.min(self.answers.len());
             let first = &self.answers.make_contiguous()[..count];
-            match line.send(&Notice::Answered(first.to_vec()), None) {
+            match line.send(&Notice::Answered(first.to_vec(), totals), None) {
                 // Long paths: one of them always fits.
                 Err(Errno::EMSGSIZE) if count > 1 => together = 1,
                 sent => {

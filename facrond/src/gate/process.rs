@@ -157,7 +157,7 @@ impl Gate {
         for lost in self.memory.expire(&self.group, now)? {
             self.outbox.push(Notice::Find(lost));
         }
-        self.outbox.flush(&self.line, &self.questions).map_err(|_| End::DaemonGone)
+        self.outbox.flush(&self.line, &self.questions, self.totals).map_err(|_| End::DaemonGone)
     }
 
     /// Waits for something to do; the kernel knows meanwhile that all is well.
@@ -216,6 +216,7 @@ impl Gate {
                 self.forget_verdicts();
                 self.tables.insert(*rule);
             }
+            Order::Settled(rule) => self.tables.settle(rule),
             Order::Forget(rule) => {
                 self.forget_verdicts();
                 self.tables.remove(rule);
@@ -233,7 +234,7 @@ impl Gate {
             Order::Found(number) => self.memory.found(&self.group, number, object.as_ref())?,
             Order::Sync(sync) => {
                 let refused = std::mem::take(&mut self.refused);
-                self.outbox.push(Notice::Done { sync, refused });
+                self.outbox.push(Notice::Done { sync, refused, totals: self.totals });
             }
         }
         Ok(())
@@ -247,7 +248,7 @@ impl Gate {
 
     fn mark(&mut self, rule: RuleId, object: Option<&Object>, below: &[u8]) {
         let result = object.ok_or(Errno::EMFILE).and_then(|object| {
-            let mask = self.tables.add_place(object.inode(), rule, below).ok_or(Errno::ENOENT)?;
+            let mask = self.tables.add_place(object, rule, below).ok_or(Errno::ENOENT)?;
             self.group.add_mark(object, mask)
         });
         if let Err(errno) = result {

@@ -6,11 +6,16 @@
 //! bind mount), the parent's inode does; and where not even that can be told, each
 //! rule on that file system that looks for such a name is taken to be meant: better
 //! to ask once more than to be gone around.
+//!
+//! An overlay gives a file the numbers of the layer that it is in: other ones after it
+//! was copied up, and another device than its directory's. So the path counts for a
+//! file, too, and file systems are told apart by their own id.
 
 use super::message::{By, Rule};
 use crate::config::filter::{Filter, ObjectKind};
 use crate::events::Events;
 use crate::kernel::object::{Inode, Kind, Object};
+use crate::kernel::record::FsId;
 use facron_proto::RuleId;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -25,7 +30,8 @@ pub struct Known {
     pub rule: Rule,
     events: Events,
     filter: Filter,
-    devices: Vec<u64>,
+    /// Which form of the rule this is.
+    version: u64,
 }
 
 /// A rule that an event is for.
@@ -43,6 +49,8 @@ pub struct Match {
 #[derive(Debug)]
 struct Place {
     rule: RuleId,
+    /// The form of the rule that it was marked for.
+    version: u64,
     below: Box<[u8]>,
 }
 
@@ -51,6 +59,10 @@ struct Place {
 pub struct Tables {
     rules: BTreeMap<RuleId, Known>,
     places: FxHashMap<Inode, Vec<Place>>,
+    /// The rules by PATH.
+    paths: FxHashMap<Box<[u8]>, Vec<RuleId>>,
+    /// The rules on directories of each file system.
+    directories: FxHashMap<FsId, Vec<RuleId>>,
 }
 
 impl Known {
@@ -80,16 +92,42 @@ impl Known {
 }
 
 impl Tables {
-    /// Takes a rule in, or in another form.
+    /// Takes a rule in, or in another form. What is marked for it counts until it is
+    /// [settled](Self::settle): nobody comes through in between.
     pub fn insert(&mut self, rule: Rule) {
         let events = Events::from_mask(rule.events);
         // The daemon has compiled the same patterns before.
         let filter = Filter::new(rule.patterns.clone()).unwrap_or_default();
-        self.rules.insert(rule.id, Known { rule, events, filter, devices: Vec::new() });
+        let version = self.rules.get(&rule.id).map_or(0, |before| before.version + 1);
+        self.forget_path(rule.id);
+        self.paths.entry(rule.path.as_bytes().into()).or_default().push(rule.id);
+        self.rules.insert(rule.id, Known { rule, events, filter, version });
+    }
+
+    fn forget_path(&mut self, id: RuleId) {
+        let Some(known) = self.rules.get(&id) else { return };
+        let path = known.rule.path.as_bytes();
+        if let Some(rules) = self.paths.get_mut(path) {
+            rules.retain(|other| *other != id);
+            if rules.is_empty() {
+                self.paths.remove(path);
+            }
+        }
+    }
+
+    /// All that a rule needs is marked: what was marked for its other forms counts no more.
+    pub fn settle(&mut self, rule: RuleId) {
+        let Some(version) = self.rules.get(&rule).map(|known| known.version) else { return };
+        self.retain_places(|place| place.rule != rule || place.version == version);
     }
 
     /// Lets a rule go.
     pub fn remove(&mut self, rule: RuleId) {
+        self.forget_path(rule);
+        self.directories.retain(|_, rules| {
+            rules.retain(|other| *other != rule);
+            !rules.is_empty()
+        });
         self.rules.remove(&rule);
         self.forget_below(rule, b"");
     }
@@ -100,15 +138,18 @@ impl Tables {
     }
 
     /// Notes that an inode is marked for a rule; what its mark is to ask for.
-    pub fn add_place(&mut self, inode: Inode, rule: RuleId, below: &[u8]) -> Option<u64> {
-        let known = self.rules.get_mut(&rule)?;
-        if !known.devices.contains(&inode.device) {
-            known.devices.push(inode.device);
+    pub fn add_place(&mut self, object: &Object, rule: RuleId, below: &[u8]) -> Option<u64> {
+        let known = self.rules.get(&rule)?;
+        if known.rule.is_directory {
+            let rules = self.directories.entry(object.fs()).or_default();
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
         }
-        let mask = known.mask();
-        let places = self.places.entry(inode).or_default();
+        let (mask, version) = (known.mask(), known.version);
+        let places = self.places.entry(object.inode()).or_default();
         places.retain(|place| place.rule != rule);
-        places.push(Place { rule, below: below.into() });
+        places.push(Place { rule, version, below: below.into() });
         Some(mask)
     }
 
@@ -130,19 +171,23 @@ impl Tables {
 
     /// Forgets what was marked at and below a path of a rule.
     pub fn forget_below(&mut self, rule: RuleId, below: &[u8]) {
+        self.retain_places(|place| {
+            place.rule != rule || !(below.is_empty() || is_at_or_below(&place.below, below))
+        });
+    }
+
+    fn retain_places(&mut self, is_kept: impl Fn(&Place) -> bool) {
         self.places.retain(|_, places| {
-            places.retain(|place| {
-                place.rule != rule || !(below.is_empty() || is_at_or_below(&place.below, below))
-            });
+            places.retain(&is_kept);
             !places.is_empty()
         });
     }
 
-    /// The path of an inode that is only marked for itself: that of its rules.
-    pub fn path_of(&self, inode: Inode) -> Option<&[u8]> {
-        let place = self.places.get(&inode)?.first()?;
+    /// The path of an object that is only marked for itself: that of its rules.
+    pub fn path_of(&self, object: &Object) -> Option<&[u8]> {
+        let place = self.places.get(&object.inode())?.first()?;
         let known = self.rules.get(&place.rule)?;
-        (!self.has_directories_on(inode.device)).then(|| known.rule.path.as_bytes())
+        (!self.has_directories_on(object)).then(|| known.rule.path.as_bytes())
     }
 
     /// The rules that an event is for, each once.
@@ -164,14 +209,20 @@ impl Tables {
         for place in self.places.get(&object.inode()).into_iter().flatten() {
             add(self.rules.get(&place.rule).and_then(|known| known.matched(&place.below, text, events)));
         }
-        if self.has_directories_on(object.inode().device) {
+        self.at(text).for_each(|known| add(known.matched(b"", text, events)));
+        if self.has_directories_on(object) {
             self.as_entry(object, text, events).into_iter().for_each(add);
         }
         matches
     }
 
-    fn has_directories_on(&self, device: u64) -> bool {
-        self.rules.values().any(|known| known.rule.is_directory && known.devices.contains(&device))
+    fn has_directories_on(&self, object: &Object) -> bool {
+        !self.directories.is_empty() && self.directories.contains_key(&object.fs())
+    }
+
+    /// The rules with this PATH.
+    fn at(&self, path: &[u8]) -> impl Iterator<Item = &Known> {
+        self.paths.get(path).into_iter().flatten().filter_map(|id| self.rules.get(id))
     }
 
     /// The rules on the directory that the object is in.
@@ -183,15 +234,17 @@ impl Tables {
         }
         match self.by_parent(object, path, events) {
             Ok(found) => found,
-            Err(Elsewhere) => self.by_device(object, path, events),
+            Err(Elsewhere) => self.by_file_system(object, path, events),
         }
     }
 
     fn below_rules<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = (&'a Known, &'a [u8])> {
-        let directories = self.rules.values().filter(|known| known.rule.is_directory);
-        directories.filter_map(move |known| {
-            let below = is_below(path, known.rule.path.as_bytes()).filter(|below| !below.is_empty())?;
-            (known.rule.recursive || !below.contains(&b'/')).then_some((known, below))
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        slashes.flat_map(move |(slash, _)| {
+            let below = &path[slash + 1..];
+            let is_child = !below.contains(&b'/');
+            let rules = self.at(&path[..slash]).filter(move |known| known.rule.recursive || is_child);
+            rules.filter(|known| known.rule.is_directory).map(move |known| (known, below))
         })
     }
 
@@ -221,10 +274,9 @@ impl Tables {
             .collect())
     }
 
-    fn by_device(&self, object: &Object, path: &[u8], events: Events) -> Vec<Option<Match>> {
-        let device = object.inode().device;
-        let rules =
-            self.rules.values().filter(|known| known.rule.is_directory && known.devices.contains(&device));
+    fn by_file_system(&self, object: &Object, path: &[u8], events: Events) -> Vec<Option<Match>> {
+        let rules = self.directories.get(&object.fs()).into_iter().flatten();
+        let rules = rules.filter_map(|id| self.rules.get(id)).filter(|known| known.rule.is_directory);
         rules.map(|known| known.matched(name(path), path, events)).collect()
     }
 }
@@ -292,8 +344,8 @@ mod tests {
         let mut tables = Tables::default();
         tables.insert(rule(1, &sub, Events::OPEN_PERM));
         tables.insert(rule(2, &file, Events::OPEN_PERM));
-        tables.add_place(Object::open(&sub).unwrap().inode(), RuleId(1), b"");
-        tables.add_place(Object::open(&file).unwrap().inode(), RuleId(2), b"");
+        tables.add_place(&Object::open(&sub).unwrap(), RuleId(1), b"");
+        tables.add_place(&Object::open(&file).unwrap(), RuleId(2), b"");
         assert_eq!(ids(&tables, &file, bytes(&file), Events::OPEN_PERM), [2, 1]);
         assert_eq!(ids(&tables, &file, bytes(&file), Events::ACCESS_PERM), [] as [u64; 0]);
         // Another name of the file is no entry of the directory.
@@ -318,7 +370,7 @@ mod tests {
         one.spared = vec![Text::from(top.join("own").as_os_str().as_bytes())];
         let mut tables = Tables::default();
         tables.insert(one);
-        tables.add_place(Object::open(&top).unwrap().inode(), RuleId(1), b"");
+        tables.add_place(&Object::open(&top).unwrap(), RuleId(1), b"");
         for (name, expected) in [("a.txt", &[1][..]), ("b.log", &[]), ("own", &[])] {
             let path = top.join(name);
             assert_eq!(ids(&tables, &path, bytes(&path), Events::OPEN_PERM), expected, "{name}");
@@ -328,15 +380,39 @@ mod tests {
     #[test]
     fn a_mark_asks_for_what_its_rules_need() {
         let dir = tempfile::tempdir().unwrap();
-        let inode = Object::open(&fs::canonicalize(dir.path()).unwrap()).unwrap().inode();
+        let object = Object::open(&fs::canonicalize(dir.path()).unwrap()).unwrap();
+        let inode = object.inode();
         let mut tables = Tables::default();
         tables.insert(rule(1, dir.path(), Events::OPEN_PERM));
         tables.insert(rule(2, dir.path(), Events::OPEN_PERM.with(Events::ACCESS_PERM)));
         let child = Events::EVENT_ON_CHILD;
-        assert_eq!(tables.add_place(inode, RuleId(1), b""), Some(Events::OPEN_PERM.with(child).mask()));
-        tables.add_place(inode, RuleId(2), b"");
+        assert_eq!(tables.add_place(&object, RuleId(1), b""), Some(Events::OPEN_PERM.with(child).mask()));
+        tables.add_place(&object, RuleId(2), b"");
         assert_eq!(tables.remove_place(inode, RuleId(2)), Events::ACCESS_PERM.mask());
         assert_eq!(tables.remove_place(inode, RuleId(1)), Events::OPEN_PERM.with(child).mask());
         assert_eq!(tables.remove_place(inode, RuleId(1)), 0);
+    }
+
+    #[test]
+    fn the_old_form_of_a_rule_counts_until_the_new_one_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = fs::canonicalize(dir.path()).unwrap();
+        let (file, link) = (top.join("file"), top.join("link"));
+        fs::write(&file, "").unwrap();
+        fs::hard_link(&file, &link).unwrap();
+        let matched = |tables: &Tables| ids(tables, &file, bytes(&file), Events::OPEN_PERM);
+        for path in [&top, &file] {
+            let mut tables = Tables::default();
+            tables.insert(rule(1, path, Events::OPEN_PERM));
+            tables.add_place(&Object::open(path).unwrap(), RuleId(1), b"");
+            tables.insert(rule(1, path, Events::OPEN_PERM));
+            assert_eq!(matched(&tables), [1]);
+        }
+        let mut tables = Tables::default();
+        tables.insert(rule(1, &link, Events::OPEN_PERM));
+        tables.add_place(&Object::open(&link).unwrap(), RuleId(1), b"");
+        tables.insert(rule(1, &top.join("elsewhere"), Events::OPEN_PERM));
+        tables.settle(RuleId(1));
+        assert_eq!(matched(&tables), [] as [u64; 0]);
     }
 }

@@ -242,6 +242,11 @@ impl Object {
         Handle::from_prefix(fs.or(self.own_fs()), &out.0.0).ok_or(Errno::EOVERFLOW)
     }
 
+    /// Its file system: the same for all objects in it, which the device of an overlay's is not.
+    pub fn fs(&self) -> FsId {
+        fsid_of(self.fd.as_fd()).unwrap_or_default().or(self.own_fs())
+    }
+
     /// Tells its file system from others where it has no id: by its device.
     fn own_fs(&self) -> FsId {
         FsId(self.device | 1 << 63)

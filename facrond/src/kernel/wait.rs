@@ -45,6 +45,12 @@ pub fn is_to_be_reaped(pid: i32) -> bool {
     waitid(Id::Pid(Pid::from_raw(pid)), flags).is_ok_and(|status| status != WaitStatus::StillAlive)
 }
 
+/// Whether a signal has stopped a child since the last call.
+pub fn has_stopped(pid: i32) -> bool {
+    let stopped = waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG);
+    matches!(stopped, Ok(WaitStatus::Stopped(..)))
+}
+
 /// Collects a child that is known to be ending.
 pub(super) fn reap(pid: i32) -> Option<Exit> {
     wait(pid, 0).ok().flatten().map(|(_, exit)| exit)

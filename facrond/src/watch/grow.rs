@@ -11,14 +11,12 @@ use super::resolve::{News, describe};
 use super::rules::{PathState, Slot};
 use super::tree::{Content, NodeId};
 use crate::config::filter::ObjectKind;
+use crate::config::rule::DEEPEST;
 use crate::events::Events;
 use crate::kernel::object::{Kind, Object, open_by_handle};
 use facron_proto::Text;
 use nix::errno::Errno;
 use std::os::unix::ffi::OsStrExt;
-
-/// Levels below a rule's PATH; each holds a descriptor while a tree is read.
-const MAX_DEPTH: usize = 512;
 
 /// Handles of replaced objects whose end is still to be told.
 const MAX_FORMER: usize = 4096;
@@ -107,7 +105,7 @@ impl Watch {
             };
             let adopted = self.adopt(parent, &name, &object);
             if let Some(node) = adopted.to_read(news) {
-                if levels.len() == MAX_DEPTH {
+                if levels.len() == DEEPEST {
                     self.complain(parent, &name, "too deep, what is below is not watched");
                     continue;
                 }

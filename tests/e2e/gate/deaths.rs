@@ -1,158 +1,324 @@
 //! Whoever dies or hangs, nobody who waits does so for long.
 
 use super::{Opened, open, script};
-use crate::harness::{Daemon, Place, Watchdog, gate_of, kill, wait_for, wait_until};
+use crate::harness::{Daemon, Place, Watchdog, gate_of, kill, report, wait_for, wait_until};
 use nix::sys::signal::Signal;
 use std::fs;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+const ROUNDS: usize = 200;
 /// Openers that go on all the time.
 const OPENERS: usize = 3;
-const DEADLINE: Duration = Duration::from_millis(400);
+const DEADLINE: Duration = Duration::from_millis(150);
 
+/// What is left to a busy machine: at most one in twenty may take longer.
+const AT_ONCE: Duration = Duration::from_millis(500);
 /// Much longer than the deadline on a busy machine, much shorter than for ever.
 const LONG: Duration = Duration::from_secs(10);
 
-/// Whom to kill.
+/// What befalls the daemon.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Victim {
-    Gate,
-    Daemon,
-    Both,
+enum Blow {
+    GateDies,
+    DaemonDies,
+    BothDie,
+    DaemonHangs,
 }
 
-/// Opens a file again and again; the longest that it took.
+/// What is going on at that moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Moment {
+    /// Nobody waits.
+    Idle,
+    /// The gate has read a question; the daemon has not.
+    QuestionRead,
+    /// The command that decides runs.
+    CommandRunning,
+}
+
+/// Processes, or here threads, that open a file again and again.
 struct Openers {
-    stop: AtomicBool,
-    opened: AtomicU64,
-    longest_us: AtomicU64,
+    stop: Arc<AtomicBool>,
+    each: Vec<(Arc<AtomicU64>, JoinHandle<Duration>)>,
 }
 
 impl Openers {
-    fn new() -> Self {
-        Self { stop: AtomicBool::new(false), opened: AtomicU64::new(0), longest_us: AtomicU64::new(0) }
+    fn start(file: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let start_one = |_| {
+            let (file, stop, opened) = (file.to_owned(), Arc::clone(&stop), Arc::new(AtomicU64::new(0)));
+            let count = Arc::clone(&opened);
+            (opened, thread::spawn(move || Self::run(&file, &stop, &count)))
+        };
+        let each = (0..OPENERS).map(start_one).collect();
+        Self { stop, each }
     }
 
-    fn run(&self, file: &str) {
-        while !self.stop.load(Ordering::SeqCst) {
+    /// The longest that an open took.
+    fn run(file: &str, stop: &AtomicBool, opened: &AtomicU64) -> Duration {
+        let mut longest = Duration::ZERO;
+        while !stop.load(Ordering::SeqCst) {
             let start = Instant::now();
             assert_eq!(open(file), Opened::Yes);
-            let took = u64::try_from(start.elapsed().as_micros()).unwrap();
-            self.longest_us.fetch_max(took, Ordering::SeqCst);
-            self.opened.fetch_add(1, Ordering::SeqCst);
+            longest = longest.max(start.elapsed());
+            opened.fetch_add(1, Ordering::SeqCst);
         }
+        longest
     }
 
-    /// They end when this is dropped.
-    fn end_in_any_case(&self) -> impl Drop {
-        struct End<'a>(&'a AtomicBool);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::SeqCst);
-            }
-        }
-        End(&self.stop)
-    }
-
-    /// Waits until all have gone on: each of them at least once.
+    /// Waits until each of them has ended what it was at, and something more.
     #[track_caller]
     fn wait_until_released(&self) {
-        let target = self.opened.load(Ordering::SeqCst) + 2 * OPENERS as u64;
-        wait_until("those who wait to be released", || self.opened.load(Ordering::SeqCst) >= target);
+        let target: Vec<_> = self.each.iter().map(|(opened, _)| opened.load(Ordering::SeqCst) + 2).collect();
+        wait_until("those who wait to be released", || {
+            self.each
+                .iter()
+                .zip(&target)
+                .all(|((opened, _), target)| opened.load(Ordering::SeqCst) >= *target)
+        });
     }
 
     #[track_caller]
-    fn finish(&self) {
+    fn finish(mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        let longest = Duration::from_micros(self.longest_us.load(Ordering::SeqCst));
-        assert!(longest < LONG, "somebody waited {longest:?}");
+        for (_, thread) in std::mem::take(&mut self.each) {
+            let longest = thread.join().unwrap();
+            assert!(longest < LONG, "somebody waited {longest:?}");
+        }
     }
 }
 
-/// Kills in each state: now and then nobody asks, a question is read, a command runs.
-fn survives(victim: Victim, rounds: u64) {
-    let _watchdog = Watchdog::new();
-    let place = Place::new();
-    let decide = script(&place, "decide", "sleep 0.01; exit 0");
-    let file = place.write("file");
-    place.conf(&format!("{file} OPEN_PERM [deadline={}ms name=ask] {decide}\n", DEADLINE.as_millis()));
-    let mut daemon = Some(place.start());
-    let openers = Openers::new();
-    thread::scope(|scope| {
-        for _ in 0..OPENERS {
-            scope.spawn(|| openers.run(&file));
-        }
-        let _end = openers.end_in_any_case();
-        for round in 0..rounds {
-            thread::sleep(Duration::from_millis(round % 7 * 3));
-            let pid = daemon.as_ref().map(Daemon::pid).unwrap();
-            let gate = wait_for("a gate", || gate_of(pid));
-            if victim != Victim::Daemon {
-                // It may just have ended with the daemon.
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(gate), Signal::SIGKILL);
+impl Drop for Openers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Somebody who opens a file once; when that was done.
+struct Opener(JoinHandle<(Opened, Instant)>);
+
+impl Opener {
+    fn start(file: &str) -> Self {
+        let file = file.to_owned();
+        Self(thread::spawn(move || (open(&file), Instant::now())))
+    }
+
+    /// How long after a moment it was let go.
+    #[track_caller]
+    fn released_after(self, moment: Instant) -> Duration {
+        wait_until("the opener to be released", || self.0.is_finished());
+        let (opened, at) = self.0.join().unwrap();
+        assert_eq!(opened, Opened::Yes);
+        at.saturating_duration_since(moment)
+    }
+}
+
+/// A file whose decision takes too long, and one whose decision does not.
+struct Scene {
+    place: Place,
+    slow: String,
+    quick: String,
+    started: String,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let place = Place::new();
+        let started = place.path("started");
+        let decide = script(&place, "decide", &format!(": > {started}\nexec sleep 5"));
+        let (slow, quick) = (place.write("slow"), place.write("quick"));
+        let deadline = DEADLINE.as_millis();
+        place.conf(&format!(
+            "{slow} OPEN_PERM [deadline={deadline}ms name=slow] {decide}\n\
+             {quick} OPEN_PERM [deadline={deadline}ms name=quick] /bin/true\n"
+        ));
+        Self { place, slow, quick, started }
+    }
+
+    /// Lets the moment come; who waits then.
+    fn bring_about(&self, moment: Moment, daemon: &Daemon<'_>, gate: i32) -> Option<Opener> {
+        match moment {
+            Moment::Idle => {
+                wait_until("nobody to wait", || self.place.status()["gate"]["open"] == 0);
+                None
             }
-            if victim != Victim::Gate {
-                daemon.take().unwrap().kill();
+            Moment::QuestionRead => {
+                daemon.signal(Signal::SIGSTOP);
+                let opener = Opener::start(&self.slow);
+                wait_until("the gate to have the question", || has_open(gate, &self.slow));
+                Some(opener)
             }
-            openers.wait_until_released();
-            daemon = daemon.or_else(|| Some(place.start()));
-            wait_until("another gate", || {
-                gate_of(pid_of(daemon.as_ref())).is_some_and(|new| new != gate)
-                    && place.rule("ask")["state"] == "active"
-            });
+            Moment::CommandRunning => {
+                fs::remove_file(&self.started).unwrap_or_default();
+                let opener = Opener::start(&self.slow);
+                wait_until("the command to run", || Path::new(&self.started).exists());
+                Some(opener)
+            }
         }
-        let fired = place.fired("ask");
-        wait_until("work to be taken up", || place.fired("ask") > fired);
-        openers.finish();
-    });
+    }
+
+    /// Has it all work again.
+    fn recover<'a>(&'a self, daemon: Option<Daemon<'a>>, openers: &Openers) -> Daemon<'a> {
+        let daemon = daemon.unwrap_or_else(|| self.place.start());
+        daemon.signal(Signal::SIGCONT);
+        let fired = self.place.fired("quick");
+        wait_until("work to be taken up", || {
+            self.place.rule("slow")["state"] == "active" && self.place.fired("quick") > fired + 1
+        });
+        openers.wait_until_released();
+        daemon
+    }
 }
 
-fn pid_of(daemon: Option<&Daemon<'_>>) -> i32 {
-    daemon.map(Daemon::pid).unwrap()
-}
-
-#[test]
-fn the_gate_dies() {
-    survives(Victim::Gate, 200);
-}
-
-#[test]
-fn the_daemon_dies() {
-    survives(Victim::Daemon, 40);
-}
-
-#[test]
-fn both_die() {
-    survives(Victim::Both, 40);
-}
-
-#[test]
-fn the_daemon_hangs() {
-    let _watchdog = Watchdog::new();
-    let place = Place::new();
-    let decide = script(&place, "decide", "sleep 0.01; exit 0");
-    let file = place.write("file");
-    place.conf(&format!("{file} OPEN_PERM [deadline={}ms name=ask] {decide}\n", DEADLINE.as_millis()));
-    let daemon = place.start();
-    let openers = Openers::new();
-    thread::scope(|scope| {
-        for _ in 0..OPENERS {
-            scope.spawn(|| openers.run(&file));
-        }
-        let _end = openers.end_in_any_case();
-        for round in 0..10 {
-            thread::sleep(Duration::from_millis(round * 3));
+/// Strikes; the daemon, if it is still there.
+fn strike(blow: Blow, daemon: Daemon<'_>, gate: i32) -> Option<Daemon<'_>> {
+    if matches!(blow, Blow::GateDies | Blow::BothDie) {
+        kill(gate, Signal::SIGKILL);
+    }
+    match blow {
+        Blow::GateDies => Some(daemon),
+        Blow::DaemonHangs => {
             daemon.signal(Signal::SIGSTOP);
-            openers.wait_until_released();
-            daemon.signal(Signal::SIGCONT);
-            let fired = place.fired("ask");
-            wait_until("work to be taken up", || place.fired("ask") > fired + 10);
+            Some(daemon)
         }
+        Blow::DaemonDies | Blow::BothDie => {
+            daemon.kill();
+            None
+        }
+    }
+}
+
+/// Whether a process has a file open.
+fn has_open(pid: i32, file: &str) -> bool {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    files.into_iter().any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == Path::new(file)))
+}
+
+fn survives(blow: Blow, moment: Moment) {
+    let watchdog = Watchdog::new();
+    let scene = Scene::new();
+    let mut daemon = scene.place.start();
+    let mut releases: Vec<_> = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        watchdog.feed();
+        let gate = wait_for("a gate", || gate_of(daemon.pid()));
+        let openers = (moment != Moment::Idle).then(|| Openers::start(&scene.quick));
+        let opener = scene.bring_about(moment, &daemon, gate);
+        let struck = Instant::now();
+        let left = strike(blow, daemon, gate);
+        let opener = opener.unwrap_or_else(|| Opener::start(&scene.slow));
+        releases.push(opener.released_after(struck));
+        let openers = openers.unwrap_or_else(|| Openers::start(&scene.quick));
+        openers.wait_until_released();
+        daemon = scene.recover(left, &openers);
         openers.finish();
-    });
-    assert_eq!(place.status()["gate"]["starts"], 1);
+    }
+    releases.sort();
+    let (most, longest) = (releases[ROUNDS * 95 / 100], releases[ROUNDS - 1]);
+    report(&format!("{blow:?}, {moment:?}: 95 % released within {most:?}, all within {longest:?}"));
+    // While nobody waited, the next who comes may be asked for by a new gate.
+    let is_asked = blow == Blow::DaemonHangs || moment == Moment::Idle;
+    let due = if is_asked { DEADLINE + AT_ONCE } else { AT_ONCE };
+    assert!(most < due, "released after {most:?}");
+    assert!(longest < LONG, "released after {longest:?}");
+}
+
+#[test]
+fn the_gate_dies_while_idle() {
+    survives(Blow::GateDies, Moment::Idle);
+}
+
+#[test]
+fn the_gate_dies_with_a_question_read() {
+    survives(Blow::GateDies, Moment::QuestionRead);
+}
+
+#[test]
+fn the_gate_dies_while_a_command_decides() {
+    survives(Blow::GateDies, Moment::CommandRunning);
+}
+
+#[test]
+fn the_daemon_dies_while_idle() {
+    survives(Blow::DaemonDies, Moment::Idle);
+}
+
+#[test]
+fn the_daemon_dies_with_a_question_read() {
+    survives(Blow::DaemonDies, Moment::QuestionRead);
+}
+
+#[test]
+fn the_daemon_dies_while_a_command_decides() {
+    survives(Blow::DaemonDies, Moment::CommandRunning);
+}
+
+#[test]
+fn both_die_while_idle() {
+    survives(Blow::BothDie, Moment::Idle);
+}
+
+#[test]
+fn both_die_with_a_question_read() {
+    survives(Blow::BothDie, Moment::QuestionRead);
+}
+
+#[test]
+fn both_die_while_a_command_decides() {
+    survives(Blow::BothDie, Moment::CommandRunning);
+}
+
+#[test]
+fn the_daemon_hangs_while_idle() {
+    survives(Blow::DaemonHangs, Moment::Idle);
+}
+
+#[test]
+fn the_daemon_hangs_with_a_question_read() {
+    survives(Blow::DaemonHangs, Moment::QuestionRead);
+}
+
+#[test]
+fn the_daemon_hangs_while_a_command_decides() {
+    survives(Blow::DaemonHangs, Moment::CommandRunning);
+}
+
+/// Wherever in its start it is killed, another one comes.
+#[test]
+fn the_gate_dies_while_it_starts() {
+    let watchdog = Watchdog::new();
+    let scene = Scene::new();
+    let daemon = scene.place.start();
+    let mut last = 0;
+    for _ in 0..30 {
+        watchdog.feed();
+        last = wait_for("another gate", || gate_of(daemon.pid()).filter(|gate| *gate != last));
+        kill(last, Signal::SIGKILL);
+    }
+    let openers = Openers::start(&scene.quick);
+    scene.recover(Some(daemon), &openers);
+    openers.finish();
+}
+
+/// Its own monitor cannot help it then.
+#[test]
+fn the_gate_hangs() {
+    let _watchdog = Watchdog::new();
+    let scene = Scene::new();
+    let daemon = scene.place.start();
+    let openers = Openers::start(&scene.quick);
+    for _ in 0..20 {
+        let gate = wait_for("a gate", || gate_of(daemon.pid()));
+        kill(gate, Signal::SIGSTOP);
+        wait_until("another gate", || gate_of(daemon.pid()).is_some_and(|new| new != gate));
+        openers.wait_until_released();
+    }
+    openers.finish();
+    daemon.wait_for_log("somebody has stopped the gate");
 }
 
 /// What a rule itself decides needs no daemon.
@@ -169,12 +335,9 @@ fn a_daemon_that_hangs_changes_nothing_for_fixed_verdicts() {
     }
     daemon.signal(Signal::SIGCONT);
     // What there was no room for is counted, and not lost silently.
-    wait_until("the end of it to be told", || {
-        let before = place.status()["gate"].clone();
-        open(&yes);
-        let count = |name: &str| before[name].as_u64().unwrap();
-        count("allowed") + count("denied") >= 10_000 && count("untold") > 0
-    });
+    let gate = place.status()["gate"].clone();
+    assert_eq!((&gate["allowed"], &gate["denied"]), (&5000.into(), &5000.into()), "{gate}");
+    assert!(gate["untold"].as_u64().unwrap() > 0, "{gate}");
 }
 
 /// systemd sends SIGTERM to all processes of a service; the gate lives as long as its daemon.

@@ -1,7 +1,8 @@
 //! Many who wait, few descriptors, logs that wait, and how long it all takes.
 
 use super::{Opened, open, script, with_rules};
-use crate::harness::{Place, Watchdog, gate_of, responder, wait_for, wait_until};
+use crate::harness::{Place, Watchdog, gate_of, kill, responder, wait_for, wait_until};
+use nix::sys::signal::Signal;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -72,6 +73,37 @@ fn few_descriptors_deny_nobody() {
     assert!(gate["failures"].as_u64().unwrap() > 0, "{gate}");
 }
 
+/// Who is asked about while the gate does not read must not be let through unasked.
+#[test]
+fn a_full_queue_changes_no_answer() {
+    const OPENERS: usize = 1000;
+    let rules = |place: &Place| {
+        let (yes, no) = (place.write("yes"), place.write("no"));
+        format!("{yes} OPEN_PERM [verdict=allow name=yes] -\n{no} OPEN_PERM [verdict=deny name=no] -\n")
+    };
+    with_rules(rules, |place, daemon| {
+        let (yes, no) = (place.play("yes"), place.play("no"));
+        let gate = wait_for("a gate", || gate_of(daemon.pid()));
+        // In this order: the daemon would end a gate that is stopped.
+        daemon.signal(Signal::SIGSTOP);
+        kill(gate, Signal::SIGSTOP);
+        thread::scope(|scope| {
+            for _ in 0..OPENERS / 2 {
+                scope.spawn(|| assert_eq!(open(&yes), Opened::Yes));
+                scope.spawn(|| assert_eq!(open(&no), Opened::Denied));
+            }
+            kill(gate, Signal::SIGCONT);
+        });
+        daemon.signal(Signal::SIGCONT);
+        wait_until("all to be told", || {
+            let gate = place.status()["gate"].clone();
+            let count = |name: &str| gate[name].as_u64().unwrap();
+            assert_eq!((count("lost"), count("starts")), (0, 1), "{gate}");
+            (count("allowed"), count("denied")) == (OPENERS as u64 / 2, OPENERS as u64 / 2)
+        });
+    });
+}
+
 /// As journald or syslogd would: the log of the daemon is written by another process,
 /// into a file that it opens for each line, and that the rule is about.
 #[test]
@@ -99,7 +131,7 @@ fn a_log_that_waits_for_an_answer() {
             assert_eq!(open(&file), Opened::Yes);
         }
         assert!(place.fired("ask") > 0);
-        crate::harness::kill(daemon.id().cast_signed(), nix::sys::signal::Signal::SIGTERM);
+        kill(daemon.id().cast_signed(), Signal::SIGTERM);
         wait_until("the daemon to end", || daemon.try_wait().unwrap().is_some());
     });
     assert!(ended.load(Ordering::SeqCst) && fs::metadata(&log).unwrap().len() > 1000);

@@ -1,8 +1,12 @@
 //! `recursive`, and paths that come and go.
 
 use super::{Opened, open, with_rules};
-use crate::harness::{Place, wait_until};
+use crate::harness::{Mount, Place, Watchdog, run, wait_until};
+use nix::fcntl::{OFlag, open as open_file, openat};
+use nix::sys::stat::{Mode, mkdirat};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 #[test]
 fn directories_that_come_later_are_gated_too() {
@@ -81,7 +85,8 @@ fn another_name_of_a_mount_is_no_way_around() {
         assert_eq!(open(&place.play("secret/deep/file")), Opened::Denied);
         mount(Some(secret.as_str()), door.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
         let opened = open(&place.play("door/deep/file"));
-        umount2(door.as_str(), MntFlags::empty()).unwrap();
+        // The daemon may be looking at what was mounted.
+        umount2(door.as_str(), MntFlags::MNT_DETACH).unwrap();
         assert_eq!(opened, Opened::Denied);
         // In a mount namespace of its own, at a path that leads elsewhere, or nowhere, from here.
         let script = format!("mount --bind {secret} /mnt && cat /mnt/deep/file");
@@ -89,5 +94,62 @@ fn another_name_of_a_mount_is_no_way_around() {
             std::process::Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
         let told = String::from_utf8_lossy(&status.stderr).into_owned();
         assert!(told.contains("Operation not permitted"), "{told}");
+    });
+}
+
+/// An overlay of several file systems gives files other numbers than it gives directories,
+/// and new ones when they are copied up.
+#[test]
+fn on_an_overlay() {
+    let _watchdog = Watchdog::new();
+    let place = Place::new();
+    let lower = Mount::of_type("tmpfs", "size=1m", &place.path("lower"));
+    let upper = Mount::of_type("tmpfs", "size=1m", &place.path("upper"));
+    for name in ["file", "tree/file", "tree/sub/file", "other"] {
+        let path = format!("{}/{name}", lower.at());
+        fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
+        fs::write(path, "x").unwrap();
+    }
+    let overlay = Mount::overlay(lower.at(), &format!("{}/upper", upper.at()), &place.play("overlay"));
+    let path = |name: &str| format!("{}/{name}", overlay.at());
+    place.conf(&format!(
+        "{} OPEN_PERM [verdict=deny] -\n{} OPEN_PERM [recursive verdict=deny] -\n",
+        path("file"),
+        path("tree")
+    ));
+    let _daemon = place.start();
+    let denied = |name: &str| open(&path(name)) == Opened::Denied;
+    assert!(denied("file") && denied("tree/file") && denied("tree/sub/file") && !denied("other"));
+    for name in ["file", "tree/file", "tree/sub/file"] {
+        // Changed without being opened: copied up.
+        fs::set_permissions(path(name), fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(denied(name), "{name}");
+    }
+}
+
+/// Whoever may make directories in a tree chooses how deep it is.
+#[test]
+fn a_tree_without_a_bottom_does_no_harm() {
+    let rules = |place: &Place| {
+        let mut at = open_file(place.mkdir("tree").as_str(), OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..20_000 {
+            mkdirat(&at, "d", Mode::from_bits_truncate(0o755)).unwrap();
+            at = openat(&at, "d", OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        }
+        place.write(&format!("tree/{}/file", ["d"; 100].join("/")));
+        format!("{} OPEN_PERM [recursive verdict=deny name=all] -\n", place.play("tree"))
+    };
+    with_rules(rules, |place, daemon| {
+        daemon.wait_for_log("no permission is asked for in this directory: too deep");
+        assert_eq!(place.rule("all")["state"], "active");
+        assert_eq!(open(&place.play(&format!("tree/{}/file", ["d"; 100].join("/")))), Opened::Denied);
+        run(&["mv", &place.play("tree/d"), &place.play("out")]);
+        run(&["mv", &place.play("out"), &place.play("tree/d")]);
+        wait_until("the moved tree to be gated", || {
+            open(&place.play(&format!("tree/{}/file", ["d"; 100].join("/")))) == Opened::Denied
+        });
+        // Nothing that removes by recursion could.
+        run(&["rm", "-r", "--one-file-system", &place.play("tree")]);
+        assert_eq!(place.status()["gate"]["starts"], 1);
     });
 }

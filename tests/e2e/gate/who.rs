@@ -1,6 +1,6 @@
 //! `uid=` and `exe=`: only some are held up.
 
-use super::{Opened, open, with_rules};
+use super::{Opened, let_age, open, with_rules};
 use crate::harness::{Place, STRANGER, as_stranger};
 use std::process::Command;
 
@@ -27,7 +27,7 @@ fn by_program_and_never_remembered_for_others() {
         |place: &Place| format!("{} OPEN_PERM [exe=!cat verdict=deny cache=1m] -\n", place.write("file"));
     with_rules(rules, |place, _| {
         let file = place.play("file");
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        let_age(&file);
         for _ in 0..3 {
             assert!(cat(Command::new("cat"), &file));
             assert_eq!(open(&file), Opened::Denied);

@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Longer than any test takes that is not stuck.
+/// Longer than any test takes, or any round of one, that is not stuck.
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// Ends all gates of the programs under test when the test has not ended in time; the
@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(240);
 ///
 /// To be made before the first daemon, and so dropped after the last.
 pub struct Watchdog {
-    stop: Option<mpsc::Sender<()>>,
+    alive: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     has_bitten: Arc<AtomicBool>,
 }
@@ -24,22 +24,33 @@ pub struct Watchdog {
 impl Watchdog {
     /// Watches from now on over gates of daemons that are children of this process.
     pub fn new() -> Self {
-        let (stop, stopped) = mpsc::channel();
+        let (alive, signs) = mpsc::channel();
         let has_bitten = Arc::new(AtomicBool::new(false));
         let bites = Arc::clone(&has_bitten);
         let thread = thread::spawn(move || {
-            if stopped.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
-                bites.store(true, Ordering::SeqCst);
-                gates().into_iter().for_each(end);
+            loop {
+                match signs.recv_timeout(LIMIT) {
+                    Ok(()) => {}
+                    Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                    Err(mpsc::RecvTimeoutError::Timeout) => {
+                        bites.store(true, Ordering::SeqCst);
+                        gates().into_iter().for_each(end);
+                    }
+                }
             }
         });
-        Self { stop: Some(stop), thread: Some(thread), has_bitten }
+        Self { alive: Some(alive), thread: Some(thread), has_bitten }
+    }
+
+    /// A test of many rounds goes on: it may take as long again.
+    pub fn feed(&self) {
+        self.alive.as_ref().unwrap().send(()).unwrap();
     }
 }
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        drop(self.alive.take());
         let ended = self.thread.take().map(JoinHandle::join);
         assert!(ended.is_some_and(|ended| ended.is_ok()));
         if !thread::panicking() {

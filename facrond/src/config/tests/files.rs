@@ -2,6 +2,7 @@
 
 use super::{errors, warnings};
 use crate::config::{Loaded, check, has_errors, load, load_files};
+use crate::paths::Paths;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -49,17 +50,18 @@ fn the_file_then_the_directory_in_byte_order() {
 fn defaults_need_not_be_there_and_named_files_must() {
     let dir = dir(&[]);
     let (conf, conf_dir) = (dir.path().join("facron.conf"), dir.path().join("facron.d"));
-    assert!(load(&conf, &conf_dir).diagnostics.is_empty());
-    let loaded = load_files(&[conf]);
-    assert!(has_errors(&loaded.diagnostics));
-    assert_eq!((loaded.diagnostics[0].line, loaded.diagnostics[0].column), (0, 0));
+    assert!(load(&Paths::default().conf, &conf_dir).diagnostics.is_empty());
+    for loaded in [load(&conf, &conf_dir), load_files(std::slice::from_ref(&conf))] {
+        assert!(has_errors(&loaded.diagnostics));
+        assert_eq!((loaded.diagnostics[0].line, loaded.diagnostics[0].column), (0, 0));
+    }
 }
 
 #[test]
 fn what_cannot_be_read_is_told() {
     let dir = dir(&[("file", "")]);
     assert!(has_errors(&load(dir.path(), Path::new("/nonexistent")).diagnostics));
-    assert!(has_errors(&load(Path::new("/nonexistent"), &dir.path().join("file")).diagnostics));
+    assert!(has_errors(&load(&Paths::default().conf, &dir.path().join("file")).diagnostics));
 }
 
 #[test]

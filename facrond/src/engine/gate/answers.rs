@@ -6,7 +6,7 @@ use crate::config::permission::{Decision, Verdict};
 use crate::config::rule::Command;
 use crate::event::Event;
 use crate::events::Events;
-use crate::gate::message::{Answered, By, Occasion, Order, Part, Question};
+use crate::gate::message::{Answered, By, Occasion, Order, Part, Question, Totals};
 use crate::gate::process::monotonic;
 use crate::job::Job;
 use facron_proto::{Outcome, OutcomeState, RuleId};
@@ -129,9 +129,9 @@ impl Engine {
     }
 
     /// Processes were answered: what each of the rules had to do with it is recorded.
-    pub(super) fn on_answered(&mut self, all: &[Answered]) {
+    pub(super) fn on_answered(&mut self, all: &[Answered], totals: Totals) {
+        self.permissions.totals.1 = totals;
         for answered in all {
-            self.permissions.totals.1 = answered.totals;
             let held = Duration::from_micros(answered.held_us);
             self.permissions.longest = self.permissions.longest.max(held);
             for part in &answered.parts {

@@ -26,6 +26,7 @@ impl Serve<Show> for Engine {
 
 impl Serve<GetStatus> for Engine {
     fn serve(&mut self, _: Empty, _: &Caller) -> Result<Status, Error> {
+        self.count_answers();
         Ok(self.status())
     }
 }

@@ -22,7 +22,7 @@ impl Gate {
             Ok(object) => object,
             Err((fd, _)) => return self.answer(fd.as_fd(), Verdict::Allow),
         };
-        let path = match self.tables.path_of(object.inode()) {
+        let path = match self.tables.path_of(&object) {
             Some(path) => Some(path.to_vec()),
             None => self.paths.of(&object),
         };
@@ -174,7 +174,6 @@ impl Gate {
             held_us: u64::try_from(waited.as_micros()).unwrap_or(u64::MAX),
             parts: hold.parts.iter().map(part).collect(),
             merged: 0,
-            totals: self.totals,
         };
         if !self.outbox.tell(answered) {
             self.totals.untold += 1;
