@@ -45,7 +45,8 @@ impl Mounts {
         let inside = mount.root.join(below);
         for other in self.0.iter().filter(|other| other.device == mount.device) {
             let Ok(below) = inside.strip_prefix(&other.root) else { continue };
-            let name = other.point.join(below);
+            // Its components: nothing below must not leave a slash at the end.
+            let name: PathBuf = other.point.components().chain(below.components()).collect();
             if !names.contains(&name) {
                 names.push(name);
             }
