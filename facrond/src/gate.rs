@@ -22,6 +22,7 @@ mod descent;
 pub mod marks;
 mod memory;
 pub mod message;
+mod names;
 mod outbox;
 pub mod process;
 mod questions;

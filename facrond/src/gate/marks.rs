@@ -3,6 +3,7 @@
 
 use super::client::{Client, Failed};
 use super::message::{Order, Rule};
+use super::names::Mounts;
 use crate::config::places;
 use crate::config::rule::{DEEPEST, RuleSpec};
 use crate::events::Events;
@@ -53,6 +54,11 @@ fn reason(errno: Errno, events: Events) -> String {
             "FAN_PRE_ACCESS needs Linux 6.14, and ext4, xfs or btrfs; FAN_ACCESS_PERM does not".to_owned()
         }
         Errno::EINVAL | Errno::EOPNOTSUPP => "the file system or the kernel does not have them".to_owned(),
+        Errno::EEXIST => {
+            "the kernel cannot ask for FAN_PRE_ACCESS, and for anything of directories (FAN_ONDIR), at \
+                          one place, and another rule is there"
+                .to_owned()
+        }
         Errno::ENOSPC => "there are too many marks".to_owned(),
         errno => errno.desc().to_lowercase(),
     }
@@ -80,13 +86,15 @@ struct Walk<'a> {
     spec: &'a RuleSpec,
     own: &'a [PathBuf],
     action: Action,
+    mounts: Mounts,
 }
 
 /// Puts a rule in force; its marks are in the kernel when this returns.
 pub fn place(client: &mut Client, id: RuleId, spec: &RuleSpec, own: &[PathBuf]) -> Result<(), NotPlaced> {
-    let (path, object) = top(spec, own)?;
+    let mounts = Mounts::read();
+    let (path, object) = top(spec, own, &mounts)?;
     client.order(&Order::Rule(Box::new(rule(id, spec, &path, &object, own))), None)?;
-    Walk { client, id, spec, own, action: Action::Mark }.walk(object, path, Vec::new())?;
+    Walk { client, id, spec, own, action: Action::Mark, mounts }.walk(object, path, Vec::new())?;
     // Where it was before, if anywhere, does not count any more.
     client.order(&Order::Settled(id), None)?;
     refused(client.sync()?.0, id, spec)
@@ -100,7 +108,8 @@ pub fn place_below(
     below: &Path,
     own: &[PathBuf],
 ) -> Result<(), NotPlaced> {
-    let path = top(spec, own)?.0.join(below);
+    let mounts = Mounts::read();
+    let path = top(spec, own, &mounts)?.0.join(below);
     let object = match Object::open(&path) {
         Ok(object) => object,
         // There is, or will be, a record of that.
@@ -110,21 +119,20 @@ pub fn place_below(
             return Ok(());
         }
     };
-    if object.kind() != Kind::Directory
-        || places::is_left_out(&path, own)
-        || is_excluded(spec, below.as_os_str().as_bytes())
-    {
+    let below = below.as_os_str().as_bytes().to_vec();
+    let mut walk = Walk { client, id, spec, own, action: Action::Mark, mounts };
+    if object.kind() != Kind::Directory || walk.leaves_out(&path) || is_excluded(spec, &below) {
         return Ok(());
     }
-    let below = below.as_os_str().as_bytes().to_vec();
-    Walk { client, id, spec, own, action: Action::Mark }.walk(object, path, below)?;
+    walk.walk(object, path, below)?;
     refused(client.sync()?.0, id, spec)
 }
 
 /// Takes a rule out of force.
 pub fn remove(client: &mut Client, id: RuleId, spec: &RuleSpec, own: &[PathBuf]) -> Result<(), NotPlaced> {
-    if let Ok((path, object)) = top(spec, own) {
-        Walk { client, id, spec, own, action: Action::Unmark }.walk(object, path, Vec::new())?;
+    let mounts = Mounts::read();
+    if let Ok((path, object)) = top(spec, own, &mounts) {
+        Walk { client, id, spec, own, action: Action::Unmark, mounts }.walk(object, path, Vec::new())?;
     }
     client.order(&Order::Forget(id), None)?;
     client.sync()?;
@@ -138,11 +146,11 @@ fn refused(refused: Vec<(RuleId, i32)>, id: RuleId, spec: &RuleSpec) -> Result<(
 }
 
 /// Where a rule's path leads, and what is there.
-fn top(spec: &RuleSpec, own: &[PathBuf]) -> Result<(PathBuf, Object), NotPlaced> {
+fn top(spec: &RuleSpec, own: &[PathBuf], mounts: &Mounts) -> Result<(PathBuf, Object), NotPlaced> {
     let missing = |_| NotPlaced::Missing(spec.path.clone());
     let path = fs::canonicalize(&spec.path).map_err(missing)?;
     let refuse = |why: String| Err(NotPlaced::Refused { path: Text::from(path.as_os_str().as_bytes()), why });
-    if let Some(why) = places::refusal(&path, own) {
+    if let Some(why) = mounts.names(&path).iter().find_map(|name| places::refusal(name, own)) {
         return refuse(why);
     }
     let object = Object::open(&path).map_err(|_| NotPlaced::Missing(spec.path.clone()))?;
@@ -200,6 +208,21 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Whether something is to be left alone, under this name or under another one.
+    fn leaves_out(&self, path: &Path) -> bool {
+        if places::is_left_out(path, self.own) {
+            return true;
+        }
+        // What is below a mount is what it was before.
+        let names = if self.mounts.is_point(path) { self.mounts.names(path) } else { Vec::new() };
+        let refused = |name: &Path| places::refusal(name, self.own).map(|why| (name.to_owned(), why));
+        let refused = names.iter().filter(|name| *name != path).find_map(|name| refused(name));
+        if let Some((name, why)) = &refused {
+            complain(path, &format!("it is `{}`: {why}", Text::from(name.as_os_str().as_bytes())));
+        }
+        refused.is_some()
+    }
+
     fn enter(&mut self, object: Object, path: PathBuf, below: Vec<u8>) -> Result<Level, Failed> {
         let order = match self.action {
             Action::Mark => Order::Mark { rule: self.id, below: Text::from(&below[..]) },
@@ -225,7 +248,7 @@ impl Walk<'_> {
         let path = from.path.join(OsStr::from_bytes(name));
         let below =
             if from.below.is_empty() { name.to_vec() } else { [&from.below, &b"/"[..], name].concat() };
-        if places::is_left_out(&path, self.own) || is_excluded(self.spec, &below) {
+        if self.leaves_out(&path) || is_excluded(self.spec, &below) {
             return None;
         }
         let object = match from.object.entry(name) {

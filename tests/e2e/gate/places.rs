@@ -1,7 +1,7 @@
 //! Where permission events are refused, and what is left alone.
 
 use super::{Opened, open, with_rules};
-use crate::harness::{Place, code, err, out};
+use crate::harness::{Mount, Place, code, err, out};
 use std::fs;
 
 #[test]
@@ -66,4 +66,38 @@ fn what_facron_needs_is_left_alone_in_a_tree_above_it() {
         place.ctl_ok(&["reload"]);
         assert_eq!(place.rule("all")["state"], "active");
     });
+}
+
+/// What is mounted from elsewhere is the same thing under another name.
+#[test]
+fn what_facron_needs_is_left_alone_under_any_name() {
+    with_rules(
+        |_| String::new(),
+        |place, _| {
+            let bind = |from: &str, to: &str| Mount::by(&["mount", "--bind", from, to], to);
+            let (run, own) = (place.path("run"), place.path("facron.conf"));
+            // The first one makes the directory.
+            place.ctl_ok(&["add", &place.play(""), "DELETE", "-"]);
+            let _mount = bind(&run, &place.mkdir("jail/run"));
+            let _other = bind(&place.mkdir("other"), &place.mkdir("jail/other"));
+            place.write("other/file");
+            place.ctl_ok(&["add", "-o", "verdict=deny recursive", &place.play("jail"), "OPEN_PERM", "-"]);
+            fs::write(place.path("run/file"), "x").unwrap();
+            assert_eq!(open(&place.path("run/file")), Opened::Yes);
+            assert_eq!(open(&place.play("jail/run/file")), Opened::Yes);
+            assert_eq!(open(&place.play("other/file")), Opened::Denied);
+            let later = bind(&run, &place.mkdir("jail/later"));
+            place.settle();
+            assert_eq!(open(&place.path("run/file")), Opened::Yes);
+            drop(later);
+
+            fs::write(place.play("name"), "").unwrap();
+            let _file = bind(&own, &place.play("name"));
+            for path in [place.play("jail/run"), place.play("name")] {
+                let output = place.ctl(&["add", "-o", "verdict=deny", &path, "OPEN_PERM", "-"]);
+                assert_eq!(code(&output), 1, "{path}: {output:?}");
+                assert!(err(&output).contains("facron's own"), "{path}: {}", err(&output));
+            }
+        },
+    );
 }
