@@ -219,15 +219,33 @@ mod tests {
         assert!(!descendants.any_of(leader));
     }
 
+    /// Orphans come to us as they do to the daemon. That is so for the whole process,
+    /// so this needs one of its own.
+    fn as_subreaper(name: &str, test: impl FnOnce()) {
+        const ALONE: &str = "FACRON_TEST_ALONE";
+        if std::env::var_os(ALONE).is_none() {
+            let name = format!("job::descendants::tests::{name}");
+            let mut alone = Command::new(std::env::current_exe().unwrap());
+            assert!(alone.args(["--exact", &name]).env(ALONE, "1").status().unwrap().success());
+            return;
+        }
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        test();
+    }
+
     #[test]
     fn all_are_found_by_their_forks() {
-        let descendants = Descendants::follow();
-        assert!(descendants.is_tracked());
-        ends_all(&descendants);
+        as_subreaper("all_are_found_by_their_forks", || {
+            let descendants = Descendants::follow();
+            assert!(descendants.is_tracked());
+            ends_all(&descendants);
+        });
     }
 
     #[test]
     fn without_forks_those_are_found_that_can_be_seen() {
-        ends_all(&Descendants { daemon: nix::unistd::getpid().as_raw(), tracked: None });
+        as_subreaper("without_forks_those_are_found_that_can_be_seen", || {
+            ends_all(&Descendants { daemon: nix::unistd::getpid().as_raw(), tracked: None });
+        });
     }
 }

@@ -55,3 +55,27 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::signal::raise;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    #[test]
+    fn all_that_have_come_are_told_at_once_and_once() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let two = [Signal::SIGUSR1, Signal::SIGUSR2];
+            let signals = Signals::take(&two).unwrap();
+            for _ in 0..3 {
+                // To this thread, where they wait for the descriptor to be read.
+                two.iter().chain(&two).for_each(|signal| raise(*signal).unwrap());
+                let come = timeout(Duration::from_secs(20), signals.come()).await.unwrap().unwrap();
+                assert_eq!(come, two.iter().copied().collect());
+            }
+            assert!(timeout(Duration::ZERO, signals.come()).await.is_err());
+        });
+    }
+}

@@ -69,3 +69,26 @@ fn wait(pid: i32, flags: c_int) -> Result<Option<(i32, Exit)>, Errno> {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+    use std::thread::yield_now;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_child_is_to_be_reaped_from_its_end_until_it_is() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        assert!(!is_to_be_reaped(pid));
+        child.kill().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !is_to_be_reaped(pid) {
+            assert!(Instant::now() < deadline);
+            yield_now();
+        }
+        child.wait().unwrap();
+        assert!(!is_to_be_reaped(pid) && !is_to_be_reaped(1));
+    }
+}

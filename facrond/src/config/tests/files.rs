@@ -6,6 +6,7 @@ use crate::paths::Paths;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use tempfile::TempDir;
 
 /// A directory with these files.
@@ -75,6 +76,17 @@ fn includes_are_relative_to_their_file_and_read_in_place() {
     assert_eq!(errors(&loaded.diagnostics), [""; 0]);
     assert_eq!(paths(&loaded), ["/1", "/2", "/3", "/4", "/5"]);
     assert_eq!(*loaded.rules[2].file, *dir.path().join("sub/deep/a"));
+}
+
+#[test]
+fn equal_options_of_rules_that_stand_together_are_one() {
+    let (loaded, _dir) = main_of(&[(
+        "main",
+        "/1 OPEN -\n/2 OPEN -\n/3 OPEN [once] -\n/4 OPEN [ once ] -\n/5 OPEN [once nice=1] -\n",
+    )]);
+    let options = |index: usize| &loaded.rules[index].spec.options;
+    let are_one: Vec<_> = (1..5).map(|index| Rc::ptr_eq(options(index - 1), options(index))).collect();
+    assert_eq!(are_one, [true, false, true, false]);
 }
 
 #[test]
