@@ -50,6 +50,9 @@ pub enum Command {
     /// What the daemon starts for permission events; of no use to anybody else
     #[command(hide = true)]
     Gate(Gate),
+    /// What the daemon starts for file systems that may not answer; of no use to anybody else
+    #[command(hide = true)]
+    Envoy(Envoy),
 }
 
 /// Options of the daemon.
@@ -164,6 +167,13 @@ pub struct Gate {
     pub class: GateClass,
     /// The daemon's pid
     pub daemon: i32,
+}
+
+/// `facrond envoy`
+#[derive(Debug, Args)]
+pub struct Envoy {
+    /// Where the file system is mounted: for who lists processes
+    pub point: PathBuf,
 }
 
 /// The class of a permission group.

@@ -20,6 +20,7 @@ mod report;
 mod requests;
 mod run;
 mod setup;
+mod silence;
 mod store;
 mod table;
 mod tell;

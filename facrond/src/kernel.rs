@@ -5,6 +5,7 @@
 
 pub mod confine;
 pub mod detach;
+pub mod envoy;
 pub mod fanotify;
 pub mod forks;
 pub mod group;

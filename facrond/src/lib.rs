@@ -46,6 +46,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         None => daemon::run(cli.daemon),
         Some(Command::Gate(gate)) => gate::process::run(gate.class.into(), gate.daemon),
+        Some(Command::Envoy(_)) => kernel::envoy::run(),
         Some(Command::Watch(watch)) => watch_command::run(&watch),
         Some(Command::Check(check)) => {
             let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();

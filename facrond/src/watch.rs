@@ -6,12 +6,13 @@
 //! before the mark is seen by the look, what happens after it by an event.
 //! | module | what |
 //! |---|---|
-//! | `resolve` | from a rule's path to the node that it is, marking on the way |
-//! | `grow`, `filesystem` | the directories below it: a mark each, or one for the file system |
+//! | `resolve`, `walk` | from a rule's path to the node that it is, marking on the way |
+//! | `grow`, `unsettled`, `filesystem` | the directories below it: a mark each, or one for the file system |
 //! | `fire`, `matching` | from a record to the rules that it fires |
 //! | `follow` | what a record changes: directories that come, go and move |
 //! | `arrival`, `look` | files whose completeness has to be looked at |
 //! | `mounts`, `rescan` | what comes without a record: mounts, and lost records |
+//! | `served` | file systems whose servers may not answer |
 //! | `tree`, `anchor`, `cover`, `rules` | the memory of it all |
 //! | `marks`, `groups`, `needs` | what the kernel is asked for |
 //! | `special`, `mounting` | rules about file system errors and mounts |
@@ -34,8 +35,11 @@ mod needs;
 mod rescan;
 mod resolve;
 mod rules;
+mod served;
 mod special;
 mod tree;
+mod unsettled;
+mod walk;
 
 pub use matching::foresee;
 pub use rules::{PathState, Slot};
@@ -145,12 +149,13 @@ pub struct Watch {
     /// Handles of what stood at a rule's path until it was replaced: their end is
     /// still to be told.
     former: FxHashMap<Inode, NodeId>,
-    unsettled: Vec<grow::Unsettled>,
+    unsettled: unsettled::Unsettled,
     left: Vec<left::Left>,
     special: special::Special,
     /// How many rules ask who did it.
     culprit_rules: usize,
     mounts: Mounts,
+    served: served::Served,
     file_systems: FileSystems,
     rescan: Rescan,
     /// When the queue was last empty, with nothing missing.
@@ -164,9 +169,14 @@ impl Watch {
     pub fn new() -> Result<Self, Error> {
         let groups = Groups::open().map_err(Error::Open)?;
         let moves = if groups.has_rename() { Moves::Rename } else { Moves::FromTo };
+        let special = special::Special::new().map_err(Error::Open)?;
+        let mounts = Mounts::read().map_err(Error::Mounts)?;
+        let mut served = served::Served::new(Rc::clone(special.sources()));
+        served.update(mounts.iter());
         Ok(Self {
             rescan: Rescan::new(groups.privilege()),
-            mounts: Mounts::read().map_err(Error::Mounts)?,
+            mounts,
+            served,
             settled: SystemTime::now(),
             file_systems: FileSystems::default(),
             groups,
@@ -177,9 +187,9 @@ impl Watch {
             slots: FxHashMap::default(),
             arrivals: Arrivals::default(),
             former: FxHashMap::default(),
-            unsettled: Vec::new(),
+            unsettled: unsettled::Unsettled::default(),
             left: Vec::new(),
-            special: special::Special::new().map_err(Error::Open)?,
+            special,
             culprit_rules: 0,
             buffer: vec![0; READ_SIZE],
             counters: Counters::default(),
@@ -223,6 +233,7 @@ impl Watch {
         if let Some(before) = before {
             self.give_back(before);
         }
+        self.tell_silence();
         self.state_of(slot)
     }
 
@@ -230,6 +241,7 @@ impl Watch {
     pub fn detach(&mut self, id: RuleId) {
         if let Some(slot) = self.slots.remove(&id) {
             self.give_back(slot);
+            self.tell_silence();
         }
     }
 
@@ -253,6 +265,7 @@ impl Watch {
 
     /// Reads the kernel's queues and adds the firings to `hits`, in order.
     pub fn drain(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>) -> Result<Queue, Error> {
+        self.on_answers();
         whose.on_read();
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut result = Ok(Queue::More);
@@ -317,9 +330,10 @@ impl Watch {
         self.fire_arrivals(hits);
         let more_directories = self.rescan.is_under_way() && self.rescan_some();
         self.look_at_arrivals();
-        if more_directories || !self.arrivals.is_empty() || !self.unsettled.is_empty() {
+        if more_directories || !self.arrivals.is_empty() || self.unsettled.is_under_way() {
             return true;
         }
+        self.tell_silence();
         self.groups.collect();
         self.settled = SystemTime::now();
         self.rescan.settle(self.settled);

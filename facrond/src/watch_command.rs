@@ -88,7 +88,9 @@ async fn serve(options: &Watch, spec: RuleSpec) -> Result<ExitCode, Error> {
             eprintln!("facrond: this cannot be watched: {why}");
             return Ok(exit::FAILED.into());
         }
-        Some(PathState::Waiting(why)) => eprintln!("facrond: waiting for {path}: {why}"),
+        Some(PathState::Waiting(why) | PathState::Silent(why)) => {
+            eprintln!("facrond: waiting for {path}: {why}");
+        }
         _ => {}
     }
     eprintln!("facrond: watching {path} for {events}; Ctrl-C ends it");

@@ -15,6 +15,7 @@ mod follow;
 mod gate;
 mod harness;
 mod how;
+mod hung;
 mod life;
 mod mounts;
 mod moves;

@@ -7,12 +7,12 @@
 use super::diagnostic::{Diagnostic, show_path};
 use super::rule::RuleSpec;
 use crate::events::Events;
-use crate::kernel::mounts::unescape;
+use crate::kernel::mounts::{self, unescape};
 use facron_proto::Severity;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// File systems whose files other machines, or the host, change.
 const NETWORK: &[&str] = &[
@@ -46,6 +46,9 @@ const NETWORK: &[&str] = &[
     "fuse.vmhgfs-fuse",
 ];
 
+/// How many symbolic links a path may have, as in `path_resolution(7)`.
+const MAX_LINKS: usize = 40;
+
 /// What can be told of any place.
 const EVERYWHERE: Events =
     Events::MNT_ATTACH.with(Events::MNT_DETACH).with(Events::FS_ERROR).with(Events::Q_OVERFLOW);
@@ -58,6 +61,7 @@ pub(super) struct Mounts(Vec<Mount>);
 struct Mount {
     point: PathBuf,
     kind: String,
+    is_served: bool,
     upper: Option<PathBuf>,
 }
 
@@ -79,9 +83,44 @@ impl Mounts {
         if !self.0.iter().any(|mount| mount.behind().is_some()) {
             return None;
         }
-        // As it is written first: a server that does not answer is not waited for.
         let path = &spec.path;
-        self.blind_at(path, path).or_else(|| self.blind_at(&real(path)?, path))
+        self.blind_at(path, path).or_else(|| self.blind_at(&self.real(path), path))
+    }
+
+    /// Whether somebody has to answer when a path is looked at, who may not.
+    pub(super) fn is_served(&self, path: &Path) -> bool {
+        self.0.iter().any(|mount| mount.is_served) && self.holds(&self.real(path))
+    }
+
+    /// Whether a path without links is on a served mount, or below one.
+    fn holds(&self, real: &Path) -> bool {
+        self.0.iter().any(|mount| mount.is_served && mount.has(real))
+    }
+
+    /// Where a path leads, as far as it exists. Of what is served it is taken as it is
+    /// written: a server that does not answer is not waited for.
+    fn real(&self, path: &Path) -> PathBuf {
+        let (mut real, mut links) = (PathBuf::from("/"), 0);
+        let mut todo: Vec<OsString> = names(path).rev().collect();
+        while let Some(name) = todo.pop() {
+            if name == ".." {
+                real.pop();
+                continue;
+            }
+            real.push(name);
+            if self.holds(&real) {
+                real.extend(todo.drain(..).rev());
+            } else if links < MAX_LINKS
+                && let Ok(target) = fs::read_link(&real)
+            {
+                links += 1;
+                real.pop();
+                // An absolute one replaces what there is.
+                real.push(if target.is_absolute() { "/" } else { "" });
+                todo.extend(names(&target).rev());
+            }
+        }
+        real
     }
 
     fn blind_at(&self, real: &Path, path: &Path) -> Option<(String, String)> {
@@ -128,11 +167,10 @@ impl Mount {
         let dash = words.iter().position(|word| *word == b"-")?;
         let options = words.get(dash + 3).copied().unwrap_or_default();
         let upper = options.split(|byte| *byte == b',').find_map(|option| option.strip_prefix(b"upperdir="));
-        Some(Self {
-            point: path(words.get(4)?),
-            kind: String::from_utf8_lossy(words.get(dash + 1)?).into_owned(),
-            upper: upper.map(path),
-        })
+        let (point, kind) = (path(words.get(4)?), String::from_utf8_lossy(words.get(dash + 1)?).into_owned());
+        // Without the one at `/`, nothing works anyway.
+        let is_served = mounts::is_served(&kind, words.get(2)?) && point != Path::new("/");
+        Some(Self { point, kind, is_served, upper: upper.map(path) })
     }
 
     fn behind(&self) -> Option<Behind<'_>> {
@@ -156,10 +194,11 @@ fn path(escaped: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(unescape(escaped)))
 }
 
-/// Where a path leads, as far as it exists.
-fn real(path: &Path) -> Option<PathBuf> {
-    let (exists, real) = path.ancestors().find_map(|path| Some((path, fs::canonicalize(path).ok()?)))?;
-    Some(real.join(path.strip_prefix(exists).ok()?))
+/// The names in a path, `..` too.
+fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
+    path.components()
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
+        .map(|part| part.as_os_str().to_owned())
 }
 
 /// A warning about a rule that comes from no file, if changes can go by it.
@@ -225,9 +264,11 @@ mod tests {
         let (target, link) = (dir.path().join("target"), dir.path().join("link"));
         fs::create_dir(&target).unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
-        let mounts = Mounts(vec![Mount { point: target, kind: "ceph".to_owned(), upper: None }]);
+        let mounts =
+            Mounts(vec![Mount { point: target, kind: "ceph".to_owned(), is_served: true, upper: None }]);
         let path = link.join("a/b");
         assert!(told(&mounts, path.to_str().unwrap()).is_some());
+        assert!(mounts.is_served(&path) && mounts.is_served(&link) && !mounts.is_served(dir.path()));
         assert_eq!(told(&mounts, dir.path().to_str().unwrap()), None);
         let of_mounts = spec(path.to_str().unwrap(), Events::MNT_ATTACH);
         assert_eq!(mounts.blind_spot(&of_mounts), None, "mounts are seen everywhere");

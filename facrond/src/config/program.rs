@@ -1,7 +1,9 @@
 //! Whether a rule's program is there.
 //!
-//! It may come later, so this is only ever a warning.
+//! It may come later, so this is only ever a warning. Where a server had to be asked
+//! that may not answer, nothing is told.
 
+use super::blind::Mounts;
 use super::diagnostic::{show, show_path};
 use super::rule::{Command, RuleSpec, SEARCH_PATH};
 use std::ffi::OsStr;
@@ -11,16 +13,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// What is wrong with the program at present and what would be right.
-pub(super) fn missing(spec: &RuleSpec) -> Option<(String, String)> {
+pub(super) fn missing(spec: &RuleSpec, mounts: &Mounts) -> Option<(String, String)> {
     let Command::Exec { program, .. } = &spec.command else { return None };
     if !program.as_bytes().starts_with(b"/") {
         let search = search_path(spec);
         let mut dirs = search.as_bytes().split(|byte| *byte == b':');
-        let is_in = |dir| {
+        let may_be_in = |dir| {
             let path = Path::new(OsStr::from_bytes(dir)).join(program);
-            fs::metadata(path).is_ok_and(|metadata| is_executable(&metadata))
+            mounts.is_served(&path) || fs::metadata(path).is_ok_and(|metadata| is_executable(&metadata))
         };
-        if dirs.any(is_in) {
+        if dirs.any(may_be_in) {
             return None;
         }
         let message = format!("no program `{}` is in PATH", show(program.as_bytes()));
@@ -30,6 +32,9 @@ pub(super) fn missing(spec: &RuleSpec) -> Option<(String, String)> {
         ));
     }
     let path = Path::new(program);
+    if mounts.is_served(path) {
+        return None;
+    }
     let why = match fs::metadata(path) {
         Ok(metadata) if is_executable(&metadata) => return None,
         Ok(metadata) if metadata.is_dir() => "is a directory",

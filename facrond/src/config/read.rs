@@ -163,10 +163,11 @@ impl Reader {
         let Some(pieces) = parse::split(*line, &mut self.problems) else { return };
         let Some(parsed) = parse::rule(line, &pieces, &mut self.problems) else { return };
         let mut spec = parsed.spec;
-        if let Some((message, help)) = program::missing(&spec) {
+        let mounts = self.mounts.get_or_init(Mounts::read);
+        if let Some((message, help)) = program::missing(&spec, mounts) {
             self.problems.push(line.warning(parsed.program, message).help(help));
         }
-        if let Some((message, help)) = self.mounts.get_or_init(Mounts::read).blind_spot(&spec) {
+        if let Some((message, help)) = mounts.blind_spot(&spec) {
             self.problems.push(line.warning(parsed.path, message).help(help));
         }
         if let (Some(name), Some(place)) = (&spec.options.name, parsed.name) {

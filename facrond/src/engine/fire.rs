@@ -156,7 +156,8 @@ impl Engine {
             self.queue.put_back(rest);
         }
         job.tries += 1;
-        let running = match self.runner.start(&job) {
+        let silence = self.silence_around(&job.spec);
+        let running = match silence.map_or_else(|| self.runner.start(&job), Err) {
             Ok(running) => running,
             Err(outcome) => return self.on_finished(Finished { job, outcome }),
         };

@@ -45,7 +45,9 @@ impl Engine {
             (Switch::Paused, _) => (State::Paused, None),
             (Switch::Done, _) => (State::Done, Some("it was to fire once, and has".to_owned())),
             (Switch::On, Some(PathState::Active)) => (State::Active, self.remark(entry.id)),
-            (Switch::On, Some(PathState::Waiting(why))) => (State::Waiting, Some(why.clone())),
+            (Switch::On, Some(PathState::Waiting(why) | PathState::Silent(why))) => {
+                (State::Waiting, Some(why.clone()))
+            }
             (Switch::On, Some(PathState::Failed(why))) => (State::Failed, Some(why.clone())),
             (Switch::On, None) => (State::Failed, Some("it is not watched".to_owned())),
         }
@@ -100,10 +102,14 @@ impl Engine {
         let failed = rules.get("failed").copied().unwrap_or_default();
         let overflows = self.watch.counters().overflows;
         let dropped = self.counts.jobs.dropped;
+        let silent = self.watch.silent();
         if dropped > 0 {
             format!("{dropped} events were dropped, because too many were waiting")
         } else if overflows > 0 {
             format!("the kernel's event queue overflowed {overflows} times; events were lost")
+        } else if !silent.is_empty() {
+            let (count, silent) = (silent.len(), silent.join(", "));
+            format!("file systems that do not answer, {count}: {silent}")
         } else if failed > 0 {
             format!("{failed} rules cannot be watched; `facronctl list` shows them")
         } else if !self.start_problems.is_empty() {

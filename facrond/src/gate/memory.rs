@@ -52,7 +52,11 @@ struct Looks {
 
 impl Looks {
     fn of(object: &Object) -> Self {
-        Self { size: object.size(), changed: object.changed(), modified: object.modified() }
+        Self {
+            size: object.stat().size(),
+            changed: object.stat().changed(),
+            modified: object.stat().modified(),
+        }
     }
 }
 
@@ -109,7 +113,7 @@ impl Memory {
     }
 
     fn deny(&mut self, object: &Object, mask: u64, until: Instant) {
-        let is_old = object.changed().elapsed().is_ok_and(|age| age > TICK);
+        let is_old = object.stat().changed().elapsed().is_ok_and(|age| age > TICK);
         if self.denied.len() >= MOST || !is_old {
             return;
         }

@@ -100,16 +100,7 @@ impl Runner {
     /// its standard input and neither output nor environment; its pid.
     pub fn start_helper(&mut self, arguments: &[CString], socket: BorrowedFd<'_>) -> Result<i32, Errno> {
         let null = self.null.as_fd();
-        let spawn = Spawn {
-            programs: &[CString::from(c"/proc/self/exe")],
-            argv: arguments,
-            env: &[],
-            cwd: Some(c"/"),
-            stdio: [socket, null, null],
-            credentials: None,
-            umask: 0o077,
-            nice: None,
-        };
+        let spawn = Spawn::of_self(arguments, [socket, null, null]);
         let group = self.spawner.spawn(&spawn).map_err(|error| error.errno)?;
         // Whoever has the other end of the socket sees it end.
         drop(self.children.insert(group.pid()));

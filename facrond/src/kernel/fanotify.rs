@@ -126,7 +126,7 @@ impl Group {
     }
 
     fn mark(&self, action: u32, object: &Object, mask: u64) -> Result<(), Errno> {
-        mark(&self.fd, action, object, mask)
+        mark(self.fd.as_fd(), action, object, mask)
     }
 
     /// Reads as many whole records as fit; `Ok(None)` when the queue is empty.
@@ -152,7 +152,10 @@ impl AsFd for Group {
 }
 
 /// Changes the mark that the group `group` has on an inode.
-pub(super) fn mark(group: &OwnedFd, action: u32, object: &Object, mask: u64) -> Result<(), Errno> {
+pub(super) fn mark(group: BorrowedFd<'_>, action: u32, object: &Object, mask: u64) -> Result<(), Errno> {
+    if let Some(envoy) = object.envoy() {
+        return envoy.mark(group, action, object, mask);
+    }
     // fanotify_mark(2) takes no O_PATH descriptor itself, but a path that starts at one.
     let link = object.link();
     let (dirfd, path) = match &link {

@@ -95,12 +95,12 @@ impl Group {
 
     /// Adds `mask` to the mark of an inode.
     pub fn add_mark(&self, object: &Object, mask: u64) -> Result<(), Errno> {
-        super::fanotify::mark(&self.fd, libc::FAN_MARK_ADD, object, mask)
+        super::fanotify::mark(self.fd.as_fd(), libc::FAN_MARK_ADD, object, mask)
     }
 
     /// Takes `mask` out of the mark of an inode. A mark that is not there is no error.
     pub fn remove_mark(&self, object: &Object, mask: u64) -> Result<(), Errno> {
-        match super::fanotify::mark(&self.fd, libc::FAN_MARK_REMOVE, object, mask) {
+        match super::fanotify::mark(self.fd.as_fd(), libc::FAN_MARK_REMOVE, object, mask) {
             Err(Errno::ENOENT) => Ok(()),
             other => other,
         }
@@ -111,8 +111,8 @@ impl Group {
     pub fn ignore(&self, object: &Object, mask: u64) -> Result<(), Errno> {
         let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_IGNORED_MASK;
         // A mark that is there already, and asks for events, cannot become evictable.
-        match super::fanotify::mark(&self.fd, flags | libc::FAN_MARK_EVICTABLE, object, mask) {
-            Err(Errno::EEXIST | Errno::EINVAL) => super::fanotify::mark(&self.fd, flags, object, mask),
+        match super::fanotify::mark(self.fd.as_fd(), flags | libc::FAN_MARK_EVICTABLE, object, mask) {
+            Err(Errno::EEXIST | Errno::EINVAL) => super::fanotify::mark(self.fd.as_fd(), flags, object, mask),
             other => other,
         }
     }
@@ -120,7 +120,7 @@ impl Group {
     /// Asks about `mask` at this file again.
     pub fn heed(&self, object: &Object, mask: u64) -> Result<(), Errno> {
         let flags = libc::FAN_MARK_REMOVE | libc::FAN_MARK_IGNORED_MASK;
-        match super::fanotify::mark(&self.fd, flags, object, mask) {
+        match super::fanotify::mark(self.fd.as_fd(), flags, object, mask) {
             Err(Errno::ENOENT) => Ok(()),
             other => other,
         }

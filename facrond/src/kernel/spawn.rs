@@ -22,6 +22,9 @@ use std::iter;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
+use std::sync::LazyLock;
+
+static OWN_PROGRAM: LazyLock<[CString; 1]> = LazyLock::new(|| [c"/proc/self/exe".into()]);
 
 /// What to start, and in which surroundings.
 ///
@@ -45,6 +48,22 @@ pub struct Spawn<'a> {
     pub umask: u32,
     /// Its nice value; the daemon's own where there is none.
     pub nice: Option<i32>,
+}
+
+impl<'a> Spawn<'a> {
+    /// The daemon's own program as a process of another kind, without environment.
+    pub fn of_self(argv: &'a [CString], stdio: [BorrowedFd<'a>; 3]) -> Self {
+        Self {
+            programs: &*OWN_PROGRAM,
+            argv,
+            env: &[],
+            cwd: Some(c"/"),
+            stdio,
+            credentials: None,
+            umask: 0o077,
+            nice: None,
+        }
+    }
 }
 
 /// A user and groups. Who runs with those of another than root has no

@@ -51,6 +51,8 @@ pub struct Arrival {
     pub looked: Option<Events>,
     /// How often it was tried to look.
     pub tries: u32,
+    /// Whether the look waits for a server that does not answer.
+    pub is_postponed: bool,
     /// Events read since.
     seen: Events,
 }
@@ -75,14 +77,27 @@ pub type Place = (NodeId, Box<[u8]>);
 pub struct Arrivals(FxHashMap<Place, Arrival>);
 
 impl Arrivals {
-    /// Whether nothing waits: the common case, which costs nothing.
+    /// Whether nothing is to be looked at now: the common case, which costs nothing.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.values().all(|arrival| arrival.is_postponed)
+    }
+
+    /// A server has answered: postponed looks are due.
+    pub fn resume(&mut self) {
+        self.0.values_mut().for_each(|arrival| arrival.is_postponed = false);
     }
 
     /// A file to look at, for some rules.
     pub fn add(&mut self, dir: NodeId, name: &[u8], origin: Origin, own: bool, slots: &[Slot]) {
-        let new = || Arrival { origin, slots: Vec::new(), own, looked: None, tries: 0, seen: Events::NONE };
+        let new = || Arrival {
+            origin,
+            slots: Vec::new(),
+            own,
+            looked: None,
+            tries: 0,
+            is_postponed: false,
+            seen: Events::NONE,
+        };
         let arrival = self.0.entry((dir, name.into())).or_insert_with(new);
         if origin.weight() > arrival.origin.weight() {
             // A look for less is of no use.
@@ -110,9 +125,9 @@ impl Arrivals {
         self.0.extract_if(|_, arrival| arrival.looked.is_some()).collect()
     }
 
-    /// What has not been looked at yet.
+    /// What has not been looked at yet, and can be.
     pub fn unlooked(&mut self) -> impl Iterator<Item = (&Place, &mut Arrival)> {
-        self.0.iter_mut().filter(|(_, arrival)| arrival.looked.is_none())
+        self.0.iter_mut().filter(|(_, arrival)| arrival.looked.is_none() && !arrival.is_postponed)
     }
 
     /// A directory is gone.
@@ -133,6 +148,20 @@ impl Arrivals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_postponed_look_waits_and_is_not_forgotten() {
+        let mut tree = super::super::tree::Tree::default();
+        let dir = tree.child_or_new(super::super::tree::ROOT, b"d");
+        let mut arrivals = Arrivals::default();
+        arrivals.add(dir, b"f", Origin::Found { since: None }, false, &[Slot(1)]);
+        arrivals.unlooked().for_each(|(_, arrival)| arrival.is_postponed = true);
+        assert!(
+            arrivals.is_empty() && arrivals.unlooked().next().is_none() && arrivals.take_looked().is_empty()
+        );
+        arrivals.resume();
+        assert!(!arrivals.is_empty() && arrivals.unlooked().count() == 1);
+    }
 
     #[test]
     fn what_is_found_after_an_overflow_is_looked_at_for_more_than_its_arrival() {

@@ -217,8 +217,8 @@ impl Watch {
             at = match known {
                 Some(node) => node,
                 None if self.knows_children(at) => {
-                    let Some(object) = self.open_bound(at).ok().and_then(|above| above.entry(name).ok())
-                    else {
+                    let above = self.open_bound(at).ok();
+                    let Some(object) = above.and_then(|above| self.entry(at, &above, name).ok()) else {
                         return false;
                     };
                     if object.kind() != Kind::Directory {

@@ -194,7 +194,7 @@ impl Watch {
     /// renamed to its present name.
     fn is_other_link(&self, node: NodeId, entry: Option<Entry<'_>>) -> bool {
         let is_marked = entry.is_some_and(|entry| self.tree.by_handle(entry.dir).next().is_some());
-        !is_marked || self.open_bound(node).is_ok_and(|object| object.links() > 1)
+        !is_marked || self.open_bound(node).is_ok_and(|object| object.stat().links() > 1)
     }
 
     fn match_path(&self, node: NodeId, events: Events, firings: &mut Vec<Firing>) {

@@ -8,6 +8,7 @@ use super::resolve::{News, Occasion};
 use super::rules::Inode;
 use super::tree::NodeId;
 use crate::events::Events;
+use crate::kernel::envoy::SILENT;
 use crate::kernel::record::{Handle, Record};
 
 impl Watch {
@@ -135,8 +136,7 @@ impl Watch {
         let Some(anchor) = &self.tree[node].anchor else { return };
         let users = anchor.users();
         // What was found by name may be something else now; the look will tell.
-        let stands = self.open_bound(node).is_ok();
-        if !stands {
+        if self.open_bound(node).is_err_and(|errno| errno != SILENT) {
             self.vacate(node);
         }
         for slot in users {

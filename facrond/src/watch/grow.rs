@@ -13,6 +13,7 @@ use super::tree::{Content, NodeId};
 use crate::config::filter::ObjectKind;
 use crate::config::rule::DEEPEST;
 use crate::events::Events;
+use crate::kernel::envoy::SILENT;
 use crate::kernel::object::{Kind, Object, open_by_handle};
 use facron_proto::Text;
 use nix::errno::Errno;
@@ -20,18 +21,6 @@ use std::os::unix::ffi::OsStrExt;
 
 /// Handles of replaced objects whose end is still to be told.
 const MAX_FORMER: usize = 4096;
-
-/// How often the queue is drained for a directory that is being renamed.
-pub(super) const MAX_TRIES: u32 = 100;
-
-/// A directory that could not be looked into, because one above it was being renamed.
-#[derive(Debug)]
-pub(super) struct Unsettled {
-    parent: NodeId,
-    name: Box<[u8]>,
-    news: News,
-    tries: u32,
-}
 
 /// What taking a directory in has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +67,11 @@ impl Watch {
                 return;
             }
         }
+        if let Some(news @ News { since: None, .. }) = news {
+            // How old things are does not tell that they are new here.
+            let name: Box<[u8]> = self.tree[top].name().into();
+            self.postpone(self.tree[top].parent(), &name, news);
+        }
     }
 
     /// Takes in at most `limit` directories, depth first; returns how many it took.
@@ -95,11 +89,11 @@ impl Watch {
                 levels.pop();
                 continue;
             };
-            let object = match level.object.entry(&name) {
+            let object = match self.entry(parent, &level.object, &name) {
                 Ok(object) if object.kind() == Kind::Directory => object,
                 Ok(_) | Err(Errno::ENOENT) => continue,
                 Err(errno) => {
-                    self.complain(parent, &name, errno.desc());
+                    self.cannot_watch(parent, &name, errno);
                     continue;
                 }
             };
@@ -117,55 +111,12 @@ impl Watch {
         count
     }
 
-    /// Takes in one directory that was made in, or moved to, a known one.
-    pub(super) fn take_in(&mut self, parent: NodeId, name: &[u8], news: News) {
-        if self.knows_children(parent) && !self.try_take_in(parent, name, news) {
-            self.unsettled.push(Unsettled { parent, name: name.into(), news, tries: 0 });
-        }
-    }
-
-    /// Looks once more at directories that were being renamed, now that the records
-    /// of that have been read.
-    pub(super) fn settle_directories(&mut self) {
-        for mut entry in std::mem::take(&mut self.unsettled) {
-            let is_settled =
-                !self.knows_children(entry.parent) || self.try_take_in(entry.parent, &entry.name, entry.news);
-            entry.tries += 1;
-            if is_settled {
-                continue;
-            }
-            if entry.tries < MAX_TRIES {
-                self.unsettled.push(entry);
-            } else {
-                self.complain(entry.parent, &entry.name, "it is renamed faster than it can be looked at");
-            }
-        }
-    }
-
-    /// `false` if the directory that it is in was itself renamed meanwhile: the
-    /// record of that is still to be read.
-    fn try_take_in(&mut self, parent: NodeId, name: &[u8], news: News) -> bool {
-        let Ok(dir) = self.open_bound(parent) else { return false };
-        match dir.entry(name) {
-            Ok(object) if object.kind() == Kind::Directory => {
-                if let Adopted::New(node) = self.adopt(parent, name, &object) {
-                    let slots = self.covers[self.tree[node].cover].rules.clone();
-                    self.grow(node, object, &slots, Some(news));
-                }
-            }
-            // Gone or replaced: there is a record of that, too.
-            Ok(_) | Err(Errno::ENOENT) => {}
-            Err(errno) => self.complain(parent, name, errno.desc()),
-        }
-        true
-    }
-
     /// Binds, covers and marks a directory.
     pub(super) fn adopt(&mut self, parent: NodeId, name: &[u8], object: &Object) -> Adopted {
         let cover = self.cover_of(parent, name);
         let node = self.tree.child_or_new(parent, name);
         if let Err(errno) = self.occupy(node, object, Content::Directory) {
-            self.complain(parent, name, errno.desc());
+            self.cannot_watch(parent, name, errno);
             self.trim(node);
             return Adopted::Known;
         }
@@ -184,18 +135,23 @@ impl Watch {
             }
             // Gone by now; the record of that is still to be read.
             Err(Errno::ENOENT | Errno::ESTALE) => return Adopted::Known,
+            // Taken in when there is an answer.
+            Err(SILENT) => {
+                self.tree[node].cover = CoverId::NONE;
+                return Adopted::Known;
+            }
             Err(Errno::ENOSPC) => {
                 self.run_out_of_marks(node);
                 return Adopted::Known;
             }
-            Err(errno) => self.complain(parent, name, errno.desc()),
+            Err(errno) => self.cannot_watch(parent, name, errno),
         }
         Adopted::New(node)
     }
 
     fn read_level(&mut self, node: NodeId, object: Object, slots: &[Slot], news: Option<News>) -> Level {
         let entries = object.entries().unwrap_or_else(|errno| {
-            self.complain(node, b"", errno.desc());
+            self.cannot_watch(node, b"", errno);
             Vec::new()
         });
         self.tree[node].is_read = true;
@@ -371,7 +327,14 @@ impl Watch {
         }
     }
 
-    fn complain(&self, parent: NodeId, name: &[u8], why: &str) {
+    /// What does not answer is looked at when it does.
+    fn cannot_watch(&self, parent: NodeId, name: &[u8], errno: Errno) {
+        if errno != SILENT {
+            self.complain(parent, name, errno.desc());
+        }
+    }
+
+    pub(super) fn complain(&self, parent: NodeId, name: &[u8], why: &str) {
         let path = Text(join(&self.tree.path(parent), name));
         tracing::warn!(%path, "cannot watch this directory: {why}");
     }

@@ -7,6 +7,7 @@
 use super::Watch;
 use super::resolve::News;
 use super::tree::NodeId;
+use crate::kernel::envoy::SILENT;
 use crate::kernel::object::{HandleBuffer, Kind};
 use nix::errno::Errno;
 
@@ -41,7 +42,7 @@ impl Watch {
     }
 
     fn look_at_left(&mut self, Left { dir, name, own }: &Left) -> Result<(), Errno> {
-        let object = self.open_bound(*dir)?.entry(name)?;
+        let object = self.entry(*dir, &self.open_bound(*dir)?, name)?;
         if object.kind() != Kind::Directory {
             return Ok(());
         }
@@ -49,7 +50,8 @@ impl Watch {
         let handle = object.handle(&mut room)?;
         let is_here = |node: &NodeId| self.tree[*node].parent() == *dir && self.tree[*node].name() == &**name;
         let elsewhere: Vec<_> = self.tree.by_handle(handle).filter(|node| !is_here(node)).collect();
-        match elsewhere.into_iter().find(|node| self.open_bound(*node).is_err()) {
+        let is_gone = |node: &NodeId| self.open_bound(*node).is_err_and(|errno| errno != SILENT);
+        match elsewhere.into_iter().find(is_gone) {
             Some(node) => {
                 self.transplant(node, *dir, name);
                 self.recover(*dir, name, *own);

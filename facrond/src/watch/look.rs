@@ -3,12 +3,13 @@
 
 use super::arrival::{Arrival, Origin};
 use super::fire::{Cause, Firing};
-use super::grow::MAX_TRIES;
 use super::matching::{Position, matched};
 use super::tree::NodeId;
+use super::unsettled::MAX_TRIES;
 use super::{Hit, Watch};
 use crate::config::rule::RuleSpec;
 use crate::events::Events;
+use crate::kernel::envoy::SILENT;
 use crate::kernel::object::{Kind, Object};
 use nix::errno::Errno;
 use std::time::SystemTime;
@@ -19,8 +20,13 @@ impl Watch {
     pub(super) fn look_at_arrivals(&mut self) {
         let mut arrivals = std::mem::take(&mut self.arrivals);
         for ((dir, name), arrival) in arrivals.unlooked() {
+            let found = self.open_bound(*dir).map(|object| self.entry(*dir, &object, name));
             arrival.tries += 1;
-            arrival.looked = match self.open_bound(*dir).map(|dir| dir.entry(name)) {
+            arrival.looked = match found {
+                Err(SILENT) | Ok(Err(SILENT)) => {
+                    arrival.is_postponed = true;
+                    None
+                }
                 Ok(found) => Some(look(found, arrival.origin)),
                 // It is being renamed; the record of that is still to be read.
                 Err(_) if arrival.tries < MAX_TRIES => None,
@@ -87,7 +93,7 @@ fn look(found: Result<Object, Errno>, origin: Origin) -> Events {
 
 /// Of something in a directory that is new itself.
 fn look_at_new(object: &Object) -> Events {
-    let modified = if object.size() > 0 { Events::MODIFY } else { Events::NONE };
+    let modified = if object.stat().size() > 0 { Events::MODIFY } else { Events::NONE };
     match object.kind() {
         Kind::Directory => Events::CREATE.with(Events::ONDIR),
         Kind::File => Events::CREATE.with(modified).with(closed(object)),
@@ -97,14 +103,14 @@ fn look_at_new(object: &Object) -> Events {
 
 /// Of something that may have been there before, by its times.
 fn look_at_changed(object: &Object, since: SystemTime) -> Events {
-    if object.changed() < since {
+    if object.stat().changed() < since {
         return Events::NONE;
     }
-    let is_new = object.born().is_some_and(|born| born >= since);
+    let is_new = object.stat().born().is_some_and(|born| born >= since);
     let created = if is_new { Events::CREATE } else { Events::NONE };
     match object.kind() {
         Kind::Directory => created.with(Events::ATTRIB).with(Events::ONDIR),
-        Kind::File if is_new || object.modified() >= since => {
+        Kind::File if is_new || object.stat().modified() >= since => {
             created.with(Events::MODIFY).with(closed(object))
         }
         // Its name or its metadata: which, the times do not tell.

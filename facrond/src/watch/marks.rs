@@ -3,8 +3,10 @@
 use super::Watch;
 use super::anchor::Anchor;
 use super::cover::CoverId;
+use super::grow::join;
 use super::rules::Slot;
 use super::tree::{Content, NodeId, ROOT};
+use crate::kernel::envoy::SILENT;
 use crate::kernel::object::{HandleBuffer, Object};
 use nix::errno::Errno;
 use std::ffi::OsStr;
@@ -73,6 +75,8 @@ impl Watch {
         if excess != 0 {
             match self.open_bound(node) {
                 Ok(object) => self.unmark(node, &object, excess),
+                // It cannot be taken back now; who is left hears no more than before.
+                Err(SILENT) => {}
                 Err(_) => self.retire(node),
             }
         }
@@ -104,7 +108,23 @@ impl Watch {
 
     /// Opens a node by its path.
     pub(super) fn open(&self, node: NodeId) -> Result<Object, Errno> {
-        Object::open(Path::new(OsStr::from_bytes(&self.tree.path(node))))
+        let path = self.tree.path(node);
+        let envoy = self.served.envoy_at(&path)?;
+        let path = Path::new(OsStr::from_bytes(&path));
+        envoy.map_or_else(|| Object::open(path), |envoy| envoy.open(path))
+    }
+
+    /// Opens an entry of a node's directory, which `object` holds. It may be where
+    /// something is mounted that somebody else has to look at.
+    pub(super) fn entry(&self, node: NodeId, object: &Object, name: &[u8]) -> Result<Object, Errno> {
+        if self.served.is_empty() {
+            return object.entry(name);
+        }
+        let path = join(&self.tree.path(node), name);
+        match self.served.envoy_at(&path)? {
+            Some(envoy) if !object.is_seen_by(&envoy) => envoy.open(Path::new(OsStr::from_bytes(&path))),
+            _ => object.entry(name),
+        }
     }
 
     /// Opens a node by its path if its inode is still there.

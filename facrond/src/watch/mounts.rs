@@ -5,7 +5,7 @@
 use super::Watch;
 use super::resolve::News;
 use super::tree::{NodeId, ROOT};
-use crate::kernel::mounts::unescape;
+use crate::kernel::mounts::{self, unescape};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -15,8 +15,33 @@ use std::time::{Duration, SystemTime};
 /// The kernel's coarse clock, which file times are taken from, may be this late.
 pub(super) const CLOCK_SLACK: Duration = Duration::from_millis(20);
 
-/// One mount: its line's first three fields, and where it is.
-type Mount = (Vec<u8>, Vec<u8>);
+/// One mount, as a line of `proc_pid_mountinfo(5)` has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mount {
+    /// Its number, that of the mount it is on, and the device.
+    identity: [Vec<u8>; 3],
+    /// Where it is.
+    pub point: Vec<u8>,
+    /// The type of its file system.
+    pub kind: String,
+}
+
+impl Mount {
+    /// `36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 ...`
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let mut fields = line.split(|b| *b == b' ');
+        let mut next = || fields.next().map(<[u8]>::to_vec);
+        let identity = [next()?, next()?, next()?];
+        let point = unescape(fields.nth(1)?);
+        let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+        Some(Self { identity, point, kind: String::from_utf8_lossy(kind).into_owned() })
+    }
+
+    /// As [`mounts::is_served`].
+    pub fn is_served(&self) -> bool {
+        mounts::is_served(&self.kind, &self.identity[2])
+    }
+}
 
 /// The table of mounts as last seen.
 #[derive(Debug)]
@@ -33,27 +58,24 @@ impl Mounts {
         Ok(mounts)
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Mount> {
+        self.seen.iter()
+    }
+
     /// Where something was mounted or unmounted since the last call.
     fn changes(&mut self) -> io::Result<Vec<Vec<u8>>> {
         let mut text = Vec::new();
         self.file.rewind()?;
         self.file.read_to_end(&mut text)?;
-        let now: BTreeSet<Mount> = text.split(|b| *b == b'\n').filter_map(parse).collect();
+        let now: BTreeSet<Mount> = text.split(|b| *b == b'\n').filter_map(Mount::parse).collect();
         let mut points: Vec<_> =
-            now.symmetric_difference(&self.seen).map(|(_, point)| point.clone()).collect();
+            now.symmetric_difference(&self.seen).map(|mount| mount.point.clone()).collect();
         points.sort();
         points.dedup();
         self.seen = now;
         Ok(points)
     }
-}
-
-/// `36 35 98:0 /root /mount/point ...`
-fn parse(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|b| *b == b' ');
-    let identity = [fields.next()?, fields.next()?, fields.next()?].join(&b' ');
-    let point = unescape(fields.nth(1)?);
-    Some((identity, point))
 }
 
 impl Watch {
@@ -67,28 +89,33 @@ impl Watch {
     pub fn on_mounts(&mut self) -> io::Result<()> {
         let now = SystemTime::now();
         let since = self.settled.checked_sub(CLOCK_SLACK);
-        for point in self.mounts.changes()? {
+        let points = self.mounts.changes()?;
+        self.served.update(self.mounts.iter());
+        for point in points {
             tracing::debug!(path = %facron_proto::Text(point.clone()), "mounts changed");
             self.on_mount(&point, News { own: false, since: since.or(Some(now)) });
         }
+        // What did not answer may be gone.
+        self.resume();
+        self.tell_silence();
         Ok(())
     }
 
-    fn on_mount(&mut self, point: &[u8], news: News) {
+    pub(super) fn on_mount(&mut self, point: &[u8], news: News) {
         let mut parent = ROOT;
         let mut names = point.split(|b| *b == b'/').filter(|name| !name.is_empty()).peekable();
         while let Some(name) = names.next() {
-            let node = self.tree.child(parent, name);
             if names.peek().is_none() {
-                return self.remount(parent, name, node, news);
+                return self.remount(parent, name, news);
             }
-            let Some(node) = node else { return };
+            let Some(node) = self.tree.child(parent, name) else { return };
             parent = node;
         }
     }
 
-    fn remount(&mut self, parent: NodeId, name: &[u8], node: Option<NodeId>, news: News) {
-        if let Some(node) = node
+    /// Looks anew at what is at and below a place.
+    pub(super) fn remount(&mut self, parent: NodeId, name: &[u8], news: News) {
+        if let Some(node) = self.tree.child(parent, name)
             && self.tree[node].anchor.is_some()
         {
             self.touch(node, news);
@@ -104,7 +131,8 @@ mod tests {
     #[test]
     fn lines_of_mountinfo() {
         let line = br"36 35 98:0 / /mnt/a\040b\134c rw,noatime shared:1 - ext4 /dev/x rw";
-        assert_eq!(parse(line), Some((b"36 35 98:0".to_vec(), br"/mnt/a b\c".to_vec())));
-        assert_eq!(parse(b""), None);
+        let mount = Mount::parse(line).unwrap();
+        assert_eq!((&*mount.point, &*mount.kind), (&br"/mnt/a b\c"[..], "ext4"));
+        assert_eq!(Mount::parse(b""), None);
     }
 }

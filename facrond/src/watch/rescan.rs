@@ -12,6 +12,7 @@ use super::resolve::{News, Occasion};
 use super::tree::{Content, NodeId, ROOT};
 use super::{Hit, Watch};
 use crate::events::Events;
+use crate::kernel::envoy::SILENT;
 use crate::kernel::fanotify::Privilege;
 use crate::kernel::object::Kind;
 use rustc_hash::FxHashMap;
@@ -71,6 +72,11 @@ impl Rescan {
         }
     }
 
+    /// From when on changes count, while directories are still to be looked into.
+    pub fn under_way_since(&self) -> Option<SystemTime> {
+        self.is_under_way().then_some(self.since)
+    }
+
     /// Whether directories are still to be looked into.
     pub fn is_under_way(&self) -> bool {
         !self.todo.is_empty()
@@ -94,28 +100,40 @@ impl Watch {
                 hits.push(self.hit(&Firing { slot: *slot, matched: events, place: None }, &cause, None));
             }
         }
-        if !self.rescan.is_under_way() {
-            self.rescan.since = self.settled.checked_sub(CLOCK_SLACK).unwrap_or(self.settled);
-        }
+        self.begin_rescan(self.settled);
         let news = News { own: false, since: Some(self.rescan.since) };
         for slot in slots {
             self.resolve(slot, Occasion::Change(news));
         }
-        self.rescan.todo = self.directories();
+        self.rescan.todo = self.directories(ROOT);
+    }
+
+    /// Has all known directories at and below one looked into, for what has changed
+    /// since all that had happened was known.
+    pub(super) fn rescan_below(&mut self, top: NodeId, settled: SystemTime) {
+        self.begin_rescan(settled);
+        let directories = self.directories(top);
+        self.rescan.todo.extend(directories);
+    }
+
+    fn begin_rescan(&mut self, settled: SystemTime) {
+        let since = settled.checked_sub(CLOCK_SLACK).unwrap_or(settled);
+        self.rescan.since = self.rescan.under_way_since().map_or(since, |earlier| earlier.min(since));
     }
 
     /// Looks into some directories; whether there are more.
     pub(super) fn rescan_some(&mut self) -> bool {
         for _ in 0..DIRECTORIES_PER_TURN {
-            let Some(dir) = self.rescan.todo.pop() else { return false };
+            let Some(dir) = self.rescan.todo.last().copied() else { return false };
             self.rescan_directory(dir);
+            self.rescan.todo.pop();
         }
         self.rescan.is_under_way()
     }
 
-    /// All directories of which rules see the entries, or one entry.
-    fn directories(&self) -> Vec<NodeId> {
-        let mut nodes = vec![ROOT];
+    /// All directories at and below one of which rules see the entries, or one entry.
+    fn directories(&self, top: NodeId) -> Vec<NodeId> {
+        let mut nodes = vec![top];
         let mut next = 0;
         while let Some(node) = nodes.get(next).copied() {
             next += 1;
@@ -139,12 +157,12 @@ impl Watch {
             if slots.is_empty() {
                 continue;
             }
-            if let Ok(entry) = object.entry(&name)
-                && entry.changed() >= self.rescan.since
+            if let Ok(entry) = self.entry(dir, &object, &name)
+                && entry.stat().changed() >= self.rescan.since
             {
                 self.arrivals.add(dir, &name, Origin::Found { since }, false, &slots);
                 let told = self.rescan.told.get(&(dir, name.clone()));
-                if let Some(told) = told.filter(|told| told.at >= entry.changed()) {
+                if let Some(told) = told.filter(|told| told.at >= entry.stat().changed()) {
                     self.arrivals.note(dir, &name, told.events);
                 }
             }
@@ -153,8 +171,8 @@ impl Watch {
             }
         }
         for child in self.tree.children(dir) {
-            let is_gone = self.tree[child].anchor.is_none() && self.open_bound(child).is_err();
-            if is_gone {
+            let is_gone = || self.open_bound(child).is_err_and(|errno| errno != SILENT);
+            if self.tree[child].anchor.is_none() && is_gone() {
                 self.vacate(child);
             }
         }

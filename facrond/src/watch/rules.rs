@@ -17,7 +17,9 @@ pub struct Slot(pub u32);
 pub enum PathState {
     /// Its marks are in the kernel.
     Active,
-    /// Something on the way does not exist; the reason names it.
+    /// Its marks are in the kernel, but a file system on the way does not answer.
+    Silent(String),
+    /// Something on the way does not exist, or does not answer; the reason names it.
     Waiting(String),
     /// It exists and cannot be watched.
     Failed(String),

@@ -23,7 +23,7 @@ use std::time::SystemTime;
 /// The groups of such rules.
 #[derive(Debug)]
 pub struct Special {
-    sources: Sources,
+    sources: Rc<Sources>,
     mounting: Option<Mounting>,
     errors: Option<Group>,
     /// The rules about mounts.
@@ -38,13 +38,18 @@ pub struct Special {
 impl Special {
     pub(super) fn new() -> Result<Self, Errno> {
         Ok(Self {
-            sources: Sources::new()?,
+            sources: Rc::new(Sources::new()?),
             mounting: None,
             errors: None,
             mount_rules: Vec::new(),
             error_rules: FxHashMap::default(),
             refused: FxHashMap::default(),
         })
+    }
+
+    /// What wakes the watch besides its own group.
+    pub(super) fn sources(&self) -> &Rc<Sources> {
+        &self.sources
     }
 
     /// What such a rule was refused, in place of the state of its path.

@@ -102,6 +102,12 @@ impl Tree {
         self.by_name.find(hash_name(parent, name), is_it).copied()
     }
 
+    /// The node at a path without symbolic links.
+    pub fn find(&self, path: &[u8]) -> Option<NodeId> {
+        let mut names = path.split(|b| *b == b'/').filter(|name| !name.is_empty());
+        names.try_fold(ROOT, |parent, name| self.child(parent, name))
+    }
+
     /// The node of a name in a directory, made if there is none.
     pub fn child_or_new(&mut self, parent: NodeId, name: &[u8]) -> NodeId {
         if let Some(id) = self.child(parent, name) {
@@ -319,6 +325,7 @@ mod tests {
         tree.bind(c, Handle::from_prefix(FS, &handle(1)).unwrap(), Content::Directory);
         tree.rename(b, ROOT, b"B");
         assert_eq!(tree.path(c), b"/B/c");
+        assert_eq!((tree.find(b"/B/c"), tree.find(b"/a/b/c"), tree.find(b"/")), (Some(c), None, Some(ROOT)));
         assert!(tree.by_handle(Handle::from_prefix(FS, &handle(1)).unwrap()).eq([c]));
         assert_eq!((tree.child(a, b"b"), tree.child(ROOT, b"B")), (None, Some(b)));
         assert!(!tree.has_children(a));

@@ -25,6 +25,11 @@ impl Mount {
         Self { at: at.to_owned() }
     }
 
+    /// What somebody has mounted at `at`.
+    pub(super) fn found(at: &str) -> Option<Self> {
+        is_mounted(at).then(|| Self { at: at.to_owned() })
+    }
+
     /// Mounts a file system without a device.
     #[track_caller]
     pub fn of_type(kind: &str, options: &str, at: &str) -> Self {

@@ -1,0 +1,131 @@
+//! What `statx(2)` tells of an object.
+
+use nix::errno::Errno;
+use nix::libc;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// A device, FIFO or socket.
+    Other,
+}
+
+impl Kind {
+    /// Of an entry, as a character; see [`Kind::of_digit`].
+    pub fn digit(kind: Option<Self>) -> u8 {
+        match kind {
+            Some(Self::File) => b'f',
+            Some(Self::Directory) => b'd',
+            Some(Self::Link) => b'l',
+            Some(Self::Other) => b'o',
+            None => b'?',
+        }
+    }
+
+    /// What [`Kind::digit`] was made of.
+    pub fn of_digit(digit: u8) -> Option<Self> {
+        [Self::File, Self::Directory, Self::Link, Self::Other]
+            .into_iter()
+            .find(|kind| Self::digit(Some(*kind)) == digit)
+    }
+}
+
+/// What was seen of an object when it was opened.
+#[derive(Clone, Copy)]
+pub struct Stat(libc::statx);
+
+impl Stat {
+    /// Of what a descriptor holds, as `stat(2)` does.
+    pub fn of(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
+        Self::get(fd, libc::AT_STATX_SYNC_AS_STAT)
+    }
+
+    /// Of what a descriptor holds, by what is known here: no server is asked.
+    pub fn cached(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
+        Self::get(fd, libc::AT_STATX_DONT_SYNC)
+    }
+
+    fn get(fd: BorrowedFd<'_>, flags: i32) -> Result<Self, Errno> {
+        // SAFETY: a structure of integers, for which zeroes are valid.
+        let mut stat = unsafe { std::mem::zeroed::<libc::statx>() };
+        let flags = libc::AT_EMPTY_PATH | flags;
+        let wanted = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+        // SAFETY: the string is NUL-terminated, and there is room for what the kernel writes.
+        Errno::result(unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, wanted, &raw mut stat) })?;
+        Ok(Self(stat))
+    }
+
+    /// As it goes from one process to another.
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: it was made of zeroes, so each of its bytes is initialised.
+        unsafe { std::slice::from_raw_parts((&raw const self.0).cast(), size_of::<libc::statx>()) }
+    }
+
+    /// What [`Stat::as_bytes`] has given.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        // SAFETY: there are as many bytes as are read, and any are valid integers.
+        (bytes.len() == size_of::<libc::statx>())
+            .then(|| Self(unsafe { bytes.as_ptr().cast::<libc::statx>().read_unaligned() }))
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        match u32::from(self.0.stx_mode) & libc::S_IFMT {
+            libc::S_IFREG => Kind::File,
+            libc::S_IFDIR => Kind::Directory,
+            libc::S_IFLNK => Kind::Link,
+            _ => Kind::Other,
+        }
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        self.0.stx_size
+    }
+
+    /// The number of its hard links.
+    pub fn links(&self) -> u64 {
+        self.0.stx_nlink.into()
+    }
+
+    /// The number of its device, and its own there.
+    pub fn numbers(&self) -> (u64, u64) {
+        (libc::makedev(self.0.stx_dev_major, self.0.stx_dev_minor), self.0.stx_ino)
+    }
+
+    /// When its content, its metadata or its name changed last.
+    pub fn changed(&self) -> SystemTime {
+        time(self.0.stx_ctime)
+    }
+
+    /// When its content changed last.
+    pub fn modified(&self) -> SystemTime {
+        time(self.0.stx_mtime)
+    }
+
+    /// When it was made, where the file system keeps that.
+    pub fn born(&self) -> Option<SystemTime> {
+        (self.0.stx_mask & libc::STATX_BTIME != 0).then(|| time(self.0.stx_btime))
+    }
+}
+
+impl std::fmt::Debug for Stat {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (device, number) = self.numbers();
+        write!(out, "Stat({:?} {device}:{number})", self.kind())
+    }
+}
+
+fn time(stamp: libc::statx_timestamp) -> SystemTime {
+    let whole = Duration::from_secs(stamp.tv_sec.unsigned_abs());
+    let start = if stamp.tv_sec < 0 { UNIX_EPOCH - whole } else { UNIX_EPOCH + whole };
+    start + Duration::from_nanos(stamp.tv_nsec.into())
+}
