@@ -51,7 +51,7 @@ use history::{History, record_of};
 use nix::unistd::Pid;
 use pace::Pace;
 use rustc_hash::FxHashMap;
-use std::io;
+use std::io::{self, Write};
 use std::rc::Rc;
 use std::time::Instant;
 use table::{Origin, Table};
@@ -202,7 +202,8 @@ impl Engine {
     /// Tells followers what became of a job.
     fn publish(&mut self, job: &Job, outcome: &Outcome) {
         if self.setup.log_to == LogTo::Stdout && outcome.state == OutcomeState::Recorded {
-            println!("{} {}", job.event.events, Text::from(&*job.event.path));
+            // Who has stopped reading does not want to know.
+            let _ = writeln!(io::stdout(), "{} {}", job.event.events, Text::from(&*job.event.path));
         }
         self.followers.retain(|subscription| !subscription.follower.is_closed());
         if self.followers.is_empty() {

@@ -16,7 +16,11 @@ pub fn start(options: &Log, quiet: bool) {
         1 => Level::DEBUG,
         _ => Level::TRACE,
     };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    // A log that cannot be written is no reason to end, and there is no other place to tell.
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     match options.log_format {
         LogFormat::Json => builder.json().init(),
         LogFormat::Text if is_journal() => builder.event_format(Journal).init(),

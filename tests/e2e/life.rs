@@ -34,6 +34,44 @@ fn a_second_one_is_refused_and_told_who_is_first() {
 }
 
 #[test]
+fn what_cannot_be_written_ends_nothing() {
+    let place = Place::new();
+    place.conf(&format!("{} CLOSE_WRITE [name=rule] echo text\n", place.play("")));
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut daemon = place.facrond().stdout(full()).stderr(full()).spawn().unwrap();
+    wait_until("the daemon to serve", || place.ctl(&["list"]).status.success());
+    place.write("file");
+    place.settle_fired("rule", 1);
+    kill(daemon.id().cast_signed(), Signal::SIGTERM);
+    assert!(daemon.wait().unwrap().success());
+
+    let mut watch = Command::new(FACROND);
+    watch
+        .args(["watch", &place.play(""), "CLOSE_WRITE", "-"])
+        .stdout(full())
+        .stderr(std::process::Stdio::piped());
+    let mut watch = watch.spawn().unwrap();
+    let mut told = std::io::BufReader::new(watch.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut told, &mut String::new()).unwrap();
+    for number in 0..200 {
+        place.write(&format!("other-{number}"));
+    }
+    kill(watch.id().cast_signed(), Signal::SIGINT);
+    assert!(watch.wait().unwrap().success());
+}
+
+#[test]
+fn nobody_else_can_hold_the_lock() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let lock = place.path("control.sock.lock");
+    fs::write(&lock, "").unwrap();
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o666)).unwrap();
+    let _daemon = place.start();
+    assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
 fn a_stale_socket_is_replaced_and_another_file_is_not() {
     let place = Place::new();
     place.start().kill();

@@ -205,9 +205,11 @@ impl Lock {
                 .write(true)
                 .create(true)
                 .truncate(false)
-                .mode(0o644)
+                .mode(0o600)
                 .open(&path)
                 .map_err(during("open", &path))?;
+            // Whoever can open it can hold its lock.
+            file.set_permissions(Permissions::from_mode(0o600)).map_err(during("protect", &path))?;
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 // its last owner removed it in between
                 Ok(lock) if !is_at(&lock, &path) => {}
