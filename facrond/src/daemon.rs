@@ -45,7 +45,8 @@ impl Error {
 }
 
 /// `facrond`
-pub fn run(options: Daemon) -> ExitCode {
+pub fn run(mut options: Daemon) -> ExitCode {
+    make_absolute(&mut options);
     let ready = if options.daemon {
         match detach() {
             Ok(Side::Daemon(ready)) => Some(ready),
@@ -69,6 +70,17 @@ pub fn run(options: Daemon) -> ExitCode {
             let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
             tracing::error!("{error}{cause}");
             error.exit()
+        }
+    }
+}
+
+/// In the background the working directory is another one.
+fn make_absolute(options: &mut Daemon) {
+    let Daemon { files, socket, state_dir, runtime_dir, .. } = options;
+    for path in [&mut files.conf, &mut files.conf_dir, socket, state_dir, runtime_dir] {
+        // An empty one stays so, and is complained about where it is used.
+        if let Ok(absolute) = std::path::absolute(&*path) {
+            *path = absolute;
         }
     }
 }

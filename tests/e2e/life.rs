@@ -123,6 +123,21 @@ fn in_the_background_it_is_ready_when_the_foreground_returns() {
 }
 
 #[test]
+fn in_the_background_relative_paths_mean_what_they_did() {
+    let place = Place::new();
+    place.conf(&format!("{} CLOSE_WRITE [name=rule] -\n", place.play("")));
+    let mut facrond = Command::new(FACROND);
+    let paths = "-d -c facron.conf -C conf.d -s control.sock --state-dir state --runtime-dir run";
+    facrond.args(paths.split(' ')).current_dir(place.path(""));
+    facrond.stdout(place.log_file("log")).stderr(place.log_file("log"));
+    assert!(facrond.status().unwrap().success());
+    let background = Background(i32::try_from(place.status()["pid"].as_i64().unwrap()).unwrap());
+    assert!(place.ctl_ok(&["reload"]).contains("1 kept"));
+    kill(background.0, Signal::SIGTERM);
+    wait_until("it to end", || !is_alive(background.0));
+}
+
+#[test]
 fn in_the_background_a_failed_start_is_told() {
     let place = Place::new();
     let _first = place.start();
