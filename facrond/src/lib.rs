@@ -43,6 +43,10 @@ pub mod exit {
 /// Runs the daemon with the process's own arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(errno) = kernel::signals::ignore_lease_breaks() {
+        eprintln!("facrond: cannot ignore SIGIO, by which any writer could end it: {}", errno.desc());
+        return exit::FAILED.into();
+    }
     match cli.command {
         None => daemon::run(cli.daemon),
         Some(Command::Gate(gate)) => gate::process::run(gate.class.into(), gate.daemon),

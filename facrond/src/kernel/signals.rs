@@ -1,9 +1,9 @@
 //! Signals by a descriptor: cheaper than by handlers, and none can run in a child
-//! that still shares our memory.
+//! that still shares our memory. And the one that other users could send us.
 
 use nix::errno::Errno;
 use nix::libc::signalfd_siginfo;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::read;
 use std::io;
@@ -56,12 +56,41 @@ impl Signals {
     }
 }
 
+/// Makes this process survive the end of its leases.
+///
+/// Whoever opens a file for writing while this process has a read lease on it makes the
+/// kernel send `SIGIO` to the process (fcntl(2), "Leases"), and its default action ends
+/// the process. To be called before the first lease is taken and before
+/// [`Spawner::new`](super::spawn::Spawner::new), which resets it for commands.
+pub fn ignore_lease_breaks() -> Result<(), Errno> {
+    // SAFETY: no handler is installed.
+    unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::fcntl::OFlag;
+    use nix::libc;
     use nix::sys::signal::raise;
+    use nix::sys::stat::Mode;
+    use std::os::fd::AsRawFd;
     use std::time::Duration;
     use tokio::time::timeout;
+
+    #[test]
+    fn the_end_of_a_lease_ends_nothing() {
+        ignore_lease_breaks().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let leased = std::fs::File::open(file.path()).unwrap();
+        drop(file.reopen().unwrap());
+        let path = file.into_temp_path();
+        // SAFETY: takes an int and touches no memory of ours.
+        let lease = unsafe { libc::fcntl(leased.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) };
+        assert_eq!(lease, 0);
+        let writer = nix::fcntl::open(&*path, OFlag::O_WRONLY | OFlag::O_NONBLOCK, Mode::empty());
+        assert_eq!(writer.unwrap_err(), Errno::EAGAIN);
+    }
 
     #[test]
     fn all_that_have_come_are_told_at_once_and_once() {
