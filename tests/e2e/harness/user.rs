@@ -2,9 +2,9 @@
 
 use super::Place;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -105,6 +105,13 @@ impl Place {
             linked => linked.unwrap(),
         }
         path
+    }
+
+    /// Makes a directory to play in where every user may write; returns its path.
+    pub fn mkdir_for_all(&self, name: &str) -> String {
+        let dir = self.mkdir(name);
+        fs::set_permissions(&dir, Permissions::from_mode(0o777)).unwrap();
+        dir
     }
 }
 
