@@ -2,29 +2,38 @@
 //!
 //! ```text
 //! kernel group -> record -> Event -> matching rules -> policy -> Job -> child -> outcome -> history
-//!    kernel       kernel    watch        watch          job      job     job      engine
+//!     sys          sys      watch        watch          job      job     job      engine
 //! ```
 //!
-//! `config` makes rules of text, `engine` owns all state, `control` answers clients.
+//! The crate `facron-config` makes rules of text, `facron-sys` has the system calls.
+//! `engine` owns all state, `control` answers clients.
 
-pub mod cli;
-pub mod config;
 pub mod control;
 mod daemon;
 pub mod engine;
 pub mod event;
-pub mod events;
 pub mod gate;
 pub mod job;
-pub mod kernel;
 pub mod log;
-pub mod manual;
-pub mod paths;
 pub mod watch;
 mod watch_command;
 
+pub(crate) use facron_config as config;
+pub(crate) use facron_config::{cli, events};
+
+/// The system calls, and the mounts as `/proc` has them.
+pub(crate) mod kernel {
+    pub(crate) use facron_sys::*;
+
+    pub(crate) mod mounts {
+        pub(crate) use facron_config::mountinfo::*;
+        pub(crate) use facron_sys::mounts::*;
+    }
+}
+
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{Cli, Command, GateClass};
+use kernel::permission::Class;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
@@ -49,7 +58,7 @@ pub fn main() -> ExitCode {
     }
     match cli.command {
         None => daemon::run(cli.daemon),
-        Some(Command::Gate(gate)) => gate::process::run(gate.class.into(), gate.daemon),
+        Some(Command::Gate(gate)) => gate::process::run(class(gate.class), gate.daemon),
         Some(Command::Envoy(_)) => kernel::envoy::run(),
         Some(Command::Watch(watch)) => watch_command::run(&watch),
         Some(Command::Check(check)) => {
@@ -58,5 +67,12 @@ pub fn main() -> ExitCode {
             print!("{text}");
             if is_good { ExitCode::SUCCESS } else { exit::FAILED.into() }
         }
+    }
+}
+
+fn class(class: GateClass) -> Class {
+    match class {
+        GateClass::Content => Class::Content,
+        GateClass::PreContent => Class::PreContent,
     }
 }

@@ -10,9 +10,9 @@
 //! words, each closed by a NUL. It is appended by one write, so that records of
 //! commands that run at the same time stay whole.
 
-use facrond::events::Events;
-use facrond::kernel::object::Object;
-use facrond::kernel::permission::{Answer, Class, Group, Told};
+use facron_config::events::Events;
+use facron_sys::object::Object;
+use facron_sys::permission::{Answer, Class, Group, Told};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::OsString;
 use std::io::{self, Write};

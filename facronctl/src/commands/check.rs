@@ -3,8 +3,8 @@
 use crate::cli;
 use crate::error::Error;
 use crate::terminal::Terminal;
-use facrond::config;
-use facrond::paths::Paths;
+use facron_config as config;
+use facron_config::paths::Paths;
 use std::process::ExitCode;
 
 pub(super) fn run(args: &cli::Check, terminal: &mut Terminal<'_>) -> Result<ExitCode, Error> {

@@ -8,7 +8,7 @@ use clap::CommandFactory;
 pub(super) fn run(args: &Completions, terminal: &mut Terminal<'_>) -> Result<(), Error> {
     let (mut command, name) = match args.program {
         Program::Facronctl => (Cli::command(), "facronctl"),
-        Program::Facrond => (facrond::cli::Cli::command(), "facrond"),
+        Program::Facrond => (facron_config::cli::Cli::command(), "facrond"),
     };
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, name, &mut script);

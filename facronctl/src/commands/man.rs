@@ -7,14 +7,14 @@ use crate::cli::{self, Cli};
 use crate::error::Error;
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
-use facrond::manual;
+use facron_config::manual;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{fs, io};
 
 pub(super) fn run(args: &cli::Man) -> Result<(), Error> {
     write(&args.dir, "5", "facron.conf.5", manual::facron_conf().as_bytes())?;
-    command(&args.dir, facrond::cli::Cli::command(), "8")?;
+    command(&args.dir, facron_config::cli::Cli::command(), "8")?;
     command(&args.dir, Cli::command(), "1")
 }
 

@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_manual_and_the_readme_have_each_variable() {
-        let (manual, readme) = (crate::manual::facron_conf(), include_str!("../../../README.md"));
+        let (manual, readme) = (crate::config::manual::facron_conf(), include_str!("../../../README.md"));
         for variable in text(&with_env(&[])) {
             let name = variable.split('=').next().unwrap();
             assert!(manual.contains(name) && readme.contains(&format!("`{name}`")), "{name}");

@@ -1,8 +1,8 @@
 //! Permission rules: what cannot be one.
 
-use crate::config::permission::{Decision, Verdict};
-use crate::config::rule::RuleSpec;
-use crate::config::{Words, parse_words};
+use crate::permission::{Decision, Verdict};
+use crate::rule::RuleSpec;
+use crate::{Words, parse_words};
 use std::time::Duration;
 
 fn parse(path: &str, events: &str, options: &str, command: &str) -> Result<RuleSpec, String> {

@@ -7,20 +7,30 @@
 //!
 //! A line with an error is no rule; all others are, and every problem is told:
 //! what to do about it (run the good rules, refuse a reload) is for the caller.
+//!
+//! facrond's command line and manual page are here too: facronctl prints both
+//! without being linked with the daemon.
+
+#![forbid(unsafe_code)]
 
 pub mod account;
 mod blind;
 mod check;
+pub mod cli;
 mod command;
 pub mod culprit;
 mod diagnostic;
-mod events;
+mod event_names;
+pub mod events;
 pub mod filter;
 mod include;
 mod lex;
 mod lines;
+pub mod manual;
+pub mod mountinfo;
 mod options;
 mod parse;
+pub mod paths;
 pub mod permission;
 pub mod places;
 mod program;

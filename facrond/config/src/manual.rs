@@ -6,9 +6,9 @@
 
 mod options;
 
-use crate::config::option_samples;
-use crate::config::rule::Token;
 use crate::events::Events;
+use crate::option_samples;
+use crate::rule::Token;
 use options::OPTIONS;
 use std::fmt::Write;
 
@@ -66,9 +66,9 @@ pub fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
+    use crate as config;
 
-    const README: &str = include_str!("../../README.md");
+    const README: &str = include_str!("../../../README.md");
 
     #[test]
     fn the_page_has_all_its_tables() {
@@ -108,7 +108,7 @@ mod tests {
     fn the_example_has_no_mistakes() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("facron.conf");
-        let example = include_str!("../../systemd/facron.conf");
+        let example = include_str!("../../../systemd/facron.conf");
         std::fs::write(&file, example).unwrap();
         let loaded = config::load_files(std::slice::from_ref(&file));
         assert!(loaded.rules.is_empty() && loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);

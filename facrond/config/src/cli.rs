@@ -2,7 +2,6 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are what --help shows")]
 
-use crate::kernel::permission::Class;
 use crate::paths::Paths;
 use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -183,15 +182,6 @@ pub enum GateClass {
     Content,
     /// For all.
     PreContent,
-}
-
-impl From<GateClass> for Class {
-    fn from(class: GateClass) -> Self {
-        match class {
-            GateClass::Content => Self::Content,
-            GateClass::PreContent => Self::PreContent,
-        }
-    }
 }
 
 /// `facrond check`

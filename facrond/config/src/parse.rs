@@ -2,7 +2,7 @@
 
 use super::command::{Dollars, command, script};
 use super::diagnostic::{Line, Problems, show};
-use super::events::events;
+use super::event_names::events;
 use super::filter::ObjectKind;
 use super::lex::{Inside, Lexer, Word};
 use super::options::options;

@@ -8,7 +8,7 @@ mod properties;
 mod rendering;
 
 use super::{Diagnostic, Loaded, load_files};
-use crate::config::rule::RuleSpec;
+use crate::rule::RuleSpec;
 use facron_proto::Severity;
 use std::fs;
 use std::path::PathBuf;

@@ -2,9 +2,9 @@
 //! there is a daemon, and keeps nothing open between them.
 
 use super::{LONGEST, TASKS, Task, wait};
-use crate::kernel::object::{HandleBuffer, Kind, Object, open_by_handle};
-use crate::kernel::record::{FsId, Handle};
-use crate::kernel::{fanotify, packet};
+use crate::object::{HandleBuffer, Kind, Object, open_by_handle};
+use crate::record::{FsId, Handle};
+use crate::{fanotify, packet};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use std::ffi::OsStr;

@@ -1,9 +1,9 @@
 //! What holds for all bytes.
 
 use super::read;
-use crate::config::lex::quote_into;
-use crate::config::rule::Command;
-use crate::config::{Words, check, parse_words};
+use crate::lex::quote_into;
+use crate::rule::Command;
+use crate::{Words, check, parse_words};
 use proptest::prelude::*;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;

@@ -1,6 +1,6 @@
 //! Diagnostics as they are drawn.
 
-use crate::config::{Words, load_files, parse_words};
+use crate::{Words, load_files, parse_words};
 use std::fs;
 
 /// The drawings of a file named `F`, one after the other.

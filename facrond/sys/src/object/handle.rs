@@ -1,7 +1,7 @@
 //! Handles of files: what names an inode whatever its path.
 
 use super::Object;
-use crate::kernel::record::{FsId, Handle};
+use crate::record::{FsId, Handle};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::libc;

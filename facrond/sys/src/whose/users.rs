@@ -2,7 +2,7 @@
 //! socket (`<linux/cn_proc.h>`).
 
 use super::{Deed, Teller, Told};
-use crate::kernel::process;
+use crate::process;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recvfrom, sendto, setsockopt, sockopt};

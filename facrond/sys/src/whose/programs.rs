@@ -3,11 +3,11 @@
 //! is that of the executable.
 
 use super::{Deed, Teller, Told};
-use crate::kernel::perf::{
+use crate::perf::{
     COMM, COMM_EXEC, MISC_COMM_EXEC, MMAP, RECORD_COMM, RECORD_EXIT, RECORD_FORK, RECORD_LOST, RECORD_MMAP,
     Record, Rings, TASK, Whom,
 };
-use crate::kernel::process;
+use crate::process;
 use nix::errno::Errno;
 use rustc_hash::FxHashSet;
 use std::os::fd::{AsFd, BorrowedFd};

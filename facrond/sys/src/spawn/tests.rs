@@ -1,5 +1,5 @@
 use super::*;
-use crate::kernel::wait::{Exit, Reaped, reap, reap_any};
+use crate::wait::{Exit, Reaped, reap, reap_any};
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::unistd::pipe2;

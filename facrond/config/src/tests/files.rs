@@ -1,8 +1,8 @@
 //! Which files are read, and what `@include` does.
 
 use super::{errors, warnings};
-use crate::config::{Loaded, check, has_errors, load, load_files};
 use crate::paths::Paths;
+use crate::{Loaded, check, has_errors, load, load_files};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

@@ -1,12 +1,12 @@
 //! PATH, EVENTS and OPTIONS: one case a fact.
 
 use super::{errors, read, rule, warnings};
-use crate::config::culprit::{Condition, Culprit};
-use crate::config::filter::{Filter, ObjectKind, Patterns};
-use crate::config::rule::{Command, Options, Output, Stdin};
-use crate::config::when::{Busy, Rate};
-use crate::config::{Words, parse_words};
+use crate::culprit::{Condition, Culprit};
 use crate::events::Events;
+use crate::filter::{Filter, ObjectKind, Patterns};
+use crate::rule::{Command, Options, Output, Stdin};
+use crate::when::{Busy, Rate};
+use crate::{Words, parse_words};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;

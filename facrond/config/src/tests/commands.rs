@@ -1,8 +1,8 @@
 //! COMMAND: tokens, scripts of shells, and rules given as words.
 
 use super::{errors, read, rule, warnings};
-use crate::config::rule::{Command, Part, RuleSpec, Token};
-use crate::config::{Words, parse_words};
+use crate::rule::{Command, Part, RuleSpec, Token};
+use crate::{Words, parse_words};
 
 /// The parts of the last argument, literals as text and tokens as `<$x>`.
 #[track_caller]

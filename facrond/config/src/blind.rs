@@ -7,7 +7,7 @@
 use super::diagnostic::{Diagnostic, show_path};
 use super::rule::RuleSpec;
 use crate::events::Events;
-use crate::kernel::mounts::{self, unescape};
+use crate::mountinfo::{is_served, unescape};
 use facron_proto::Severity;
 use std::ffi::OsString;
 use std::fs;
@@ -169,7 +169,7 @@ impl Mount {
         let upper = options.split(|byte| *byte == b',').find_map(|option| option.strip_prefix(b"upperdir="));
         let (point, kind) = (path(words.get(4)?), String::from_utf8_lossy(words.get(dash + 1)?).into_owned());
         // Without the one at `/`, nothing works anyway.
-        let is_served = mounts::is_served(&kind, words.get(2)?) && point != Path::new("/");
+        let is_served = is_served(&kind, words.get(2)?) && point != Path::new("/");
         Some(Self { point, kind, is_served, upper: upper.map(path) })
     }
 
@@ -210,7 +210,7 @@ pub fn blind_spot(spec: &RuleSpec) -> Option<Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::rule::Command;
+    use crate::rule::Command;
     use std::rc::Rc;
 
     fn spec(path: &str, events: Events) -> RuleSpec {
