@@ -1,10 +1,10 @@
 //! The control socket: who may ask for what, and how a question reaches the engine.
 //!
 //! [`Socket::bind`] takes the socket for this daemon, [`Socket::serve`] answers
-//! on it, one task a connection, the requests of a connection in order. What
-//! answers a method is a [`Serve`] of the engine; this module knows nothing of
-//! rules. It is reached through an [`EngineHandle`], a bounded queue of calls,
-//! each with the way back for its reply.
+//! on it, one task a connection, the requests of a connection in order. A method is
+//! answered by the engine's [`Serve`], or by its [`ServeLater`] where the effect takes
+//! time; this module knows nothing of rules. The engine is reached through an
+//! [`EngineHandle`], a bounded queue of calls, each with the way back for its reply.
 //!
 //! Nothing a client does costs more than its own connection: its lines are
 //! bounded, it is not read from while it does not read, and records that it
@@ -20,6 +20,6 @@ mod socket;
 mod tests;
 
 pub use access::{Access, Caller};
-pub use engine::{Api, Call, Calls, EngineHandle, Serve, channel};
+pub use engine::{Api, Call, Calls, EngineHandle, ReplyHandle, Serve, ServeLater, channel};
 pub use follow::{Follower, MAX_QUEUED, MAX_SUBSCRIPTIONS, encode};
 pub use socket::{BindError, MAX_CONNECTIONS, Socket};

@@ -15,6 +15,7 @@ pub mod event;
 pub mod gate;
 pub mod job;
 pub mod log;
+mod matcher;
 pub mod watch;
 mod watch_command;
 

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `resolve`, `walk` | from a rule's path to the node that it is, marking on the way |
 //! | `grow`, `unsettled`, `filesystem` | the directories below it: a mark each, or one for the file system |
-//! | `fire`, `matching` | from a record to the rules that it fires |
+//! | `fire` | from a record to the rules that it fires |
 //! | `follow` | what a record changes: directories that come, go and move |
 //! | `arrival`, `look` | files whose completeness has to be looked at |
 //! | `mounts`, `rescan` | what comes without a record: mounts, and lost records |
@@ -28,7 +28,6 @@ mod grow;
 mod left;
 mod look;
 mod marks;
-mod matching;
 mod mounting;
 mod mounts;
 mod needs;
@@ -41,7 +40,6 @@ mod tree;
 mod unsettled;
 mod walk;
 
-pub use matching::foresee;
 pub use rules::{PathState, Slot};
 
 use crate::config::rule::RuleSpec;

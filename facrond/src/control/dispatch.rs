@@ -1,6 +1,6 @@
 //! From the name of a method to its type.
 
-use super::{Access, Api, Caller, EngineHandle, Serve};
+use super::{Access, Api, Caller, EngineHandle, ServeLater};
 use facron_proto::Text;
 use facron_proto::method::{
     Add, Empty, Explain, GetStatus, List, Method, Pause, Reload, Remove, Resume, Show, Tail, Unsubscribe,
@@ -50,7 +50,7 @@ async fn call<M, E>(
 ) -> Result<Box<RawValue>, Error>
 where
     M: Method,
-    E: Serve<M>,
+    E: ServeLater<M>,
     M::Params: Send + 'static,
     M::Reply: Send + 'static,
 {

@@ -72,6 +72,12 @@ impl Client {
         self.call("add", json!({"path": "/a", "events": "OPEN", "command": ["-"]})).await;
     }
 
+    /// Asks for something without reading the reply.
+    async fn request(&mut self, method: &str) {
+        let line = json!({"jsonrpc": "2.0", "id": 0, "method": method, "params": {"rules": []}});
+        self.send(format!("{line}\n")).await;
+    }
+
     async fn is_closed(&mut self) -> bool {
         let mut rest = Vec::new();
         self.reader.read_to_end(&mut rest).await.is_err() || rest.is_empty()
@@ -326,4 +332,25 @@ fn readers_read_and_strangers_do_nothing() {
     assert_eq!(codes(Access::Full), [0, 0, -32601]);
     assert_eq!(codes(Access::Read), [0, -32003, -32601]);
     assert_eq!(codes(Access::Denied), [-32003; 3]);
+}
+
+#[test]
+fn a_reply_that_comes_later_holds_up_nobody_else() {
+    with_daemon(|path| async move {
+        let (mut waiting, mut other) = (Client::connect(&path).await, Client::connect(&path).await);
+        waiting.request("remove").await;
+        waiting.request("version").await;
+        // The engine takes calls in their order: this one comes after `remove` or before it.
+        other.call("version", json!({})).await;
+        let replies = async { (waiting.line().await, waiting.line().await) };
+        let resumes = async {
+            loop {
+                other.call("resume", json!({"rules": []})).await;
+                tokio::task::yield_now().await;
+            }
+        };
+        let (first, second) = tokio::select! { replies = replies => replies, never = resumes => never };
+        assert_eq!(first["result"], json!({"rules": []}));
+        assert_eq!(second["result"]["facrond"], "0");
+    });
 }

@@ -16,6 +16,7 @@ use crate::config::filter::{Filter, ObjectKind};
 use crate::events::Events;
 use crate::kernel::object::{Inode, Kind, Object};
 use crate::kernel::record::FsId;
+use crate::matcher::{self, Position, file_name, is_on_child, matched};
 use facron_proto::RuleId;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -66,27 +67,20 @@ pub struct Tables {
 }
 
 impl Known {
-    fn is_on_child(&self) -> bool {
-        self.events.contains(Events::EVENT_ON_CHILD) || !self.events.contains(Events::ONDIR)
-    }
-
     /// What of it an inode's mark asks for.
     pub fn mask(&self) -> u64 {
-        let on_child =
-            if self.rule.is_directory && self.is_on_child() { Events::EVENT_ON_CHILD } else { Events::NONE };
+        let is_on_child = self.rule.is_directory && is_on_child(self.events);
+        let on_child = if is_on_child { Events::EVENT_ON_CHILD } else { Events::NONE };
         self.events.without(Events::EVENT_ON_CHILD).with(on_child).mask()
     }
 
     /// The events of it that this is, for an object at `below` its PATH.
     fn matched(&self, below: &[u8], path: &[u8], events: Events) -> Option<Match> {
-        let matched = events.and(self.events).and(Events::PERMISSION);
-        let on_directory = events.contains(Events::ONDIR);
-        let kind = if on_directory { ObjectKind::Directory } else { ObjectKind::File };
+        let matched = matched(self.events, Position::of(below), events).and(Events::PERMISSION);
+        let kind = if events.contains(Events::ONDIR) { ObjectKind::Directory } else { ObjectKind::File };
         let is_wanted = !matched.is_empty()
-            && (!on_directory || self.events.contains(Events::ONDIR))
-            && (below.is_empty() || self.is_on_child())
-            && self.filter.accepts(below, name(if below.is_empty() { path } else { below }), kind)
-            && !self.rule.spared.iter().any(|spared| is_below(path, spared.as_bytes()).is_some());
+            && self.filter.accepts(below, file_name(if below.is_empty() { path } else { below }), kind)
+            && !self.rule.spared.iter().any(|spared| matcher::below(path, spared.as_bytes()).is_some());
         is_wanted.then_some(Match { rule: self.rule.id, events: matched, by: By::Rule })
     }
 }
@@ -172,7 +166,7 @@ impl Tables {
     /// Forgets what was marked at and below a path of a rule.
     pub fn forget_below(&mut self, rule: RuleId, below: &[u8]) {
         self.retain_places(|place| {
-            place.rule != rule || !(below.is_empty() || is_at_or_below(&place.below, below))
+            place.rule != rule || !(below.is_empty() || matcher::below(&place.below, below).is_some())
         });
     }
 
@@ -265,9 +259,9 @@ impl Tables {
             .map(|place| {
                 let known = self.rules.get(&place.rule)?;
                 let below = if place.below.is_empty() {
-                    name(path).to_vec()
+                    file_name(path).to_vec()
                 } else {
-                    [&place.below, &b"/"[..], name(path)].concat()
+                    [&place.below, &b"/"[..], file_name(path)].concat()
                 };
                 known.matched(&below, path, events)
             })
@@ -277,26 +271,12 @@ impl Tables {
     fn by_file_system(&self, object: &Object, path: &[u8], events: Events) -> Vec<Option<Match>> {
         let rules = self.directories.get(&object.fs()).into_iter().flatten();
         let rules = rules.filter_map(|id| self.rules.get(id)).filter(|known| known.rule.is_directory);
-        rules.map(|known| known.matched(name(path), path, events)).collect()
+        rules.map(|known| known.matched(file_name(path), path, events)).collect()
     }
 }
 
 /// A path that does not lead to the object from here.
 struct Elsewhere;
-
-/// The part of `path` below `top`; empty for `top` itself.
-fn is_below<'a>(path: &'a [u8], top: &[u8]) -> Option<&'a [u8]> {
-    let rest = path.strip_prefix(top)?;
-    if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"/") }
-}
-
-fn is_at_or_below(path: &[u8], top: &[u8]) -> bool {
-    is_below(path, top).is_some()
-}
-
-fn name(path: &[u8]) -> &[u8] {
-    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
-}
 
 #[cfg(test)]
 mod tests {
@@ -400,19 +380,19 @@ mod tests {
         let (file, link) = (top.join("file"), top.join("link"));
         fs::write(&file, "").unwrap();
         fs::hard_link(&file, &link).unwrap();
-        let matched = |tables: &Tables| ids(tables, &file, bytes(&file), Events::OPEN_PERM);
+        let found = |tables: &Tables| ids(tables, &file, bytes(&file), Events::OPEN_PERM);
         for path in [&top, &file] {
             let mut tables = Tables::default();
             tables.insert(rule(1, path, Events::OPEN_PERM));
             tables.add_place(&Object::open(path).unwrap(), RuleId(1), b"");
             tables.insert(rule(1, path, Events::OPEN_PERM));
-            assert_eq!(matched(&tables), [1]);
+            assert_eq!(found(&tables), [1]);
         }
         let mut tables = Tables::default();
         tables.insert(rule(1, &link, Events::OPEN_PERM));
         tables.add_place(&Object::open(&link).unwrap(), RuleId(1), b"");
         tables.insert(rule(1, &top.join("elsewhere"), Events::OPEN_PERM));
         tables.settle(RuleId(1));
-        assert_eq!(matched(&tables), [] as [u64; 0]);
+        assert_eq!(found(&tables), [] as [u64; 0]);
     }
 }

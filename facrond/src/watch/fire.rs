@@ -2,7 +2,6 @@
 
 use super::arrival::{Origin, Place};
 use super::grow::join;
-use super::matching::{Position, mask_of, matched, may_have_arrived};
 use super::needs::Moves;
 use super::rules::Slot;
 use super::tree::{Content, NodeId};
@@ -10,6 +9,7 @@ use super::{Hit, Watch, Whose};
 use crate::event::Event;
 use crate::events::Events;
 use crate::kernel::record::{Entry, Record};
+use crate::matcher::{Position, mask_of, matched, may_have_arrived};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -224,7 +224,7 @@ impl Watch {
     ) {
         let spec = &self.rules[slot].spec;
         let position = if place.is_some() { Position::Below } else { Position::Path };
-        let matched = matched(spec, position, events);
+        let matched = matched(spec.events, position, events);
         if matched.is_empty() || !self.accepts(slot, place, events) {
             return;
         }

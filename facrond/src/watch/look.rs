@@ -3,7 +3,6 @@
 
 use super::arrival::{Arrival, Origin};
 use super::fire::{Cause, Firing};
-use super::matching::{Position, matched};
 use super::tree::NodeId;
 use super::unsettled::MAX_TRIES;
 use super::{Hit, Watch};
@@ -11,6 +10,7 @@ use crate::config::rule::RuleSpec;
 use crate::events::Events;
 use crate::kernel::envoy::SILENT;
 use crate::kernel::object::{Kind, Object};
+use crate::matcher::{Position, matched};
 use nix::errno::Errno;
 use std::time::SystemTime;
 
@@ -73,7 +73,7 @@ fn arrived(spec: &RuleSpec, origin: Origin, position: Position, news: Events) ->
     if matches!(origin, Origin::Made { .. }) {
         return arrived;
     }
-    let by_events = matched(spec, position, news.without(Events::ARRIVED)).without(Events::ARRIVED);
+    let by_events = matched(spec.events, position, news.without(Events::ARRIVED)).without(Events::ARRIVED);
     by_events.with(arrived)
 }
 

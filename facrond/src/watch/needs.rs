@@ -1,6 +1,7 @@
 //! What a rule needs of the kernel, by place.
 
 use crate::events::Events;
+use crate::matcher::is_on_child;
 
 /// What follows directories under their names: whatever may change what a path means.
 const FOLLOW: Events = Events::CREATE.with(Events::DELETE).with(Events::RENAME).with(Events::ONDIR);
@@ -72,12 +73,6 @@ pub enum Moves {
 /// such events come with the handle of that directory alone.
 fn sees_directories(events: Events) -> bool {
     events.contains(Events::ONDIR.with(Events::EVENT_ON_CHILD)) && events.intersects(Events::OBJECT)
-}
-
-/// Whether a rule on a directory is about its children too: with neither flag it
-/// could never fire.
-pub fn is_on_child(events: Events) -> bool {
-    events.contains(Events::EVENT_ON_CHILD) || !events.contains(Events::ONDIR)
 }
 
 /// Events that the kernel has, for those that a rule may ask for.

@@ -1,6 +1,6 @@
 //! An engine that only pretends.
 
-use crate::control::{Caller, Follower, Serve, encode};
+use crate::control::{Caller, Follower, ReplyHandle, Serve, ServeLater, encode};
 use facron_proto::method::{
     Add, AddParams, AddReply, Empty, Explain, ExplainParams, Explained, GetStatus, List, Method, Pause,
     Reload, ReloadReply, Remove, Resume, Rules, Show, ShowParams, Tail, TailParams, TailReply, Version,
@@ -16,6 +16,14 @@ use facron_proto::{
 pub(super) struct Fake {
     rules: Vec<Rule>,
     followers: Vec<Follower>,
+    removal: Option<ReplyHandle<Remove>>,
+}
+
+/// Answered at the next `resume`.
+impl ServeLater<Remove> for Fake {
+    fn serve_later(&mut self, _: Rules<RuleRef>, _: &Caller, reply: ReplyHandle<Remove>) {
+        self.removal = Some(reply);
+    }
 }
 
 macro_rules! serve {
@@ -50,10 +58,12 @@ serve! {
         engine.rules.push(rule.clone());
         Ok(AddReply { rule, warnings: Vec::new() })
     };
-    Remove: |_engine, _params: Rules<RuleRef>, _caller| Ok(Rules { rules: vec![] });
-    Pause: |_engine, _params: Rules<RuleRef>, _caller| Ok(Rules { rules: vec![] });
-    Resume: |_engine, _params: Rules<RuleRef>, _caller| Ok(Rules { rules: vec![] });
     Reload: |_engine, _params: Empty, _caller| Ok(ReloadReply::default());
+    Resume: |engine, _params: Rules<RuleRef>, _caller| {
+        engine.removal.take().into_iter().for_each(|reply| reply.send(Ok(Rules { rules: vec![] })));
+        Ok(Rules { rules: vec![] })
+    };
+    Pause: |_engine, _params: Rules<RuleRef>, _caller| Ok(Rules { rules: vec![] });
     Tail: |engine, params: TailParams, caller| {
         let follower = if params.follow { Some(caller.subscribe()?) } else { None };
         let subscription = follower.as_ref().map(Follower::id);

@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::event::Event;
 use crate::events::Events;
 use crate::job::argv;
-use crate::watch::foresee;
+use crate::matcher::foresee;
 use facron_proto::Text;
 use facron_proto::method::{Explain, ExplainParams, Explained};
 use facron_proto::rpc::{Code, Error};

@@ -1,9 +1,9 @@
-//! Which of a rule's events a record holds.
+//! The matcher: which of a rule's events an event holds. The watch, the gate and
+//! `explain` all decide by [`matched`]. It does no I/O.
 //!
-//! A rule sees an event from one of two seats: the event is about its PATH itself,
-//! or about something below it. What is not about either never gets here.
+//! A rule sees an event from one of two positions: the event is about its PATH itself,
+//! or about something below it. Other events never get here.
 
-use super::needs::is_on_child;
 use crate::config::filter::ObjectKind;
 use crate::config::rule::RuleSpec;
 use crate::events::Events;
@@ -18,21 +18,35 @@ pub enum Position {
     Below,
 }
 
+impl Position {
+    /// That of an object at this path below PATH.
+    pub fn of(below: &[u8]) -> Self {
+        if below.is_empty() { Self::Path } else { Self::Below }
+    }
+}
+
+/// Whether a rule on a directory is about its children too: with neither flag it
+/// could never fire.
+pub fn is_on_child(events: Events) -> bool {
+    events.contains(Events::EVENT_ON_CHILD) || !events.contains(Events::ONDIR)
+}
+
 /// What makes a file complete under its name.
 pub const ARRIVES: Events = Events::CLOSE_WRITE.with(Events::MOVED_TO);
 
-/// The events of `spec` that are in `events`, a record's mask in which a rename
-/// shows as `MOVED_FROM` or `MOVED_TO` beside `RENAME`. With `ONDIR` where the
-/// object is a directory and the rule asked for it.
-pub fn matched(spec: &RuleSpec, position: Position, events: Events) -> Events {
-    let wanted = spec.events;
+/// The events that are `wanted` by a rule and are in `events`, a record's mask in which
+/// a rename shows as `MOVED_FROM` or `MOVED_TO` beside `RENAME`. With `ONDIR` where the
+/// object is a directory and the rule asks for it.
+pub fn matched(wanted: Events, position: Position, events: Events) -> Events {
     let on_directory = events.contains(Events::ONDIR);
     let mut offered = events.without(Events::FLAGS);
     if !on_directory && offered.intersects(ARRIVES) {
         offered = offered.with(Events::ARRIVED);
     }
     let allowed = match (position, on_directory) {
-        (Position::Path, true) if wanted.contains(Events::ONDIR) => Events::SELF.with(Events::OBJECT),
+        (Position::Path, true) if wanted.contains(Events::ONDIR) => {
+            Events::SELF.with(Events::OBJECT).with(Events::PERMISSION)
+        }
         (Position::Path, true) => Events::SELF,
         (Position::Path, false) => offered,
         (Position::Below, true) if !wanted.contains(Events::ONDIR) => return Events::NONE,
@@ -64,47 +78,33 @@ pub fn may_have_arrived(spec: &RuleSpec, events: Events) -> bool {
 /// The events of `spec` that an imagined event at `path` would match, by the text
 /// of the paths alone.
 pub fn foresee(spec: &RuleSpec, path: &[u8], events: Events) -> Events {
-    let top = spec.path.as_os_str().as_bytes();
+    let Some(below) = below(path, spec.path.as_os_str().as_bytes()) else { return Events::NONE };
     let kind = if events.contains(Events::ONDIR) { ObjectKind::Directory } else { ObjectKind::File };
-    let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    if path == top {
-        let is_accepted = spec.options.filter.accepts(b"", name, kind);
-        return if is_accepted { matched(spec, Position::Path, events) } else { Events::NONE };
-    }
-    let below = if top == b"/" {
-        path.strip_prefix(b"/")
+    let is_seen = spec.options.recursive || !below.contains(&b'/');
+    if is_seen && spec.options.filter.accepts(below, file_name(path), kind) {
+        matched(spec.events, Position::of(below), events)
     } else {
-        path.strip_prefix(top).and_then(|rest| rest.strip_prefix(b"/"))
-    };
-    match below {
-        Some(relative)
-            if !relative.is_empty()
-                && (spec.options.recursive || !relative.contains(&b'/'))
-                && spec.options.filter.accepts(relative, name, kind) =>
-        {
-            matched(spec, Position::Below, events)
-        }
-        _ => Events::NONE,
+        Events::NONE
     }
+}
+
+/// The part of `path` below `top`, which has no slash at its end: empty for `top` itself,
+/// `None` for a path elsewhere.
+pub fn below<'a>(path: &'a [u8], top: &[u8]) -> Option<&'a [u8]> {
+    let rest = path.strip_prefix(if top == b"/" { &[][..] } else { top })?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"/") }
+}
+
+/// The last component of a path.
+pub fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::rule::Command;
-
-    fn spec(events: Events) -> RuleSpec {
-        RuleSpec {
-            path: "/p".into(),
-            events,
-            options: std::rc::Rc::default(),
-            options_text: Vec::new(),
-            command: Command::Record,
-        }
-    }
-
     fn check(rule: Events, position: Position, record: Events, expected: Events) {
-        assert_eq!(matched(&spec(rule), position, record), expected, "{rule} {position:?} {record}");
+        assert_eq!(matched(rule, position, record), expected, "{rule} {position:?} {record}");
     }
 
     #[test]
@@ -130,6 +130,25 @@ mod tests {
             Events::DELETE_SELF,
         );
         check(Events::DELETE_SELF, Position::Below, Events::DELETE_SELF, Events::NONE);
+    }
+
+    #[test]
+    fn permission_is_asked_for_a_directory_only_with_its_flag() {
+        use Position::{Below, Path};
+        let (open, dir) = (Events::OPEN_PERM, Events::ONDIR);
+        check(open, Below, open, open);
+        check(open, Path, open, open);
+        check(open, Path, open.with(dir), Events::NONE);
+        check(open.with(dir), Path, open.with(dir), open.with(dir));
+        check(open.with(dir), Below, open, Events::NONE);
+        check(open, Below, Events::ACCESS_PERM, Events::NONE);
+    }
+
+    #[test]
+    fn a_path_is_below_another_by_whole_components() {
+        assert_eq!(below(b"/a/b/c", b"/a"), Some(&b"b/c"[..]));
+        assert_eq!((below(b"/a", b"/a"), below(b"/a", b"/")), (Some(&b""[..]), Some(&b"a"[..])));
+        assert_eq!((below(b"/ab", b"/a"), below(b"/", b"/a")), (None, None));
     }
 
     #[test]
