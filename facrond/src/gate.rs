@@ -22,7 +22,6 @@ mod descent;
 pub mod marks;
 mod memory;
 pub mod message;
-mod names;
 mod outbox;
 pub mod process;
 mod questions;

@@ -8,15 +8,15 @@
 //! The crate `facron-config` makes rules of text, `facron-sys` has the system calls.
 //! `engine` owns all state, `control` answers clients.
 
-pub mod control;
+mod control;
 mod daemon;
-pub mod engine;
-pub mod event;
-pub mod gate;
-pub mod job;
-pub mod log;
+mod engine;
+mod event;
+mod gate;
+mod job;
+mod log;
 mod matcher;
-pub mod watch;
+mod watch;
 mod watch_command;
 
 pub(crate) use facron_config as config;
@@ -29,6 +29,10 @@ pub(crate) mod kernel {
     pub(crate) mod mounts {
         pub(crate) use facron_config::mountinfo::*;
         pub(crate) use facron_sys::mounts::*;
+
+        pub(crate) fn is_served(kind: &str, device: &[u8]) -> bool {
+            needs_server(kind, &String::from_utf8_lossy(device))
+        }
     }
 }
 
@@ -39,7 +43,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// Exit statuses, of `<sysexits.h>` where it has one.
-pub mod exit {
+mod exit {
     /// It did not work.
     pub const FAILED: u8 = 1;
     /// The command line makes no sense.

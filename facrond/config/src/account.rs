@@ -8,11 +8,8 @@ use std::path::PathBuf;
 /// Whom a command runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// The user.
     pub user: Login,
-    /// Its number.
     pub uid: u32,
-    /// The primary group.
     pub gid: u32,
     /// The supplementary groups: those that a login of the user has.
     pub groups: Vec<u32>,
@@ -21,11 +18,8 @@ pub struct Account {
 /// What a user's environment is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
-    /// The user's name.
     pub name: String,
-    /// The home directory.
     pub home: PathBuf,
-    /// The login shell.
     pub shell: PathBuf,
 }
 

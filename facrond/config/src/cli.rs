@@ -34,7 +34,6 @@ pub struct Cli {
     /// What to do in place of being the daemon.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Options of the daemon.
     #[command(flatten)]
     pub daemon: Daemon,
 }
@@ -54,10 +53,8 @@ pub enum Command {
     Envoy(Envoy),
 }
 
-/// Options of the daemon.
 #[derive(Debug, Args)]
 pub struct Daemon {
-    /// Where the configuration is.
     #[command(flatten)]
     pub files: Files,
     /// The control socket [default: /run/facron/control.sock; for a user $XDG_RUNTIME_DIR/facron/control.sock]
@@ -75,10 +72,8 @@ pub struct Daemon {
     /// How many events are kept for `facronctl tail`
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub history: usize,
-    /// Limits on commands.
     #[command(flatten)]
     pub limits: Limits,
-    /// Options of the log.
     #[command(flatten)]
     pub log: Log,
     /// Detach from the terminal and run in the background
@@ -86,7 +81,6 @@ pub struct Daemon {
     pub daemon: bool,
 }
 
-/// Where the configuration is.
 #[derive(Debug, Args)]
 pub struct Files {
     /// The configuration file [default: /etc/facron.conf; for a user $XDG_CONFIG_HOME/facron/facron.conf]
@@ -100,7 +94,6 @@ pub struct Files {
     pub conf_dir: PathBuf,
 }
 
-/// Limits on commands.
 #[derive(Debug, Args)]
 pub struct Limits {
     /// How many commands may run at the same time
@@ -115,7 +108,6 @@ fn at_least_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
 }
 
-/// Options of the log.
 #[derive(Debug, Args)]
 pub struct Log {
     /// The form of the log's lines on standard error
@@ -135,7 +127,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// `facrond watch`
 #[derive(Debug, Args)]
 #[command(after_help = WATCH_EXAMPLES)]
 pub struct Watch {
@@ -151,15 +142,12 @@ pub struct Watch {
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     #[arg(value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
-    /// Limits on commands.
     #[command(flatten)]
     pub limits: Limits,
-    /// Options of the log.
     #[command(flatten)]
     pub log: Log,
 }
 
-/// `facrond gate`
 #[derive(Debug, Args)]
 pub struct Gate {
     /// The class of its group
@@ -168,7 +156,6 @@ pub struct Gate {
     pub daemon: i32,
 }
 
-/// `facrond envoy`
 #[derive(Debug, Args)]
 pub struct Envoy {
     /// Where the file system is mounted: for who lists processes
@@ -184,13 +171,11 @@ pub enum GateClass {
     PreContent,
 }
 
-/// `facrond check`
 #[derive(Debug, Args)]
 pub struct Check {
     /// Files to check in place of the configuration
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
-    /// Where the configuration is.
     #[command(flatten)]
     pub conf: Files,
 }

@@ -33,7 +33,6 @@ impl Command {
 }
 
 impl Token {
-    /// All that there are.
     pub const ALL: [Self; 10] = [
         Self::Path,
         Self::Directory,
@@ -80,7 +79,6 @@ impl Token {
         })
     }
 
-    /// As it is written.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Path => "$$",

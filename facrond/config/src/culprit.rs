@@ -13,18 +13,14 @@ use serde::{Deserialize, Serialize};
 /// What must hold of the process that caused an event.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Culprit {
-    /// `uid=`, its effective user.
     pub uid: Option<Condition<u32>>,
-    /// `exe=`, its executable.
     pub exe: Option<Condition<Program>>,
 }
 
 /// A condition and its opposite.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition<T> {
-    /// It must be so.
     Is(T),
-    /// `!`: it must not.
     IsNot(T),
 }
 

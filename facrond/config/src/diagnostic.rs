@@ -20,14 +20,12 @@ const CONTEXT: usize = 200;
 /// What stands for the file of a rule that comes from none.
 const COMMAND_LINE: &str = "<command line>";
 
-/// One problem.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diagnostic {
     /// Errors drop the rule, warnings do not.
     pub severity: Severity,
     /// What is wrong, in one lowercase sentence.
     pub message: String,
-    /// What would be right.
     pub help: Option<String>,
     /// The file; `None` for a rule given as words.
     pub file: Option<PathBuf>,
@@ -86,7 +84,6 @@ impl Diagnostic {
         }
     }
 
-    /// As it travels.
     pub fn to_proto(&self) -> facron_proto::Diagnostic {
         facron_proto::Diagnostic {
             severity: self.severity,

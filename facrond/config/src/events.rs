@@ -19,11 +19,8 @@ macro_rules! events {
 }
 
 events! {
-    /// A file was read.
     ACCESS = libc::FAN_ACCESS;
-    /// A file was written.
     MODIFY = libc::FAN_MODIFY;
-    /// Metadata changed.
     ATTRIB = libc::FAN_ATTRIB;
     /// A file open for writing was closed.
     CLOSE_WRITE = libc::FAN_CLOSE_WRITE;
@@ -37,9 +34,7 @@ events! {
     MOVED_FROM = libc::FAN_MOVED_FROM;
     /// An entry was moved into a directory.
     MOVED_TO = libc::FAN_MOVED_TO;
-    /// An entry was made.
     CREATE = libc::FAN_CREATE;
-    /// An entry was removed.
     DELETE = libc::FAN_DELETE;
     /// The watched thing itself was deleted.
     DELETE_SELF = libc::FAN_DELETE_SELF;
@@ -47,17 +42,12 @@ events! {
     MOVE_SELF = libc::FAN_MOVE_SELF;
     /// An entry was renamed; carries both names.
     RENAME = libc::FAN_RENAME;
-    /// The kernel's queue overflowed.
     Q_OVERFLOW = libc::FAN_Q_OVERFLOW;
     /// A file system reported an error.
     FS_ERROR = libc::FAN_FS_ERROR;
-    /// A mount was attached.
     MNT_ATTACH = 0x0100_0000;
-    /// A mount was detached.
     MNT_DETACH = 0x0200_0000;
-    /// Permission to open.
     OPEN_PERM = libc::FAN_OPEN_PERM;
-    /// Permission to read.
     ACCESS_PERM = libc::FAN_ACCESS_PERM;
     /// Permission to open for execution.
     OPEN_EXEC_PERM = libc::FAN_OPEN_EXEC_PERM;
@@ -69,17 +59,11 @@ events! {
     EVENT_ON_CHILD = libc::FAN_EVENT_ON_CHILD;
     /// facron's own: a file became complete under its name.
     ARRIVED = 1 << 62;
-    /// No event.
     NONE = 0;
-    /// Both closes.
     CLOSE = libc::FAN_CLOSE_WRITE | libc::FAN_CLOSE_NOWRITE;
-    /// Both moves.
     MOVE = libc::FAN_MOVED_FROM | libc::FAN_MOVED_TO;
-    /// What `<linux/fanotify.h>` calls `FAN_ALL_EVENTS`.
     ALL_EVENTS = Self::CLOSE.0 | libc::FAN_ACCESS | libc::FAN_MODIFY | libc::FAN_OPEN;
-    /// What `<linux/fanotify.h>` calls `FAN_ALL_PERM_EVENTS`.
     ALL_PERM_EVENTS = libc::FAN_OPEN_PERM | libc::FAN_ACCESS_PERM;
-    /// What `<linux/fanotify.h>` calls `FAN_ALL_OUTGOING_EVENTS`.
     ALL_OUTGOING_EVENTS = Self::ALL_EVENTS.0 | Self::ALL_PERM_EVENTS.0 | libc::FAN_Q_OVERFLOW;
     /// Events that hold the process that causes them.
     PERMISSION = Self::ALL_PERM_EVENTS.0 | libc::FAN_OPEN_EXEC_PERM | Self::PRE_ACCESS.0;
@@ -186,19 +170,16 @@ impl Events {
         self.0 & !Self::ARRIVED.0
     }
 
-    /// Both sets together.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// This set less another.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// What both sets have.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
@@ -230,12 +211,12 @@ impl Events {
     }
 
     /// All names that [`Events::named`] knows, for suggestions and completions.
-    pub fn all_names() -> impl Iterator<Item = &'static str> {
+    pub(crate) fn all_names() -> impl Iterator<Item = &'static str> {
         NAMES.iter().chain(UNIONS).map(|(name, ..)| *name)
     }
 
     /// Each name that [`Events::named`] knows, and what it means, for the manual.
-    pub fn reference() -> impl Iterator<Item = (&'static str, &'static str)> {
+    pub(crate) fn reference() -> impl Iterator<Item = (&'static str, &'static str)> {
         NAMES.iter().chain(UNIONS).map(|(name, _, help)| (*name, *help))
     }
 
@@ -245,7 +226,6 @@ impl Events {
     }
 }
 
-/// Names joined by `|`.
 impl fmt::Display for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, name) in self.names().enumerate() {

@@ -15,7 +15,6 @@ const MOST: usize = 10_000;
 pub(super) enum Directive {
     /// Nothing: it is a rule, or blank.
     None,
-    /// `@include` with this operand.
     Include(Word),
     /// `@include` with something wrong, which is among the problems.
     Wrong,

@@ -17,7 +17,6 @@ use std::ops::Range;
 /// A word, its quotes and backslashes taken away, that knows where it came from.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Word {
-    /// What it means.
     pub(super) bytes: Vec<u8>,
     /// Where all of it stands in the line, with its quotes.
     pub(super) span: Range<usize>,

@@ -12,6 +12,7 @@
 //! without being linked with the daemon.
 
 #![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "an inner crate: a comment stands where the name does not say all")]
 
 pub mod account;
 mod blind;
@@ -35,6 +36,7 @@ pub mod permission;
 pub mod places;
 mod program;
 mod read;
+pub mod route;
 pub mod rule;
 mod shell;
 mod suggest;
@@ -46,7 +48,7 @@ mod words;
 pub use blind::blind_spot;
 pub use check::check;
 pub use diagnostic::{Diagnostic, has_errors};
-pub use options::samples as option_samples;
+pub(crate) use options::samples as option_samples;
 pub use words::{Words, parse_words};
 
 use crate::paths::Paths;
@@ -69,7 +71,6 @@ pub struct Loaded {
 /// A rule and the place that says so.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Located {
-    /// The rule.
     pub spec: Rc<RuleSpec>,
     /// The file that has it.
     pub file: Rc<Path>,

@@ -12,7 +12,6 @@ use crate::rule::Token;
 use options::OPTIONS;
 use std::fmt::Write;
 
-/// The page, in man(7).
 pub fn facron_conf() -> String {
     let tables = [
         ("events", list(Events::reference())),

@@ -1,8 +1,133 @@
-//! The table of mounts as `/proc` has it (`proc_pid_mountinfo(5)`): paths, and types
-//! of file systems.
+//! The table of mounts, `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`): what is mounted
+//! where, under which names a place is known, and who has to answer for it.
 
-/// File systems without a device of which nobody but this kernel knows anything. One
-/// that is missing here is looked at by an envoy, which only takes longer.
+use crate::route::{Route, Start};
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// One line of the table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mount {
+    /// The kernel gives the number of a mount that has gone to a later one.
+    pub id: u32,
+    /// The mount that this one is on.
+    pub parent: u32,
+    /// `major:minor`, where the major number is 0 for a file system without a device.
+    pub device: String,
+    /// Where in its file system the mount begins.
+    pub root: PathBuf,
+    pub point: PathBuf,
+    /// The type of the file system.
+    pub kind: String,
+    /// Options of the file system, joined by commas, escaped as the table has them.
+    pub options: Vec<u8>,
+}
+
+impl Mount {
+    /// `36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/root rw,errors=continue`
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let text = |field| String::from_utf8_lossy(field).into_owned();
+        let mut fields = line.split(|byte| *byte == b' ');
+        let mut next = || fields.next();
+        let (id, parent) = (number(next()?)?, number(next()?)?);
+        let (device, root, point) = (text(next()?), path(next()?), path(next()?));
+        let mut system = fields.skip_while(|field| *field != b"-").skip(1);
+        let kind = text(system.next()?);
+        let options = system.nth(1).unwrap_or_default().to_vec();
+        Some(Self { id, parent, device, root, point, kind, options })
+    }
+
+    /// Whether looking at the mount waits for somebody else than this kernel, who may not
+    /// answer. The one at `/` does not count: without it nothing works anyway.
+    pub fn needs_server(&self) -> bool {
+        needs_server(&self.kind, &self.device) && self.point != Path::new("/")
+    }
+}
+
+/// The mounts as this process sees them, in the order of mounting.
+#[derive(Debug)]
+pub struct Mounts(pub Vec<Mount>);
+
+impl Mounts {
+    /// As they are now; none where the table cannot be read.
+    pub fn read() -> Self {
+        Self::parse(&fs::read("/proc/self/mountinfo").unwrap_or_default())
+    }
+
+    pub fn parse(table: &[u8]) -> Self {
+        Self(table.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect())
+    }
+
+    /// The mount that a path without links is on. Of two at one place the later one
+    /// hides the other.
+    pub fn over(&self, path: &Path) -> Option<&Mount> {
+        let over = self.0.iter().filter(|mount| path.starts_with(&mount.point));
+        over.max_by_key(|mount| mount.point.as_os_str().len())
+    }
+
+    /// Whether something is mounted at this path.
+    pub fn is_point(&self, path: &Path) -> bool {
+        self.0.iter().any(|mount| mount.point == path)
+    }
+
+    /// All names of what is at a path without links, itself among them: what is
+    /// bind-mounted somewhere is the same as what it was mounted from.
+    pub fn aliases(&self, path: &Path) -> Vec<PathBuf> {
+        let mut names = vec![path.to_owned()];
+        let Some(mount) = self.over(path) else { return names };
+        let Ok(below) = path.strip_prefix(&mount.point) else { return names };
+        let inside = mount.root.join(below);
+        for other in self.0.iter().filter(|other| other.device == mount.device) {
+            let Ok(below) = inside.strip_prefix(&other.root) else { continue };
+            // Its components: nothing below must not leave a slash at the end.
+            let name: PathBuf = other.point.components().chain(below.components()).collect();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// Whether looking at a path waits for a server, which may not answer.
+    pub fn needs_server(&self, path: &Path) -> bool {
+        self.0.iter().any(Mount::needs_server) && self.is_below_server(&self.real(path))
+    }
+
+    /// Whether a path without links is on such a mount, or below one.
+    fn is_below_server(&self, real: &Path) -> bool {
+        self.0.iter().any(|mount| mount.needs_server() && real.starts_with(&mount.point))
+    }
+
+    /// Where a path leads, as far as it exists. What is behind a server is taken as it is
+    /// written: a server that does not answer is not waited for.
+    pub fn real(&self, path: &Path) -> PathBuf {
+        let mut real = PathBuf::from("/");
+        let mut route = Route::new(path.as_os_str().as_bytes());
+        while let Some(name) = route.next() {
+            if *name == *b".." {
+                real.pop();
+                continue;
+            }
+            real.push(OsString::from_vec(name.into()));
+            if self.is_below_server(&real) {
+                real.extend(route.by_ref().map(|name| OsString::from_vec(name.into())));
+            } else if let Ok(target) = fs::read_link(&real)
+                && let Some(start) = route.follow(target.as_os_str().as_bytes())
+            {
+                real.pop();
+                if start == Start::Root {
+                    real = PathBuf::from("/");
+                }
+            }
+        }
+        real
+    }
+}
+
+/// File systems without a device that this kernel alone answers for. One that is missing
+/// here is looked at by a file-system worker, which only takes longer.
 const OF_KERNEL: &[&str] = &[
     "aufs",
     "autofs",
@@ -40,17 +165,23 @@ const OF_KERNEL: &[&str] = &[
     "zfs",
 ];
 
-/// File systems with a device that others share.
+/// File systems on a device that other machines write to as well.
 const SHARED: &[&str] = &["gfs2", "ocfs2"];
 
-/// Whether somebody else than this kernel has to answer when a file system of this
-/// type, on a device of this number, is looked at.
-pub fn is_served(kind: &str, device: &[u8]) -> bool {
-    if device.starts_with(b"0:") {
+pub fn needs_server(kind: &str, device: &str) -> bool {
+    if device.starts_with("0:") {
         !OF_KERNEL.contains(&kind)
     } else {
         kind == "fuseblk" || SHARED.contains(&kind)
     }
+}
+
+fn number(field: &[u8]) -> Option<u32> {
+    str::from_utf8(field).ok()?.parse().ok()
+}
+
+pub(crate) fn path(escaped: &[u8]) -> PathBuf {
+    OsString::from_vec(unescape(escaped)).into()
 }
 
 /// A path in a table of `/proc`, where blanks and backslashes stand as `\040`.
@@ -73,15 +204,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_serves_a_file_system() {
+    fn one_line() {
+        let line = br"36 35 98:0 /a /mnt/a\040b\134c rw,noatime shared:1 - ext4 /dev/x rw,x=y";
+        let mount = Mount::parse(line).unwrap();
+        assert_eq!((mount.id, mount.parent, &*mount.device, &*mount.kind), (36, 35, "98:0", "ext4"));
+        assert_eq!((&*mount.root, &*mount.point), (Path::new("/a"), Path::new(r"/mnt/a b\c")));
+        assert_eq!(mount.options, b"rw,x=y");
+        assert_eq!(Mount::parse(b""), None);
+        assert_eq!(Mount::parse(b"36 35 98:0 / /mnt rw"), None);
+    }
+
+    #[test]
+    fn file_systems_that_need_a_server() {
         for (kind, device) in [("ext4", "8:1"), ("tmpfs", "0:40"), ("btrfs", "0:41"), ("fusectl", "0:42")] {
-            assert!(!is_served(kind, device.as_bytes()), "{kind}");
+            assert!(!needs_server(kind, device), "{kind}");
         }
         for (kind, device) in
             [("fuse", "0:40"), ("fuseblk", "8:1"), ("fuse.sshfs", "0:41"), ("nfs4", "0:42"), ("gfs2", "8:1")]
         {
-            assert!(is_served(kind, device.as_bytes()), "{kind}");
+            assert!(needs_server(kind, device), "{kind}");
         }
-        assert!(is_served("made-tomorrow", b"0:43"));
+        assert!(needs_server("made-tomorrow", "0:43"));
+    }
+
+    #[test]
+    fn a_bind_mount_has_the_names_of_both() {
+        let mounts = Mounts::parse(
+            b"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:5 / /run rw - tmpfs t rw\n\
+              3 1 0:5 /facron /jail/r\\040t rw - tmpfs t rw\n4 1 8:1 /usr /jail/usr rw - ext4 /dev/a rw\n",
+        );
+        let names = |path: &str| -> Vec<String> {
+            let mut names: Vec<_> =
+                mounts.aliases(Path::new(path)).iter().map(|name| name.display().to_string()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names("/jail/r t/rules"), ["/jail/r t/rules", "/run/facron/rules"]);
+        assert_eq!(names("/run/facron"), ["/jail/r t", "/run/facron"]);
+        assert_eq!(names("/jail/usr/lib"), ["/jail/usr/lib", "/usr/lib"]);
+        assert_eq!(names("/home"), ["/home"]);
+        assert!(mounts.is_point(Path::new("/jail/usr")) && !mounts.is_point(Path::new("/jail")));
     }
 }

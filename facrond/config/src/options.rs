@@ -28,7 +28,6 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 const NO_WAITING: &str = "it must be more than nothing; without the option nothing is waited for";
 const NO_TIME: &str = "it must be more than nothing";
 
-/// One option.
 struct Known {
     name: &'static str,
     /// The option as it may be written; without a `=` it takes no value.
@@ -187,7 +186,7 @@ const TABLE: &[Known] = &[
 ];
 
 /// Each option as it may be written, for the manual.
-pub fn samples() -> impl Iterator<Item = &'static str> {
+pub(crate) fn samples() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|known| known.sample)
 }
 

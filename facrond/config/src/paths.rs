@@ -8,15 +8,10 @@ use std::path::PathBuf;
 /// The default of each path option of `facrond`; `facronctl` uses them too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
-    /// `--conf`
     pub conf: PathBuf,
-    /// `--conf-dir`
     pub conf_dir: PathBuf,
-    /// `--socket`
     pub socket: PathBuf,
-    /// `--state-dir`
     pub state_dir: PathBuf,
-    /// `--runtime-dir`
     pub runtime_dir: PathBuf,
 }
 

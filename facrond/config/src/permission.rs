@@ -16,38 +16,29 @@ const DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// It may.
     Allow,
-    /// It may not.
     Deny,
 }
 
-/// Who decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {
     /// The rule's command, by its exit status.
     #[default]
     Command,
-    /// The rule itself.
     Always(Verdict),
 }
 
 /// The options of a permission rule as far as they are given.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Permission {
-    /// `verdict=`
     pub verdict: Option<Decision>,
-    /// `deadline=`
     pub deadline: Option<Duration>,
-    /// `on-failure=`
     pub on_failure: Option<Verdict>,
-    /// `cache=`
     pub cache: Option<Duration>,
 }
 
 impl Permission {
-    /// Who decides.
     pub fn decision(&self) -> Decision {
         self.verdict.unwrap_or_default()
     }

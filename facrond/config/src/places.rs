@@ -8,8 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// What to do instead.
-pub const HELP: &str = "choose the directory or the file that is meant, outside of it";
+pub(crate) const HELP: &str = "choose the directory or the file that is meant, outside of it";
 
 /// Nothing at or below these.
 const TREES: &[(&str, &str)] = &[

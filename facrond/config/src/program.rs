@@ -3,8 +3,8 @@
 //! It may come later, so this is only ever a warning. Where a server had to be asked
 //! that may not answer, nothing is told.
 
-use super::blind::Mounts;
 use super::diagnostic::{show, show_path};
+use super::mountinfo::Mounts;
 use super::rule::{Command, RuleSpec, SEARCH_PATH};
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -20,7 +20,7 @@ pub(super) fn missing(spec: &RuleSpec, mounts: &Mounts) -> Option<(String, Strin
         let mut dirs = search.as_bytes().split(|byte| *byte == b':');
         let may_be_in = |dir| {
             let path = Path::new(OsStr::from_bytes(dir)).join(program);
-            mounts.is_served(&path) || fs::metadata(path).is_ok_and(|metadata| is_executable(&metadata))
+            mounts.needs_server(&path) || fs::metadata(path).is_ok_and(|metadata| is_executable(&metadata))
         };
         if dirs.any(may_be_in) {
             return None;
@@ -32,7 +32,7 @@ pub(super) fn missing(spec: &RuleSpec, mounts: &Mounts) -> Option<(String, Strin
         ));
     }
     let path = Path::new(program);
-    if mounts.is_served(path) {
+    if mounts.needs_server(path) {
         return None;
     }
     let why = match fs::metadata(path) {

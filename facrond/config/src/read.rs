@@ -3,11 +3,12 @@
 //! A file is read once, however often it is named, so that neither a circle nor
 //! a pyramid of includes can grow without bounds.
 
-use super::blind::Mounts;
+use super::blind::blind_spot_of;
 use super::diagnostic::{Diagnostic, Line, Problems, show, show_path};
 use super::include::{self, Directive};
 use super::lex::Word;
 use super::lines::{Lines, is_comment};
+use super::mountinfo::Mounts;
 use super::rule::Options;
 use super::{Loaded, Located, parse, program};
 use facron_proto::Severity;
@@ -38,7 +39,6 @@ pub(super) struct Reader {
     rules: Vec<Located>,
     files: Vec<PathBuf>,
     problems: Problems,
-    /// Who has which name.
     names: HashMap<String, (Rc<Path>, u32)>,
     /// The options of the last rule.
     options: Rc<Options>,
@@ -67,7 +67,6 @@ pub(super) enum Because<'a> {
 }
 
 impl Reader {
-    /// What was read.
     pub(super) fn finish(self) -> Loaded {
         Loaded { rules: self.rules, files: self.files, diagnostics: self.problems.into_diagnostics() }
     }
@@ -167,7 +166,7 @@ impl Reader {
         if let Some((message, help)) = program::missing(&spec, mounts) {
             self.problems.push(line.warning(parsed.program, message).help(help));
         }
-        if let Some((message, help)) = mounts.blind_spot(&spec) {
+        if let Some((message, help)) = blind_spot_of(&spec, mounts) {
             self.problems.push(line.warning(parsed.path, message).help(help));
         }
         if let (Some(name), Some(place)) = (&spec.options.name, parsed.name) {

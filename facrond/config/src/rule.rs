@@ -16,10 +16,10 @@ use std::time::Duration;
 pub const DEEPEST: usize = 512;
 
 /// SIGKILL follows SIGTERM after this long where the rule has no `kill-after=`.
-pub const KILL_AFTER: Duration = Duration::from_secs(5);
+pub(crate) const KILL_AFTER: Duration = Duration::from_secs(5);
 
 /// The umask of a command where the rule has no `umask=`.
-pub const UMASK: u32 = 0o022;
+pub(crate) const UMASK: u32 = 0o022;
 
 /// `PATH` of a command's environment where the rule's `env=` does not set it.
 pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -38,11 +38,9 @@ pub struct RuleSpec {
     pub options: Rc<Options>,
     /// OPTIONS as written, without the brackets; empty if absent.
     pub options_text: Vec<u8>,
-    /// COMMAND.
     pub command: Command,
 }
 
-/// What a rule runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// `-`: nothing; the event is recorded, counted and shown.
@@ -51,7 +49,6 @@ pub enum Command {
     Exec {
         /// An absolute path, or a name looked up in the rule's PATH.
         program: OsString,
-        /// The arguments after it.
         args: Vec<Argument>,
     },
     /// `shell`: a script for `/bin/sh -c`, in which nothing is replaced.
@@ -71,7 +68,6 @@ pub struct Argument {
 /// A piece of an [`Argument`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Bytes that stay.
     Literal(Vec<u8>),
     /// What is replaced when the command is started.
     Token(Token),
@@ -80,11 +76,8 @@ pub enum Part {
 /// The tokens of the interface, section 1.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Token {
-    /// `$$`: the full path.
     Path,
-    /// `$@`: its directory.
     Directory,
-    /// `$#`: its file name.
     Name,
     /// `$*`: the pid that caused it.
     Pid,
@@ -94,7 +87,6 @@ pub enum Token {
     Increment,
     /// `$-`: the global counter, decremented first.
     Decrement,
-    /// `$=`: the global counter.
     Counter,
     /// `$%`: event names, joined by `|`.
     Events,
@@ -105,47 +97,29 @@ pub enum Token {
 /// The options of a rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// `name=`
     pub name: Option<String>,
-    /// `recursive`
     pub recursive: bool,
-    /// `include=`, `exclude=` and `type=`
     pub filter: Filter,
     /// `self`: also what facron's own commands cause
     pub include_own: bool,
-    /// `uid=` and `exe=`
     pub culprit: Culprit,
-    /// `once`
     pub once: bool,
-    /// `user=` and `group=`
     pub account: Option<Account>,
-    /// `umask=`
     pub umask: u32,
-    /// `nice=`
     pub nice: Option<i32>,
-    /// `stdin=`
     pub stdin: Stdin,
     /// `cwd=`, absolute
     pub cwd: Option<PathBuf>,
     /// `env=`, in order
     pub env: Vec<(OsString, OsString)>,
-    /// `output=`
     pub output: Output,
-    /// `timeout=`
     pub timeout: Option<Duration>,
-    /// `kill-after=`
     pub kill_after: Duration,
-    /// `jobs=`
     pub jobs: Option<NonZeroU32>,
-    /// `settle=`; see [`gather`](Self::gather)
     pub settle: Option<Duration>,
-    /// `batch=`; see [`gather`](Self::gather)
     pub batch: Option<Duration>,
-    /// `max-wait=`; see [`gather`](Self::gather)
     pub max_wait: Option<Duration>,
-    /// `rate=`
     pub rate: Option<Rate>,
-    /// `busy=`
     pub busy: Busy,
     /// `retry=`; 0 where it is not given
     pub retry: u32,
@@ -186,7 +160,6 @@ impl Default for Options {
 /// What a command has as standard input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stdin {
-    /// Nothing.
     Null,
     /// The event as a JSON object on a line.
     Json,
@@ -197,7 +170,6 @@ pub enum Stdin {
 pub enum Output {
     /// Into the daemon's log, line by line.
     Log,
-    /// Nowhere.
     Null,
     /// Appended to a file, an absolute path.
     File(PathBuf),

@@ -83,7 +83,6 @@ impl Options {
     }
 }
 
-/// `N/DUR`
 pub(super) fn rate(value: &[u8]) -> Result<Rate, String> {
     let slash = value.iter().position(|byte| *byte == b'/');
     let slash = slash.ok_or("write a number of runs and a time: `rate=10/1m`")?;

@@ -11,12 +11,9 @@ use super::parse::{self, Pieces};
 use super::rule::RuleSpec;
 use std::ops::Range;
 
-/// A rule in words.
 #[derive(Clone, Debug, Default)]
 pub struct Words<'a> {
-    /// PATH.
     pub path: &'a [u8],
-    /// EVENTS.
     pub events: &'a [u8],
     /// OPTIONS without the brackets, blanks between them, quoted as in a file.
     pub options: &'a [u8],

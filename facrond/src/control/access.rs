@@ -54,8 +54,6 @@ impl Access {
 /// The client that a request comes from.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// Its process when it connected.
-    pub pid: i32,
     /// Its user when it connected.
     pub uid: u32,
     /// What it may do.
@@ -65,8 +63,8 @@ pub struct Caller {
 
 impl Caller {
     /// A client without subscriptions.
-    pub fn new(pid: i32, uid: u32, access: Access) -> Self {
-        Self { pid, uid, access, subscriptions: Arc::default() }
+    pub fn new(uid: u32, access: Access) -> Self {
+        Self { uid, access, subscriptions: Arc::default() }
     }
 
     /// A new subscription of its connection. Records sent to the follower reach

@@ -126,7 +126,7 @@ impl Socket {
                 refuse(stream);
                 continue;
             }
-            let caller = Caller::new(peer.pid, peer.uid, Access::of(&peer, self.readers));
+            let caller = Caller::new(peer.uid, Access::of(&peer, self.readers));
             let connection = connection::serve(stream, engine.clone(), caller);
             connections.spawn(async move {
                 if let Err(error) = connection.await {

@@ -2,7 +2,9 @@
 
 mod fake;
 
-use super::{Access, Caller, MAX_CONNECTIONS, MAX_QUEUED, MAX_SUBSCRIPTIONS, Socket, channel, connection};
+use super::follow::{MAX_QUEUED, MAX_SUBSCRIPTIONS};
+use super::socket::MAX_CONNECTIONS;
+use super::{Access, Caller, Socket, channel, connection};
 use facron_proto::frame::MAX_LINE;
 use fake::Fake;
 use serde_json::{Value, json};
@@ -319,7 +321,7 @@ fn readers_read_and_strangers_do_nothing() {
                 reader.read_to_string(&mut reply).await.unwrap();
                 serde_json::from_str::<Value>(&reply).unwrap()["error"]["code"].clone()
             };
-            let serving = connection::serve(theirs, engine, Caller::new(1, 1, access));
+            let serving = connection::serve(theirs, engine, Caller::new(1, access));
             let (code, served, ()) = tokio::join!(client, serving, owner);
             served.unwrap();
             code

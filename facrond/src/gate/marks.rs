@@ -3,7 +3,7 @@
 
 use super::client::{Client, Failed};
 use super::message::{Order, Rule};
-use super::names::Mounts;
+use crate::config::mountinfo::Mounts;
 use crate::config::places;
 use crate::config::rule::{DEEPEST, RuleSpec};
 use crate::events::Events;
@@ -150,7 +150,7 @@ fn top(spec: &RuleSpec, own: &[PathBuf], mounts: &Mounts) -> Result<(PathBuf, Ob
     let missing = |_| NotPlaced::Missing(spec.path.clone());
     let path = fs::canonicalize(&spec.path).map_err(missing)?;
     let refuse = |why: String| Err(NotPlaced::Refused { path: Text::from(path.as_os_str().as_bytes()), why });
-    if let Some(why) = mounts.names(&path).iter().find_map(|name| places::refusal(name, own)) {
+    if let Some(why) = mounts.aliases(&path).iter().find_map(|name| places::refusal(name, own)) {
         return refuse(why);
     }
     let object = Object::open(&path).map_err(|_| NotPlaced::Missing(spec.path.clone()))?;
@@ -214,7 +214,7 @@ impl Walk<'_> {
             return true;
         }
         // What is below a mount is what it was before.
-        let names = if self.mounts.is_point(path) { self.mounts.names(path) } else { Vec::new() };
+        let names = if self.mounts.is_point(path) { self.mounts.aliases(path) } else { Vec::new() };
         let refused = |name: &Path| places::refusal(name, self.own).map(|why| (name.to_owned(), why));
         let refused = names.iter().filter(|name| *name != path).find_map(|name| refused(name));
         if let Some((name, why)) = &refused {

@@ -3,15 +3,13 @@
 use super::Job;
 use super::argv::{directory, name};
 use crate::config::account::Login;
+use crate::config::rule::SEARCH_PATH;
 use nix::unistd::{Uid, geteuid};
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, NulError, OsStr, OsString};
 use std::fmt::{Display, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Where programs are looked for that are not given by path.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// An environment, each variable as `NAME=value`.
 pub type Variables<'a> = Vec<Cow<'a, CStr>>;
@@ -70,7 +68,7 @@ pub fn set_deadline(variables: &mut Variables<'_>, deadline: SystemTime) -> Resu
 fn login_variables(login: &Login, lang: &OsStr) -> Vec<CString> {
     let Login { name, home, shell } = login;
     let variables = [
-        ("PATH", PATH.as_bytes()),
+        ("PATH", SEARCH_PATH.as_bytes()),
         ("HOME", home.as_os_str().as_bytes()),
         ("USER", name.as_bytes()),
         ("LOGNAME", name.as_bytes()),

@@ -29,12 +29,8 @@ impl Children {
         self.running.contains_key(&pid)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.running.len()
-    }
-
-    /// Whether there is none.
+    /// Whether no child that we started is left to reap.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.running.is_empty()
     }

@@ -167,7 +167,8 @@ pub(super) fn mark(group: BorrowedFd<'_>, action: u32, object: &Object, mask: u6
     Errno::result(result).map(drop)
 }
 
-fn init(flags: u32) -> Result<OwnedFd, Errno> {
+/// Opens a group; the descriptors that its events bring are read-only.
+pub(super) fn init(flags: u32) -> Result<OwnedFd, Errno> {
     let event_flags = (libc::O_RDONLY | libc::O_LARGEFILE | libc::O_CLOEXEC).cast_unsigned();
     // SAFETY: the call takes no pointers.
     let fd = Errno::result(unsafe { libc::fanotify_init(flags, event_flags) })?;

@@ -33,7 +33,6 @@ impl Group {
         self.pidfd = self.pidfd.take().or_else(|| process::open(self.pid).ok());
     }
 
-    /// The leader's pid.
     pub fn pid(&self) -> i32 {
         self.pid
     }

@@ -2,6 +2,7 @@
 //! handles, leases, children, peers. It knows nothing of rules.
 
 #![allow(unsafe_code, reason = "the one place for it")]
+#![allow(missing_docs, reason = "an inner crate: a comment stands where the name does not say all")]
 
 pub mod confine;
 pub mod detach;

@@ -25,7 +25,6 @@ impl Request {
     }
 }
 
-/// `STATMOUNT_MNT_POINT`
 const WANT_MOUNT_POINT: u64 = 0x10;
 /// `LSMT_ROOT`: all of the namespace.
 const ALL: u64 = u64::MAX;

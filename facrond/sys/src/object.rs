@@ -24,12 +24,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::rc::Rc;
 
-/// Device and inode number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Inode {
-    /// Of the file system.
     pub device: u64,
-    /// Within it.
     pub number: u64,
 }
 
@@ -45,7 +42,7 @@ const KERNEL_FS: [FsType; 7] = [
 ];
 
 /// An entry of a directory; its kind only where the file system tells it for free.
-pub type DirEntry = (Box<[u8]>, Option<Kind>);
+pub(crate) type DirEntry = (Box<[u8]>, Option<Kind>);
 
 /// An object, held without following a last symbolic link.
 #[derive(Debug)]
@@ -161,7 +158,6 @@ impl Object {
         nix::sys::statfs::fstatfs(&self.fd).is_ok_and(|fs| KERNEL_FS.contains(&fs.filesystem_type()))
     }
 
-    /// What it is.
     pub fn kind(&self) -> Kind {
         self.stat.kind()
     }
@@ -304,13 +300,11 @@ fn kind_of_entry(kind: nix::dir::Type) -> Kind {
 pub struct Paths(OwnedFd);
 
 impl Paths {
-    /// Of this process's descriptors.
     pub fn new() -> Result<Self, Errno> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         nix::fcntl::open("/proc/self/fd", flags, Mode::empty()).map(Self)
     }
 
-    /// As [`Object::path`].
     pub fn of(&self, object: &Object) -> Option<Vec<u8>> {
         let name = object.fd.as_raw_fd().to_string();
         readlinkat(&self.0, name.as_str()).ok().map(OsStringExt::into_vec)

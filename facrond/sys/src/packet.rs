@@ -9,7 +9,6 @@ use nix::sys::socket::{
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// The longest packet.
 pub const LONGEST: usize = 256 * 1024;
 
 /// The two ends of a line; neither ever waits.

@@ -12,13 +12,10 @@ const SO_PEERGROUPS: libc::c_int = 59;
 /// The credentials that a peer had when it connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Its process.
     pub pid: i32,
     /// Its effective user.
     pub uid: u32,
-    /// Its effective group.
     pub gid: u32,
-    /// Its supplementary groups.
     pub groups: Vec<u32>,
 }
 

@@ -5,6 +5,7 @@
 //! events. Where the kernel cannot make one it denies on its own: so whoever reads
 //! must have descriptors to spare for all that one read may give.
 
+use super::fanotify::{init, mark};
 use super::object::Object;
 use nix::errno::Errno;
 use nix::libc;
@@ -27,10 +28,8 @@ pub enum Class {
     PreContent,
 }
 
-/// An answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The process may.
     Allow,
     /// It gets `EPERM`.
     Deny,
@@ -39,7 +38,6 @@ pub enum Answer {
 /// An event that waits for its answer.
 #[derive(Debug)]
 pub struct Held {
-    /// What happened.
     pub mask: u64,
     /// The process that waits, 0 where it is in no namespace of ours.
     pub pid: i32,
@@ -47,10 +45,8 @@ pub struct Held {
     pub fd: OwnedFd,
 }
 
-/// What a read gives.
 #[derive(Debug)]
 pub enum Told {
-    /// Somebody waits.
     Held(Held),
     /// The kernel had no descriptor for an event, and has denied it.
     Lost,
@@ -95,12 +91,12 @@ impl Group {
 
     /// Adds `mask` to the mark of an inode.
     pub fn add_mark(&self, object: &Object, mask: u64) -> Result<(), Errno> {
-        super::fanotify::mark(self.fd.as_fd(), libc::FAN_MARK_ADD, object, mask)
+        mark(self.fd.as_fd(), libc::FAN_MARK_ADD, object, mask)
     }
 
     /// Takes `mask` out of the mark of an inode. A mark that is not there is no error.
     pub fn remove_mark(&self, object: &Object, mask: u64) -> Result<(), Errno> {
-        match super::fanotify::mark(self.fd.as_fd(), libc::FAN_MARK_REMOVE, object, mask) {
+        match mark(self.fd.as_fd(), libc::FAN_MARK_REMOVE, object, mask) {
             Err(Errno::ENOENT) => Ok(()),
             other => other,
         }
@@ -111,8 +107,8 @@ impl Group {
     pub fn ignore(&self, object: &Object, mask: u64) -> Result<(), Errno> {
         let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_IGNORED_MASK;
         // A mark that is there already, and asks for events, cannot become evictable.
-        match super::fanotify::mark(self.fd.as_fd(), flags | libc::FAN_MARK_EVICTABLE, object, mask) {
-            Err(Errno::EEXIST | Errno::EINVAL) => super::fanotify::mark(self.fd.as_fd(), flags, object, mask),
+        match mark(self.fd.as_fd(), flags | libc::FAN_MARK_EVICTABLE, object, mask) {
+            Err(Errno::EEXIST | Errno::EINVAL) => mark(self.fd.as_fd(), flags, object, mask),
             other => other,
         }
     }
@@ -120,7 +116,7 @@ impl Group {
     /// Asks about `mask` at this file again.
     pub fn heed(&self, object: &Object, mask: u64) -> Result<(), Errno> {
         let flags = libc::FAN_MARK_REMOVE | libc::FAN_MARK_IGNORED_MASK;
-        match super::fanotify::mark(self.fd.as_fd(), flags, object, mask) {
+        match mark(self.fd.as_fd(), flags, object, mask) {
             Err(Errno::ENOENT) => Ok(()),
             other => other,
         }
@@ -191,12 +187,4 @@ impl Metadata {
         let fd = unsafe { OwnedFd::from_raw_fd(self.fd) };
         Told::Held(Held { mask: self.mask, pid: self.pid, fd })
     }
-}
-
-fn init(flags: u32) -> Result<OwnedFd, Errno> {
-    let event_flags = (libc::O_RDONLY | libc::O_LARGEFILE | libc::O_CLOEXEC).cast_unsigned();
-    // SAFETY: the call takes no pointers.
-    let fd = Errno::result(unsafe { libc::fanotify_init(flags, event_flags) })?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -6,7 +6,6 @@ use nix::unistd::Pid;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::{mem, ptr};
 
-/// A process.
 #[derive(Debug)]
 pub struct Process {
     pid: i32,
@@ -63,7 +62,6 @@ impl Process {
     }
 }
 
-/// Whether processes have identities.
 pub fn has_identities() -> bool {
     let identity = |pid: Pid| Process::open(pid.as_raw()).and_then(|process| process.identity());
     match (identity(Pid::this()), identity(Pid::parent())) {

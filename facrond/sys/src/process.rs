@@ -38,19 +38,15 @@ pub fn uid(pid: i32) -> Option<u32> {
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Its number.
     pub pid: i32,
     /// The parent's; 0 for those that have none.
     pub parent: i32,
-    /// Its process group's.
     pub group: i32,
-    /// Its session's.
     pub session: i32,
     /// Whether it has ended and is not reaped.
     pub is_zombie: bool,
 }
 
-/// Looks at a process.
 pub fn look(pid: i32) -> Option<Process> {
     let mut buffer = [0; 512];
     let stat = read(&format!("/proc/{pid}/stat"), &mut buffer)?;
@@ -103,7 +99,6 @@ pub fn parent(pid: i32) -> Option<i32> {
     look(pid).map(|process| process.parent)
 }
 
-/// The session's number.
 pub fn session(pid: i32) -> Option<i32> {
     getsid(Some(Pid::from_raw(pid))).ok().map(Pid::as_raw)
 }

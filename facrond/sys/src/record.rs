@@ -16,10 +16,8 @@ impl FsId {
     }
 }
 
-/// Identity of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle<'a> {
-    /// The file system.
     pub fs: FsId,
     /// The handle's length, type and bytes, as the kernel lays out a `file_handle`.
     pub bytes: &'a [u8],
@@ -40,9 +38,7 @@ impl<'a> Handle<'a> {
 /// A name in a directory. The name is `.` for the directory itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// The directory.
     pub dir: Handle<'a>,
-    /// The name in it.
     pub name: &'a [u8],
 }
 
@@ -51,7 +47,6 @@ pub struct Entry<'a> {
 pub struct FsError {
     /// The first one, as in errno(3).
     pub number: i32,
-    /// How many there were.
     pub count: u32,
 }
 
@@ -62,15 +57,12 @@ pub struct Record<'a> {
     pub mask: u64,
     /// The process that caused it; 0 where hidden.
     pub pid: i32,
-    /// Where it happened.
     pub entry: Option<Entry<'a>>,
     /// `FAN_RENAME`: the name before, where that directory is watched.
     pub old: Option<Entry<'a>>,
     /// `FAN_RENAME`: the name after, where that directory is watched.
     pub new: Option<Entry<'a>>,
-    /// The object itself.
     pub object: Option<Handle<'a>>,
-    /// `FAN_FS_ERROR`: what went wrong.
     pub error: Option<FsError>,
     /// `FAN_MNT_ATTACH` and `FAN_MNT_DETACH`: the mount's unique number.
     pub mount: Option<u64>,

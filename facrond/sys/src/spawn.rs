@@ -44,7 +44,6 @@ pub struct Spawn<'a> {
     pub stdio: [BorrowedFd<'a>; 3],
     /// Whom it runs as; the daemon's user where there is nobody.
     pub credentials: Option<Credentials<'a>>,
-    /// Its umask.
     pub umask: u32,
     /// Its nice value; the daemon's own where there is none.
     pub nice: Option<i32>,
@@ -70,39 +69,29 @@ impl<'a> Spawn<'a> {
 /// capabilities left.
 #[derive(Clone, Copy, Debug)]
 pub struct Credentials<'a> {
-    /// The user.
     pub uid: u32,
-    /// The primary group.
     pub gid: u32,
-    /// The supplementary groups.
     pub groups: &'a [u32],
 }
 
 /// Why a command was not started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpawnError {
-    /// What failed.
     pub step: Step,
-    /// How it failed.
     pub errno: Errno,
 }
 
 /// The steps of a start that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Making a process.
     Clone,
     /// Making it the leader of a session.
     Session,
     /// Putting descriptors 0, 1 and 2 in place.
     Stdio,
-    /// Setting its nice value.
     Nice,
-    /// Becoming another user.
     Credentials,
-    /// Entering the working directory.
     Directory,
-    /// Executing the program.
     Exec,
 }
 

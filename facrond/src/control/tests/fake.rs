@@ -1,6 +1,7 @@
 //! An engine that only pretends.
 
-use crate::control::{Caller, Follower, ReplyHandle, Serve, ServeLater, encode};
+use crate::control::engine::ReplyHandle;
+use crate::control::{Caller, Follower, Serve, ServeLater, encode};
 use facron_proto::method::{
     Add, AddParams, AddReply, Empty, Explain, ExplainParams, Explained, GetStatus, List, Method, Pause,
     Reload, ReloadReply, Remove, Resume, Rules, Show, ShowParams, Tail, TailParams, TailReply, Version,

@@ -43,7 +43,6 @@ const AT_HANDLE_FID: i32 = 0x200;
 #[derive(Debug)]
 struct Aligned([u8; ROOM]);
 
-/// Room for one handle.
 #[derive(Debug)]
 pub struct HandleBuffer(Aligned);
 
@@ -60,7 +59,7 @@ impl HandleBuffer {
     }
 
     /// Takes over a `file_handle`; nothing where it is too long.
-    pub fn fill(&mut self, handle: &[u8]) -> Option<()> {
+    pub(crate) fn fill(&mut self, handle: &[u8]) -> Option<()> {
         self.0.0.get_mut(..handle.len()).map(|room| room.copy_from_slice(handle))
     }
 

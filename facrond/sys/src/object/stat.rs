@@ -5,14 +5,10 @@ use nix::libc;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// A regular file.
     File,
-    /// A directory.
     Directory,
-    /// A symbolic link.
     Link,
     /// A device, FIFO or socket.
     Other,
@@ -20,7 +16,7 @@ pub enum Kind {
 
 impl Kind {
     /// Of an entry, as a character; see [`Kind::of_digit`].
-    pub fn digit(kind: Option<Self>) -> u8 {
+    pub(crate) fn digit(kind: Option<Self>) -> u8 {
         match kind {
             Some(Self::File) => b'f',
             Some(Self::Directory) => b'd',
@@ -31,7 +27,7 @@ impl Kind {
     }
 
     /// What [`Kind::digit`] was made of.
-    pub fn of_digit(digit: u8) -> Option<Self> {
+    pub(crate) fn of_digit(digit: u8) -> Option<Self> {
         [Self::File, Self::Directory, Self::Link, Self::Other]
             .into_iter()
             .find(|kind| Self::digit(Some(*kind)) == digit)
@@ -69,14 +65,12 @@ impl Stat {
         unsafe { std::slice::from_raw_parts((&raw const self.0).cast(), size_of::<libc::statx>()) }
     }
 
-    /// What [`Stat::as_bytes`] has given.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         // SAFETY: there are as many bytes as are read, and any are valid integers.
         (bytes.len() == size_of::<libc::statx>())
             .then(|| Self(unsafe { bytes.as_ptr().cast::<libc::statx>().read_unaligned() }))
     }
 
-    /// What it is.
     pub fn kind(&self) -> Kind {
         match u32::from(self.0.stx_mode) & libc::S_IFMT {
             libc::S_IFREG => Kind::File,
@@ -86,7 +80,6 @@ impl Stat {
         }
     }
 
-    /// Its size in bytes.
     pub fn size(&self) -> u64 {
         self.0.stx_size
     }
