@@ -2,12 +2,12 @@
 
 use crate::cli::Daemon;
 use crate::control::{BindError, Socket, channel};
-use crate::engine::{self, Engine, Setup, Store, log_diagnostics, sd_notify_quietly};
+use crate::engine::{self, Engine, Setup, Store};
 use crate::job::output::LogTo;
 use crate::job::queue::Limits;
 use crate::kernel::detach::{Ready, Side, detach};
 use crate::kernel::fanotify::Privilege;
-use crate::{config, exit, log, watch};
+use crate::{config, exit, log, service_manager, watch};
 use nix::errno::Errno;
 use sd_notify::NotifyState;
 use std::error::Error as _;
@@ -96,7 +96,7 @@ async fn serve(options: Daemon, ready: Option<Ready>) -> Result<(), Error> {
         log_to: LogTo::Log,
     })?;
     let diagnostics = engine.load();
-    log_diagnostics(&diagnostics);
+    log::diagnostics(&diagnostics);
     let rules = engine.rule_count();
     if config::has_errors(&diagnostics) {
         if rules == 0 {
@@ -113,7 +113,7 @@ async fn serve(options: Daemon, ready: Option<Ready>) -> Result<(), Error> {
     let socket_path =
         facron_proto::Text::from(std::os::unix::ffi::OsStrExt::as_bytes(options.socket.as_os_str()));
     tracing::info!(rules, socket = %socket_path, "facrond {} is ready", env!("CARGO_PKG_VERSION"));
-    sd_notify_quietly(&[NotifyState::Ready]);
+    service_manager::notify(&[NotifyState::Ready]);
     if let Some(ready) = ready {
         ready.tell().map_err(|error| Error::Io("detach", error))?;
     }

@@ -2,110 +2,74 @@
 //! back; a reply is sent after the effect is real, never before.
 //!
 //! ```text
-//! watch::drain -> Hit -> on_hit -> queue -> start_jobs -> child -> on_finished -> history, followers
+//! watch::drain -> Hit -> on_hit -> admit -> queue -> start -> supervisor -> on_finished
 //! ```
+//!
+//! The engine only coordinates: `impl Engine` stands in this file (its parts, and which
+//! rules are in force), in `run` (the loop, and the line above) and in `requests`. Each
+//! part has methods of its own and knows nothing of the others.
 
 mod culprit;
-mod echo;
-mod fire;
-mod fresh;
 mod gate;
-mod guard;
-mod history;
-mod kept;
+mod job_log;
+mod job_store;
+mod loop_guard;
 mod ownership;
-mod pace;
-mod reload;
-mod report;
 mod requests;
+mod rule_book;
 mod run;
 mod setup;
-mod silence;
 mod store;
-mod table;
-mod tell;
 mod wakeups;
 
 pub use setup::{Error, Setup};
 pub use store::Store;
-pub use tell::{log_diagnostics, sd_notify_quietly};
 
 use crate::config::rule::RuleSpec;
-use crate::config::{self, Diagnostic, Loaded};
-use crate::control::{Follower, encode};
+use crate::config::{self, Diagnostic, Loaded, Located};
 use crate::job::Job;
-use crate::job::output::LogTo;
 use crate::job::queue::Queue;
 use crate::job::run::Runner;
-use crate::job::running::Stopper;
-use crate::kernel::fanotify::Privilege;
+use crate::job::supervisor::Supervisor;
 use crate::kernel::sources::Sources;
-use crate::watch::{self, Watch};
+use crate::watch::{self, PathState, Watch};
 use culprit::Culprits;
-use echo::Echoes;
-use facron_proto::{Jobs, Outcome, OutcomeState, RuleId, Source, Text};
-use fire::Finished;
-use fresh::Fresh;
+use facron_proto::{Outcome, OutcomeState, RuleId};
 use gate::Permissions;
-use history::{History, record_of};
+use job_log::JobLog;
+use job_store::SavedJob;
+use loop_guard::LoopGuard;
 use nix::unistd::Pid;
-use pace::Pace;
-use rustc_hash::FxHashMap;
-use std::io::{self, Write};
+use rule_book::{Entry, Origin, RuleBook};
+use std::io;
 use std::rc::Rc;
 use std::time::Instant;
-use table::{Origin, Table};
-use tokio::sync::mpsc;
-
-#[derive(Debug, Default)]
-struct Counts {
-    matched: u64,
-    ignored_own: u64,
-    /// Events that a rule let pass because nobody knows who caused them.
-    unknown_culprits: u64,
-    jobs: Jobs,
-}
 
 /// All state of the daemon.
 #[derive(Debug)]
 pub struct Engine {
     setup: Setup,
-    watch: Watch,
-    rules: Table,
-    queue: Queue,
-    runner: Runner,
-    history: History,
-    followers: Vec<Subscription>,
-    counts: Counts,
-    next_seq: u64,
     started: Instant,
-    /// What stops the running jobs of rules with `busy=restart`, by their numbers.
-    stoppers: FxHashMap<u64, (RuleId, Rc<Stopper>)>,
-    fresh: Fresh,
-    is_stopping: bool,
     /// What went wrong at the start and is still so.
     start_problems: Vec<String>,
-    finished: mpsc::UnboundedSender<Finished>,
-    ended: mpsc::UnboundedReceiver<Finished>,
-    /// Where the kernel does not tell whose events are.
-    echoes: Option<Echoes>,
-    paces: FxHashMap<RuleId, Pace>,
-    /// Probable loops.
-    loops: FxHashMap<RuleId, String>,
-    hits: Vec<watch::Hit>,
-    culprits: Culprits,
+    is_stopping: bool,
+    pid: i32,
     /// What there is to be drained.
     sources: Sources,
-    pid: i32,
+    watch: Watch,
+    hits: Vec<watch::Hit>,
+    culprits: Culprits,
+    rules: RuleBook,
     permissions: Permissions,
-}
-
-/// One `tail` that goes on.
-#[derive(Debug)]
-struct Subscription {
-    follower: Follower,
-    rule: Option<RuleId>,
-    failed: bool,
+    loop_guard: LoopGuard,
+    queue: Queue,
+    runner: Runner,
+    supervisor: Supervisor,
+    log: JobLog,
+    /// Events that facron's own commands caused.
+    ignored_own: u64,
+    /// Events that a rule let pass because nobody knows who caused them.
+    unknown_culprits: u64,
 }
 
 impl Engine {
@@ -117,7 +81,6 @@ impl Engine {
             .map_err(io::Error::from)
             .map_err(io("become a subreaper"))?;
         let watch = Watch::new()?;
-        let echoes = (watch.privilege() == Privilege::User).then(Echoes::default);
         let sources = Sources::new().map_err(io::Error::from).map_err(io("prepare to wait"))?;
         let runner = Runner::new(setup.log_to).map_err(io("prepare to run commands"))?;
         sources
@@ -126,31 +89,24 @@ impl Engine {
             .and_then(|()| runner.descendants().add_to(&sources))
             .map_err(io::Error::from)
             .map_err(io("prepare to wait"))?;
-        let (finished, ended) = mpsc::unbounded_channel();
         Ok(Self {
-            watch,
-            rules: Table::default(),
-            queue: Queue::new(setup.limits),
-            runner,
-            history: History::new(setup.history),
-            followers: Vec::new(),
-            counts: Counts::default(),
-            next_seq: 1,
             started: Instant::now(),
-            stoppers: FxHashMap::default(),
-            fresh: Fresh::default(),
-            is_stopping: false,
             start_problems: Vec::new(),
-            finished,
-            ended,
-            echoes,
-            paces: FxHashMap::default(),
-            loops: FxHashMap::default(),
+            is_stopping: false,
+            pid: Pid::this().as_raw(),
+            sources,
             hits: Vec::new(),
             culprits: Culprits::default(),
-            sources,
-            pid: Pid::this().as_raw(),
+            rules: RuleBook::new(setup.store.clone()),
             permissions: Permissions::new(setup.own_places()),
+            loop_guard: LoopGuard::new(watch.privilege()),
+            watch,
+            queue: Queue::new(setup.limits),
+            runner,
+            supervisor: Supervisor::default(),
+            log: JobLog::new(setup.history, setup.log_to),
+            ignored_own: 0,
+            unknown_culprits: 0,
             setup,
         })
     }
@@ -163,11 +119,8 @@ impl Engine {
     /// Reads all layers of rules. Lines with errors are left out and returned: the
     /// good ones run.
     pub fn load(&mut self) -> Vec<Diagnostic> {
-        if let Some(store) = &self.setup.store {
-            for problem in store.load(&mut self.rules) {
-                tracing::warn!("{problem}");
-                self.start_problems.push(problem);
-            }
+        for problem in self.rules.load() {
+            self.note_problem(problem);
         }
         let saved: Vec<_> = self.rules.iter().map(|entry| (entry.id, Rc::clone(&entry.spec))).collect();
         for (id, spec) in saved {
@@ -178,12 +131,51 @@ impl Engine {
         for located in rules {
             self.insert(located);
         }
-        self.save_ids();
-        self.take_kept_jobs();
+        self.rules.save_ids();
+        match job_store::take(self.setup.store.as_ref()) {
+            Ok(jobs) => self.take_saved_jobs(jobs),
+            Err(error) => self.note_problem(error.to_string()),
+        }
         if config::has_errors(&diagnostics) {
             self.start_problems.push("the configuration has errors; `facrond check` shows them".to_owned());
         }
         diagnostics
+    }
+
+    fn note_problem(&mut self, problem: String) {
+        tracing::warn!("{problem}");
+        self.start_problems.push(problem);
+    }
+
+    fn take_saved_jobs(&mut self, jobs: Vec<SavedJob>) {
+        let count = jobs.len();
+        for job in jobs {
+            self.take_saved_job(&job);
+        }
+        if count > 0 {
+            tracing::info!(jobs = count, "what waited at the last stop runs now");
+        }
+    }
+
+    fn take_saved_job(&mut self, saved: &SavedJob) {
+        let event = saved.event();
+        let spec = match saved.rule.spec() {
+            Ok(spec) => Rc::new(spec),
+            Err(why) => {
+                let path = facron_proto::Text::from(&*event.path);
+                return tracing::error!(%path, "an event that was kept is lost: {why}");
+            }
+        };
+        let (id, is_there) = match self.rules.find_same(saved.rule.id, &spec) {
+            Some(entry) => (entry.id, true),
+            // One that fires once is gone when it has fired; its command is still due.
+            None => (saved.rule.id, spec.options.once),
+        };
+        let mut job = Job { merged: saved.merged, repeated: true, ..Job::new(id, spec, event) };
+        if is_there {
+            return self.admit(job);
+        }
+        self.log.record(&mut job, skipped("its rule was removed while the daemon did not run"));
     }
 
     /// Adds a rule that lives as long as the engine.
@@ -194,48 +186,59 @@ impl Engine {
         id
     }
 
-    /// The number of rules.
-    pub fn rule_count(&self) -> usize {
+    pub(crate) fn rule_count(&self) -> usize {
         self.rules.iter().count()
     }
 
-    /// Tells followers what became of a job.
-    fn publish(&mut self, job: &Job, outcome: &Outcome) {
-        if self.setup.log_to == LogTo::Stdout && outcome.state == OutcomeState::Recorded {
-            // Who has stopped reading does not want to know.
-            let _ = writeln!(io::stdout(), "{} {}", job.event.events, Text::from(&*job.event.path));
-        }
-        self.followers.retain(|subscription| !subscription.follower.is_closed());
-        if self.followers.is_empty() {
+    /// Takes a rule of a file in.
+    fn insert(&mut self, Located { spec, file, line }: Located) {
+        let id = self.rules.insert(Rc::clone(&spec), Origin::File { file, line });
+        self.attach(id, spec);
+    }
+
+    /// Watches a rule that is switched on.
+    fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) {
+        if !self.rules.get(id).is_some_and(Entry::is_on) {
             return;
         }
-        let line = encode(&record_of(job, outcome.clone()));
-        let Ok(line) = line.inspect_err(|error| tracing::error!(%error, "cannot encode a record")) else {
-            return;
-        };
-        for subscription in &self.followers {
-            let wants = subscription.rule.is_none_or(|rule| rule == job.rule);
-            if wants && (outcome.is_failure() || !subscription.failed) {
-                subscription.follower.send(&line);
+        self.follow_culprits(&spec);
+        if let PathState::Failed(why) = self.put_in_force(id, spec) {
+            tracing::warn!(rule = %id, "cannot be watched: {why}");
+        }
+    }
+
+    /// A rule with `uid=` or `exe=` needs to know of all processes.
+    fn follow_culprits(&mut self, spec: &RuleSpec) {
+        if spec.options.culprit.matters() {
+            self.culprits.follow(&spec.options.culprit, &self.sources);
+        }
+    }
+
+    /// `once`: the rule has fired and is over.
+    fn retire(&mut self, id: RuleId) {
+        self.take_out_of_force(id);
+        self.rules.retire(id);
+    }
+
+    /// Removes a rule, and what waits of it; what runs goes on to its end.
+    fn take_out(&mut self, id: RuleId) {
+        self.take_out_of_force(id);
+        let Some(entry) = self.rules.remove(id) else { return };
+        self.release_echoes(Some(id));
+        for job in self.queue.remove_rule(id) {
+            self.log.close(&job, skipped("its rule was removed"));
+        }
+        self.loop_guard.forget(id);
+        let rule = entry.label();
+        match self.supervisor.running_of(id) {
+            0 => tracing::info!(%rule, "rule removed"),
+            running => {
+                tracing::info!(%rule, running, "rule removed; its commands that run go on to their end");
             }
         }
     }
+}
 
-    /// Saves the rules that were added at runtime.
-    fn save(&self) {
-        for source in [Source::Runtime, Source::Persisted] {
-            self.save_layer(source).unwrap_or_else(|error| tracing::error!("{error}"));
-        }
-    }
-
-    fn save_layer(&self, source: Source) -> Result<(), store::StoreError> {
-        self.setup.store.as_ref().map_or(Ok(()), |store| store.save(&self.rules, source))
-    }
-
-    /// Numbers that were given out are not given out again, whatever happens.
-    fn save_ids(&self) {
-        self.save_layer(Source::Persisted).unwrap_or_else(|error| {
-            tracing::warn!("{error}; rules may get numbers that others had before the next start");
-        });
-    }
+fn skipped(why: &str) -> Outcome {
+    Outcome { error: Some(why.to_owned()), ..OutcomeState::Skipped.into() }
 }

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! [`Queue`](queue::Queue) decides what may start when and is pure. [`Runner`](run::Runner)
-//! starts it, and the [`Running`](running::Running) command it returns is a future
-//! of its outcome. [`Children`](reaper::Children) is told by the engine when to reap.
+//! starts it, and [`Supervisor`](supervisor::Supervisor) sees the
+//! [`Running`](running::Running) command to its outcome. [`Children`](reaper::Children) is
+//! told by the engine when to reap.
 
 pub mod argv;
 pub mod descendants;
@@ -23,6 +24,7 @@ pub mod run;
 pub mod running;
 mod split;
 mod stdin;
+pub(crate) mod supervisor;
 
 use crate::config::rule::RuleSpec;
 use crate::event::Event;
@@ -32,7 +34,7 @@ use std::rc::Rc;
 /// A command to run for an event, or for several. Many may be waiting: kept small.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
-    /// The number of its record. Jobs of a rule start in this order.
+    /// The number of its record, 0 before it has one. Jobs of a rule start in this order.
     pub seq: u64,
     /// The rule that matched.
     pub rule: RuleId,
@@ -52,9 +54,14 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job for one event.
-    pub fn new(seq: u64, rule: RuleId, spec: Rc<RuleSpec>, event: Event) -> Self {
-        Self { seq, rule, spec, event, merged: 0, batch: None, tries: 0, repeated: false }
+    /// A job for one event, which has no record yet.
+    pub fn new(rule: RuleId, spec: Rc<RuleSpec>, event: Event) -> Self {
+        Self { seq: 0, rule, spec, event, merged: 0, batch: None, tries: 0, repeated: false }
+    }
+
+    /// The rule's `name=`, else its number.
+    pub fn rule_label(&self) -> String {
+        self.spec.options.name.clone().unwrap_or_else(|| self.rule.to_string())
     }
 
     /// What happened, one event a path.
@@ -127,6 +134,6 @@ mod testing {
     }
 
     pub(super) fn job(seq: u64, rule: u64, path: &str) -> Job {
-        Job::new(seq, RuleId(rule), Rc::new(spec(&["true"])), event(path))
+        Job { seq, ..Job::new(RuleId(rule), Rc::new(spec(&["true"])), event(path)) }
     }
 }

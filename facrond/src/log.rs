@@ -1,8 +1,11 @@
 //! The log: to standard error, with priorities where systemd's journal reads it.
 
 use crate::cli::{Log, LogFormat};
+use crate::config::Diagnostic;
+use facron_proto::{Severity, Text};
 use std::fmt;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -28,6 +31,21 @@ pub fn start(options: &Log, quiet: bool) {
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr())
                 && std::env::var_os("NO_COLOR").is_none();
             builder.with_target(false).with_ansi(ansi).init();
+        }
+    }
+}
+
+/// Logs the problems of configuration files, a line each.
+pub(crate) fn diagnostics(diagnostics: &[Diagnostic]) {
+    for Diagnostic { file, line, column, message, help, severity, .. } in diagnostics {
+        let place = file
+            .as_deref()
+            .map(|file| format!("{}:{line}:{column}: ", Text::from(file.as_os_str().as_bytes())));
+        let place = place.unwrap_or_default();
+        let help = help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+        match severity {
+            Severity::Error => tracing::error!("{place}{message}{help}"),
+            Severity::Warning => tracing::warn!("{place}{message}{help}"),
         }
     }
 }

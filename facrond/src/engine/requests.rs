@@ -8,7 +8,7 @@ mod switch;
 mod tail;
 
 use super::Engine;
-use super::table::Entry;
+use super::rule_book::Entry;
 use facron_proto::RuleRef;
 use facron_proto::rpc::{Code, Error};
 

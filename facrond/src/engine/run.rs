@@ -1,20 +1,24 @@
-//! The loop: what wakes the engine, and what it does then.
+//! The loop: what wakes the engine, and the way of an event from there to its end.
 
-use super::echo::Echoes;
-use super::fire::Finished;
-use super::fresh::Started;
+use super::job_log::{failure_of, warn_of_retry};
 use super::ownership::OwnProcesses;
-use super::tell::{log_diagnostics, monotonic_now, sd_notify_quietly};
 use super::wakeups::{Alarm, RELOAD, STOP, signals};
-use super::{Engine, Error};
-use crate::config::{self, Diagnostic};
+use super::{Engine, Error, job_store, skipped};
+use crate::config::culprit::Judgement;
+use crate::config::rule::Command;
 use crate::control::Calls;
+use crate::job::queue::Admission;
+use crate::job::supervisor::Finished;
+use crate::job::{Job, retry, run};
 use crate::kernel::readiness;
 use crate::kernel::signals::Signals;
-use crate::watch;
-use facron_proto::method::ReloadReply;
+use crate::watch::{self, Hit};
+use crate::{log, service_manager};
+use facron_proto::{Outcome, OutcomeState, RuleId, Text};
 use nix::sys::signal::Signal;
+use sd_notify::NotifyState;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::task::yield_now;
@@ -65,7 +69,7 @@ impl Engine {
                     }
                 }
                 wake = self.permissions.wake() => self.on_wake(wake),
-                Some(finished) = self.ended.recv() => {
+                finished = self.supervisor.next() => {
                     self.on_finished(finished);
                     self.start_jobs();
                 }
@@ -81,23 +85,21 @@ impl Engine {
 
     /// When there is something to do, if nothing else happens.
     fn next_deadline(&self) -> Option<Instant> {
-        let echoes = self.echoes.as_ref().and_then(Echoes::next_due);
-        [self.queue.next_deadline(), self.fresh.next_due(), echoes].into_iter().flatten().min()
+        let parts = [self.queue.next_deadline(), self.supervisor.next_due(), self.loop_guard.next_due()];
+        parts.into_iter().flatten().min()
     }
 
     fn on_deadline(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        while let Some(started) = self.fresh.take_old(now) {
-            self.look_after(started);
+        self.supervisor.on_due(now);
+        for job in self.loop_guard.take_due(now) {
+            self.admit_late(job);
         }
-        if is_over(self.echoes.as_ref().and_then(Echoes::next_due)) {
-            self.on_echoes_due();
-        }
-        if is_over(self.queue.next_deadline()) {
+        if self.queue.next_deadline().is_some_and(|deadline| deadline <= now) {
             // Reads first what happened before: it may be what a job waits for.
             self.drain()?;
         }
+        self.start_jobs();
         Ok(())
     }
 
@@ -128,22 +130,177 @@ impl Engine {
         Ok(())
     }
 
+    /// One firing: counted, and a job if there is something to run.
+    fn on_hit(&mut self, mut hit: Hit) {
+        if self.permissions.state(hit.rule).is_some() {
+            return self.on_change(&hit);
+        }
+        let Some(entry) = self.rules.get(hit.rule).filter(|entry| entry.is_on()) else { return };
+        let spec = Rc::clone(&entry.spec);
+        if hit.own && !spec.options.include_own {
+            self.ignored_own += 1;
+            return;
+        }
+        self.culprits.name(&mut hit.event);
+        match spec.options.culprit.judge(hit.event.uid, hit.event.exe.as_deref()) {
+            Judgement::Counts => {}
+            Judgement::DoesNot => return,
+            Judgement::Unknown => return self.on_unknown_culprit(&hit),
+        }
+        self.rules.count_firings(hit.rule, 1, hit.event.time);
+        // What is gathered fires when it starts.
+        let is_last = spec.options.once && spec.options.gather().is_none();
+        let job = Job::new(hit.rule, spec, hit.event);
+        if let Some(job) = self.loop_guard.on_event(job, Instant::now()) {
+            self.admit(job);
+        }
+        if is_last {
+            self.retire(hit.rule);
+        }
+    }
+
+    /// A rule with `uid=` or `exe=` was not told who did it.
+    fn on_unknown_culprit(&mut self, hit: &Hit) {
+        self.unknown_culprits += 1;
+        let (rule, path, unknown) = (hit.rule, Text::from(&*hit.event.path), self.unknown_culprits);
+        if unknown.is_power_of_two() {
+            tracing::warn!(
+                %rule, %path, unknown,
+                "events did not count for `uid=` or `exe=`: it is not known who caused them"
+            );
+        }
+    }
+
+    /// Queues a job and opens its record, or records why it is not queued.
+    pub(super) fn admit(&mut self, mut job: Job) {
+        if matches!(job.spec.command, Command::Record) && !job.spec.options.waits() {
+            return self.log.record(&mut job, OutcomeState::Recorded.into());
+        }
+        job.seq = self.log.next_seq();
+        // A job that is merged, skipped or dropped is gone then; what is recorded is at hand.
+        let mut known = job.without_batch();
+        match self.queue.push(job, Instant::now()) {
+            Admission::Queued => self.log.open(&mut known),
+            Admission::Merged { into } => self.log.merge(into),
+            Admission::Skipped => {
+                self.log.record(&mut known, skipped("the command was running (busy=skip)"));
+            }
+            Admission::Dropped => self.drop_job(&mut known),
+        }
+    }
+
+    fn drop_job(&mut self, job: &mut Job) {
+        let limit = self.queue.limits().pending;
+        let why = format!("{limit} events were waiting already (--max-pending)");
+        self.log.record(job, Outcome { error: Some(why), ..OutcomeState::Dropped.into() });
+        let dropped = self.log.counts().dropped;
+        if dropped.is_power_of_two() {
+            tracing::error!(
+                dropped,
+                "{limit} events are waiting already (--max-pending); events were dropped"
+            );
+        }
+    }
+
+    /// Lets suspected echoes wait no longer, of one rule or of all.
+    pub(super) fn release_echoes(&mut self, rule: Option<RuleId>) {
+        for job in self.loop_guard.take_all(rule) {
+            self.admit_late(job);
+        }
+    }
+
+    fn admit_late(&mut self, job: Job) {
+        self.log.count_merged(job.merged);
+        self.admit(job);
+    }
+
+    /// Starts what may start.
+    pub(super) fn start_jobs(&mut self) {
+        if self.is_stopping {
+            return;
+        }
+        while let Some(job) = self.queue.start_next(Instant::now()) {
+            self.start(job);
+        }
+        self.supervisor.stop(&self.queue.take_stops());
+    }
+
+    fn start(&mut self, mut job: Job) {
+        let options = &job.spec.options;
+        if options.once && options.gather().is_some() {
+            self.retire(job.rule);
+            for other in self.queue.remove_rule(job.rule) {
+                self.log.close(&other, skipped("its rule was to fire once, and has"));
+            }
+        }
+        if let Some(mut rest) = self.runner.split(&mut job) {
+            self.log.open(&mut rest);
+            self.queue.put_back(rest);
+        }
+        job.tries += 1;
+        // The start stands still until the program runs: whatever it needs has to answer.
+        let unresponsive = run::places(&job.spec).find_map(|place| self.watch.ask(place));
+        let started = match unresponsive {
+            Some(why) => Err(Outcome { error: Some(why), ..OutcomeState::SpawnFailed.into() }),
+            None => self.runner.start(&job),
+        };
+        match started {
+            Ok(running) => {
+                let outcome = Outcome { pid: Some(running.pid()), ..unsettled(&job, OutcomeState::Running) };
+                self.log.update(&job, outcome);
+                self.loop_guard.on_start(&job);
+                self.supervisor.add(job, running);
+            }
+            Err(outcome) => self.on_finished(Finished { job, outcome }),
+        }
+    }
+
     /// Reaps children, but reads first what they caused: until then their pids are
     /// not used again.
     async fn on_children(&mut self) -> Result<(), Error> {
         self.end_a_stopped_gate();
         self.drain_all().await?;
-        for (pid, exit) in self.runner.reap() {
-            if let Some(Started { job, running, .. }) = self.fresh.take(pid) {
-                self.on_finished(Finished { job, outcome: running.ended(exit) });
-            }
+        self.supervisor.on_reaped(&self.runner.reap());
+        while let Some(finished) = self.supervisor.try_next() {
+            self.on_finished(finished);
         }
         self.start_jobs();
         Ok(())
     }
 
+    /// A command has ended, or could not be started.
+    fn on_finished(&mut self, Finished { mut job, outcome }: Finished) {
+        let now = Instant::now();
+        self.loop_guard.on_end(&job, now);
+        if let Some(pause) = self.retry_pause(&job, &outcome) {
+            warn_of_retry(&job, &outcome, pause);
+            self.log.update(&job, unsettled(&job, OutcomeState::Pending));
+            return self.queue.retry(job, now + pause);
+        }
+        let outcome = Outcome { tries: tries(&job), ..outcome };
+        if outcome.restarted {
+            self.queue.stopped(&mut job);
+        } else {
+            self.queue.finished(&job);
+        }
+        if self.rules.get(job.rule).is_none() {
+            self.runner.forget(job.rule);
+        }
+        if outcome.is_failure() {
+            self.rules.count_failure(job.rule, Some(failure_of(&job, &outcome)));
+        }
+        self.log.close(&job, outcome);
+    }
+
+    /// Before a job is tried again; `None` if it is not.
+    fn retry_pause(&self, job: &Job, outcome: &Outcome) -> Option<Duration> {
+        // A rule that fires once may be gone, and still its command has to succeed.
+        let is_wanted = job.spec.options.once || self.rules.get(job.rule).is_some();
+        retry::pause(job, outcome).filter(|_| is_wanted && !self.is_stopping)
+    }
+
     fn reload_by_signal(&mut self) {
-        sd_notify_quietly(&[sd_notify::NotifyState::Reloading, monotonic_now()]);
+        service_manager::notify_reloading();
         match self.reload() {
             Ok(reply) => tracing::info!(
                 added = reply.added,
@@ -153,26 +310,22 @@ impl Engine {
                 "configuration reloaded"
             ),
             Err(diagnostics) => {
-                log_diagnostics(&diagnostics);
+                log::diagnostics(&diagnostics);
                 tracing::error!("the configuration has errors: nothing was changed");
             }
         }
-        sd_notify_quietly(&[sd_notify::NotifyState::Ready]);
+        service_manager::notify(&[NotifyState::Ready]);
         self.start_jobs();
-    }
-
-    pub(super) fn reload(&mut self) -> Result<ReloadReply, Vec<Diagnostic>> {
-        self.apply(config::load(&self.setup.conf, &self.setup.conf_dir))
     }
 
     /// Starts nothing more, waits for what runs, and keeps the rest.
     async fn stop(&mut self, signals: &Signals) -> Result<(), Error> {
         let io = |what| move |source| Error::Io { what, source };
         self.is_stopping = true;
-        sd_notify_quietly(&[sd_notify::NotifyState::Stopping]);
+        service_manager::notify(&[NotifyState::Stopping]);
         // It answers those that wait; nobody waits for the commands.
         self.close_gate();
-        self.look_after_all();
+        self.supervisor.supervise_all();
         self.runner.stop(STOP_GRACE);
         while self.queue.running() > 0 || self.permissions.running() > 0 {
             tokio::select! {
@@ -182,12 +335,23 @@ impl Engine {
                     }
                 }
                 wake = self.permissions.wake() => self.on_wake(wake),
-                Some(finished) = self.ended.recv() => self.on_finished(finished),
+                finished = self.supervisor.next() => self.on_finished(finished),
             }
         }
         // What has happened by now would be known to nobody later.
         self.drain_all().await?;
-        self.keep_jobs();
+        self.release_echoes(None);
+        job_store::keep(self.setup.store.as_ref(), &self.queue.drain());
         Ok(())
     }
+}
+
+/// What is known of a job that goes on.
+fn unsettled(job: &Job, state: OutcomeState) -> Outcome {
+    Outcome { tries: tries(job), ..state.into() }
+}
+
+/// How often its command was started, where that is worth telling.
+fn tries(job: &Job) -> Option<u32> {
+    Some(job.tries).filter(|tries| *tries > 1)
 }

@@ -4,7 +4,7 @@
 //! rules in the runtime directory, which a boot empties. Each is written anew and
 //! renamed into place, so that a crash leaves the old or the new one.
 
-use super::table::{Entry, Origin, Switch, Table};
+use super::rule_book::{Entry, Switch};
 use crate::config::rule::RuleSpec;
 use crate::config::{Words, parse_words};
 use facron_proto::{RuleId, Source, Text};
@@ -15,34 +15,34 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 const FILE: &str = "rules.json";
 
 /// The form of the files; a later daemon reads earlier forms.
 const VERSION: u32 = 1;
 
+/// The rules of one layer.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Saved {
+pub(super) struct SavedRules {
     version: u32,
     /// Numbers from here on are free.
     #[serde(default)]
-    next_id: u64,
+    pub(super) next_id: u64,
     #[serde(default)]
-    rules: Vec<SavedRule>,
+    pub(super) rules: Vec<SavedRule>,
 }
 
 /// A rule in words, as its author gave it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SavedRule {
     pub(super) id: RuleId,
-    path: Text,
+    pub(super) path: Text,
     events: String,
     #[serde(default)]
     options: Text,
     command: Vec<Text>,
     #[serde(default)]
-    paused: bool,
+    pub(super) paused: bool,
 }
 
 /// What went wrong with a file of ours.
@@ -72,34 +72,30 @@ impl Store {
         [&self.state, &self.runtime]
     }
 
-    /// Takes the saved rules into an empty table. What cannot be read is told and
-    /// left out; a file that makes no sense is kept aside.
-    pub fn load(&self, table: &mut Table) -> Vec<String> {
-        let mut problems = Vec::new();
-        for (dir, origin) in [(&self.state, Origin::Persisted), (&self.runtime, Origin::Runtime)] {
-            match read::<Saved>(&dir.join(FILE)) {
-                Ok(saved) => {
-                    table.next_id = table.next_id.max(saved.next_id);
-                    for rule in saved.rules {
-                        take(table, &rule, &origin, &mut problems);
-                    }
-                }
-                Err(error) => problems.push(error.to_string()),
-            }
-        }
-        problems
+    /// The saved rules of one layer; none where there is no such file.
+    pub(super) fn load(&self, source: Source) -> Result<SavedRules, StoreError> {
+        self.directory_of(source).map_or_else(|| Ok(SavedRules::default()), |dir| read(&dir.join(FILE)))
     }
 
-    /// Saves the rules of one layer, and for the persisted ones which numbers are used up.
-    pub fn save(&self, table: &Table, source: Source) -> Result<(), StoreError> {
-        let dir = match source {
-            Source::File => return Ok(()),
-            Source::Runtime => &self.runtime,
-            Source::Persisted => &self.state,
-        };
-        let rules = table.iter().filter(|entry| entry.origin.source() == source).map(save_rule).collect();
-        let saved = Saved { version: VERSION, next_id: table.next_id, rules };
-        write(dir, FILE, &saved)
+    /// Saves the rules of one layer, and which numbers are used up.
+    pub(super) fn save<'a>(
+        &self,
+        source: Source,
+        next_id: u64,
+        rules: impl Iterator<Item = &'a Entry>,
+    ) -> Result<(), StoreError> {
+        let Some(dir) = self.directory_of(source) else { return Ok(()) };
+        let rules = rules.map(save_rule).collect();
+        write(dir, FILE, &SavedRules { version: VERSION, next_id, rules })
+    }
+
+    /// Rules of configuration files are saved nowhere.
+    fn directory_of(&self, source: Source) -> Option<&Path> {
+        match source {
+            Source::File => None,
+            Source::Runtime => Some(&self.runtime),
+            Source::Persisted => Some(&self.state),
+        }
     }
 
     /// Writes a file of the state directory.
@@ -120,20 +116,6 @@ impl Store {
     }
 }
 
-fn take(table: &mut Table, rule: &SavedRule, origin: &Origin, problems: &mut Vec<String>) {
-    match rule.spec() {
-        Ok(spec) => {
-            table.insert_as(rule.id, Rc::new(spec), origin.clone());
-            if rule.paused
-                && let Some(entry) = table.get_mut(rule.id)
-            {
-                entry.switch = Switch::Paused;
-            }
-        }
-        Err(why) => problems.push(format!("the saved rule {} on {} is left out: {why}", rule.id, rule.path)),
-    }
-}
-
 impl SavedRule {
     /// A rule that is not paused.
     pub(super) fn new(id: RuleId, spec: &RuleSpec) -> Self {
@@ -142,7 +124,7 @@ impl SavedRule {
             path: Text::from(spec.path.as_os_str().as_bytes()),
             events: spec.events.to_string(),
             options: Text(spec.options_text.clone()),
-            command: super::report::words(&spec.command),
+            command: spec.command.words().into_iter().map(Text).collect(),
             paused: false,
         }
     }

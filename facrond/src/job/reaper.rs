@@ -42,9 +42,9 @@ impl Children {
     }
 
     /// Reaps all that have ended, also those that we did not start ourselves but
-    /// inherited; those that we started. Must be called on the thread that starts the
-    /// children.
-    pub fn reap(&mut self) -> Vec<(i32, Exit)> {
+    /// inherited; the pids of those that we started. Must be called on the thread that starts
+    /// the children.
+    pub fn reap(&mut self) -> Vec<i32> {
         let mut ended = Vec::new();
         self.left = loop {
             match reap_any() {
@@ -52,7 +52,7 @@ impl Children {
                     if let Some(sender) = self.running.remove(&pid) {
                         // Nobody waits for it any more where the job was given up.
                         let _ = sender.send(exit);
-                        ended.push((pid, exit));
+                        ended.push(pid);
                     }
                 }
                 Reaped::NoneYet => break true,

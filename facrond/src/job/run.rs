@@ -10,10 +10,9 @@ use super::reaper::Children;
 use super::running::Running;
 use super::{split, stdin};
 use crate::config::account::Account;
-use crate::config::rule::{Command, Stdin};
+use crate::config::rule::{Command, Output, RuleSpec, Stdin};
 use crate::kernel::group::Group;
 use crate::kernel::spawn::{Credentials, Spawn, Spawner};
-use crate::kernel::wait::Exit;
 use facron_proto::{Outcome, OutcomeState, RuleId};
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
@@ -23,6 +22,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -133,7 +133,7 @@ impl Runner {
     }
 
     /// Reaps the commands that have ended; see [`Children::reap`].
-    pub fn reap(&mut self) -> Vec<(i32, Exit)> {
+    pub fn reap(&mut self) -> Vec<i32> {
         self.children.reap()
     }
 
@@ -226,6 +226,19 @@ impl Runner {
         let log = self.logs.entry(job.rule);
         Rc::clone(log.or_insert_with(|| RuleLog::new(job.rule, job.spec.options.name.clone())))
     }
+}
+
+/// The files that a start has to reach: its program, its directory and its output.
+pub fn places(spec: &RuleSpec) -> impl Iterator<Item = &Path> {
+    let program = match &spec.command {
+        Command::Exec { program, .. } => Some(Path::new(program)),
+        Command::Shell(_) | Command::Record => None,
+    };
+    let output = match &spec.options.output {
+        Output::File(file) => Some(&**file),
+        Output::Log | Output::Null => None,
+    };
+    [program, spec.options.cwd.as_deref(), output].into_iter().flatten()
 }
 
 #[cfg(test)]

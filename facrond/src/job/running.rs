@@ -120,12 +120,6 @@ impl Running {
         self.outcome(exit, ending, capture)
     }
 
-    /// What became of one that has ended before [`Running::finish`] had anything to do.
-    pub fn ended(mut self, exit: Exit) -> Outcome {
-        let capture = self.capture.take();
-        self.outcome(exit, Ending::ByItself, capture)
-    }
-
     fn outcome(&self, exit: Exit, ending: Ending, capture: Option<Capture>) -> Outcome {
         let (state, code, signal) = match exit {
             Exit::Code(code) => (OutcomeState::Exited, Some(code), None),

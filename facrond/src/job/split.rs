@@ -32,8 +32,8 @@ fn cost_of(length: usize) -> usize {
 }
 
 /// Leaves a batch the first of its paths, as many as fit into `space` when each
-/// becomes `times` arguments, but one in any case. The rest of it is another job,
-/// whose number is still the same. The last event is that of the job that has its
+/// becomes `times` arguments, but one in any case. The rest of it is another job, which has
+/// no record yet. The last event is that of the job that has its
 /// path, and the other one has that of its last path.
 pub(super) fn split(job: &mut Job, times: usize, space: usize) -> Option<Job> {
     let batch = job.batch.take()?;
@@ -49,7 +49,7 @@ pub(super) fn split(job: &mut Job, times: usize, space: usize) -> Option<Job> {
     }
     let mut events = batch.into_vec();
     let others = events.split_off(count);
-    let mut rest = Job::new(job.seq, job.rule, Rc::clone(&job.spec), job.event.clone());
+    let mut rest = Job::new(job.rule, Rc::clone(&job.spec), job.event.clone());
     if others.iter().any(|event| event.path == job.event.path) {
         job.event = events[count - 1].clone();
     } else {

@@ -1,7 +1,6 @@
 //! From a question to a command and its verdict, and from an answer to its record.
 
 use super::super::Engine;
-use super::super::fire::Known;
 use crate::config::permission::{Decision, Verdict};
 use crate::config::rule::Command;
 use crate::event::Event;
@@ -43,9 +42,8 @@ impl Engine {
         let id = (self.permissions.generation, question.number);
         let Some(entry) = self.rules.get(question.rule) else { return self.decide(id, None) };
         let happened = event(question.occasion, question.events);
-        let job = Job::new(self.next_seq, question.rule, Rc::clone(&entry.spec), happened);
-        self.next_seq += 1;
-        self.history.push(&job, OutcomeState::Pending.into());
+        let mut job = Job::new(question.rule, Rc::clone(&entry.spec), happened);
+        self.log.open(&mut job);
         let deadline = Duration::from_nanos(question.deadline_ns);
         self.permissions.asked.insert(id, Asked { job, deadline, outcome: OutcomeState::Pending.into() });
         if self.permissions.waiting.len() >= self.queue.limits().pending {
@@ -85,7 +83,7 @@ impl Engine {
         match self.runner.start_decision(&asked.job, left, SystemTime::now() + left) {
             Ok(running) => {
                 asked.outcome = Outcome { pid: Some(running.pid()), ..OutcomeState::Running.into() };
-                self.history.replace(&asked.job, asked.outcome.clone());
+                self.log.update(&asked.job, asked.outcome.clone());
                 *self.permissions.running.entry(asked.job.rule).or_default() += 1;
                 let (rule, finished) = (asked.job.rule, self.permissions.finished.clone());
                 tokio::task::spawn_local(async move {
@@ -143,32 +141,29 @@ impl Engine {
     fn record_part(&mut self, part: &Part, answered: &Answered, held: Duration) {
         let id = part.question.map(|number| (self.permissions.generation, number));
         let asked = id.and_then(|id| self.permissions.asked.remove(&id));
-        let Some(entry) = self.rules.get_mut(part.rule) else { return };
+        let Some(entry) = self.rules.get(part.rule) else { return };
+        let spec = Rc::clone(&entry.spec);
         let is_failure = matches!(part.by, By::Deadline | By::Failure | By::Full);
         let event = event(answered.occasion.clone(), part.events);
-        entry.fired += 1 + answered.merged;
-        entry.failed += u64::from(is_failure);
-        entry.last = Some(event.time);
-        self.counts.matched += 1 + answered.merged;
-        let spec = Rc::clone(&entry.spec);
+        self.rules.count_firings(part.rule, 1 + answered.merged, event.time);
+        if is_failure {
+            self.rules.count_failure(part.rule, None);
+        }
         let is_last = spec.options.once;
-        let (command, known) = match asked {
-            Some(Asked { job, outcome, .. }) => (Some((job, outcome)), Known::AsPending),
-            None => (None, Known::Not),
-        };
-        let (job, ran) = command.unwrap_or_else(|| {
-            let seq = self.next_seq;
-            self.next_seq += 1;
-            let job = Job::new(seq, part.rule, spec, event);
-            (Job { merged: answered.merged, ..job }, OutcomeState::Pending.into())
-        });
+        let ran = asked.as_ref().map_or_else(|| OutcomeState::Pending.into(), |asked| asked.outcome.clone());
         let outcome = outcome(part.by, answered.verdict, held, ran);
         if is_failure {
             let why = outcome.error.as_deref().unwrap_or("no verdict");
             tracing::warn!(rule = %part.rule, path = %answered.occasion.path, "decided by on-failure: {why}");
         }
-        self.conclude(&job, outcome, known);
-        self.run_afterwards(job, part.question);
+        if let Some(Asked { job, .. }) = asked {
+            self.log.close(&job, outcome);
+            self.run_afterwards(job, part.question);
+        } else {
+            let mut job = Job { merged: answered.merged, ..Job::new(part.rule, spec, event) };
+            self.log.record(&mut job, outcome);
+            self.run_afterwards(job, part.question);
+        }
         if is_last {
             self.retire(part.rule);
         }
@@ -180,7 +175,7 @@ impl Engine {
             && job.spec.command != Command::Record
             && job.spec.options.permission.verdict.is_some_and(Decision::is_fixed);
         if is_told {
-            self.admit(Job { seq: self.next_seq, merged: 0, ..job });
+            self.admit(Job { merged: 0, ..job });
             self.start_jobs();
         }
     }
@@ -212,7 +207,7 @@ impl Engine {
             by: Some(facron_proto::By::Failure),
             ..OutcomeState::Allowed.into()
         };
-        self.conclude(&asked.job, outcome, Known::AsPending);
+        self.log.close(&asked.job, outcome);
     }
 }
 

@@ -3,11 +3,11 @@
 use crate::config::{Diagnostic, Words, blind_spot, parse_words};
 use crate::control::{Caller, Serve};
 use crate::engine::Engine;
-use crate::engine::table::Origin;
+use crate::engine::rule_book::Origin;
 use crate::watch::PathState;
 use facron_proto::method::{Add, AddParams, AddReply};
 use facron_proto::rpc::{Code, Error};
-use facron_proto::{Source, Text};
+use facron_proto::{RuleId, RuleRef, Source, Text};
 use std::rc::Rc;
 
 impl Serve<Add> for Engine {
@@ -22,7 +22,7 @@ impl Serve<Add> for Engine {
         let (spec, mut warnings) = parse_words(&words).map_err(|diagnostics| refuse(&diagnostics))?;
         warnings.extend(blind_spot(&spec));
         if let Some(name) = &spec.options.name
-            && let Some(other) = self.rules.named(name)
+            && let Some(other) = self.rules.find(&RuleRef::Name(name.clone()))
         {
             let message = format!("rule {} has the name {name} already; choose another", other.id);
             return Err(Error::new(Code::RULE_REFUSED, message));
@@ -37,22 +37,22 @@ impl Serve<Add> for Engine {
             self.forget(id);
             return Err(error);
         }
-        if let Err(error) = self.save_layer(source) {
+        if let Err(error) = self.rules.save_layer(source) {
             self.forget(id);
             return Err(Error::new(Code::FAILED, format!("{error}; the rule was not added")));
         }
         // A number that a runtime rule has taken is used up, too.
         if source == Source::Runtime {
-            self.save_ids();
+            self.rules.save_ids();
         }
         tracing::info!(rule = %id, path = %params.path, uid = caller.uid, "rule added");
-        let rule = self.find(&facron_proto::RuleRef::Id(id)).map(|entry| self.rule(entry))?;
+        let rule = self.find(&RuleRef::Id(id)).map(|entry| self.rule(entry))?;
         Ok(AddReply { rule, warnings: warnings.iter().map(Diagnostic::to_proto).collect() })
     }
 }
 
 impl Engine {
-    fn forget(&mut self, id: facron_proto::RuleId) {
+    fn forget(&mut self, id: RuleId) {
         self.take_out_of_force(id);
         self.rules.remove(id);
     }

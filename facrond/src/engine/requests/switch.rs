@@ -2,7 +2,7 @@
 
 use crate::control::{Caller, Serve};
 use crate::engine::Engine;
-use crate::engine::table::{Entry, Origin, Switch};
+use crate::engine::rule_book::{Entry, Origin, Switch};
 use facron_proto::method::{Pause, Remove, Resume, Rules};
 use facron_proto::rpc::{Code, Error};
 use facron_proto::{RuleId, RuleRef, Text};
@@ -23,9 +23,10 @@ impl Serve<Remove> for Engine {
             }
         }
         for entry in &entries {
-            self.take_out_and_stop(entry.id, "its rule was removed");
+            self.supervisor.stop_rule(entry.id);
+            self.take_out(entry.id);
         }
-        self.save();
+        self.rules.save();
         Ok(ids(&entries))
     }
 }
@@ -35,9 +36,9 @@ impl Serve<Pause> for Engine {
         let entries = self.find_all(&params.rules)?;
         for entry in entries.iter().filter(|entry| entry.is_on()) {
             self.take_out_of_force(entry.id);
-            self.turn(entry.id, Switch::Paused);
+            self.rules.turn(entry.id, Switch::Paused);
         }
-        self.save();
+        self.rules.save();
         Ok(ids(&entries))
     }
 }
@@ -46,19 +47,11 @@ impl Serve<Resume> for Engine {
     fn serve(&mut self, params: Rules<RuleRef>, _: &Caller) -> Result<Rules<RuleId>, Error> {
         let entries = self.find_all(&params.rules)?;
         for entry in entries.iter().filter(|entry| entry.switch == Switch::Paused) {
-            self.turn(entry.id, Switch::On);
+            self.rules.turn(entry.id, Switch::On);
             self.attach(entry.id, Rc::clone(&entry.spec));
         }
-        self.save();
+        self.rules.save();
         Ok(ids(&entries))
-    }
-}
-
-impl Engine {
-    fn turn(&mut self, id: RuleId, switch: Switch) {
-        if let Some(entry) = self.rules.get_mut(id) {
-            entry.switch = switch;
-        }
     }
 }
 

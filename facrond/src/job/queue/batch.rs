@@ -113,6 +113,6 @@ impl Batch {
         let Open { seq, rule, spec, count, paths, .. } = self.open.take()?;
         let event = paths.events[paths.last].clone();
         let batch = Some(paths.events.into_boxed_slice());
-        Some(Job { merged: count - 1, batch, ..Job::new(seq, rule, spec, event) })
+        Some(Job { seq, merged: count - 1, batch, ..Job::new(rule, spec, event) })
     }
 }

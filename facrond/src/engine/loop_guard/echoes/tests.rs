@@ -24,7 +24,7 @@ fn job(path: &str) -> Job {
         uid: None,
         synthetic: false,
     };
-    Job::new(0, RuleId(1), Rc::new(spec), event)
+    Job::new(RuleId(1), Rc::new(spec), event)
 }
 
 fn ms(milliseconds: u64) -> Duration {

@@ -1,4 +1,4 @@
-//! Echoes: events that facron's own commands may have caused, where the kernel
+//! Suspected echoes: events that facron's own commands may have caused, where the kernel
 //! does not tell whose they are (it hides processes from ordinary users).
 //!
 //! An event on a path on which the rule's command runs, or ended a moment ago, may

@@ -1,0 +1,226 @@
+//! What became of each job: its number and record, the counts, the history for `tail` and
+//! those who follow it.
+//!
+//! Records get their numbers here and nowhere else. A record is opened when a job is
+//! queued, updated while its command runs, and closed once. It takes its travelling form
+//! only for clients that ask; the history keeps the job, most of which it shares with
+//! others.
+
+use crate::control::{Follower, encode};
+use crate::job::Job;
+use crate::job::output::LogTo;
+use facron_proto::{Failure, Jobs, Outcome, OutcomeState, Record, RuleId, Text};
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime};
+
+/// Which records a client asks for.
+#[derive(Debug)]
+pub struct Wanted {
+    pub rule: Option<RuleId>,
+    pub failed: bool,
+}
+
+impl Wanted {
+    fn covers(&self, job: &Job, outcome: &Outcome) -> bool {
+        self.rule.is_none_or(|rule| rule == job.rule) && (!self.failed || outcome.is_failure())
+    }
+}
+
+/// The one owner of numbers, outcomes and counts.
+#[derive(Debug)]
+pub struct JobLog {
+    next_seq: u64,
+    /// How many records the history keeps.
+    limit: usize,
+    /// The last jobs and what became of them so far. Their numbers have no gaps.
+    history: VecDeque<(Job, Outcome)>,
+    followers: Vec<(Follower, Wanted)>,
+    counts: Jobs,
+    log_to: LogTo,
+}
+
+impl JobLog {
+    pub fn new(limit: usize, log_to: LogTo) -> Self {
+        let (history, followers) = (VecDeque::new(), Vec::new());
+        Self { next_seq: 1, limit, history, followers, counts: Jobs::default(), log_to }
+    }
+
+    /// The number that the next record gets.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Opens the record of a job that waits, and numbers the job.
+    pub fn open(&mut self, job: &mut Job) {
+        self.push(job, OutcomeState::Pending.into());
+    }
+
+    /// Notes how a job stands that is not at its end.
+    pub fn update(&mut self, job: &Job, outcome: Outcome) {
+        if let Some(past) = self.past_mut(job.seq) {
+            *past = (job.without_batch(), outcome);
+        }
+    }
+
+    /// The job of this number stands for one more event.
+    pub fn merge(&mut self, into: u64) {
+        self.counts.merged += 1;
+        if let Some((job, _)) = self.past_mut(into) {
+            job.merged += 1;
+        }
+    }
+
+    fn past_mut(&mut self, seq: u64) -> Option<&mut (Job, Outcome)> {
+        let (first, _) = self.history.front()?;
+        let index = usize::try_from(seq.checked_sub(first.seq)?).ok()?;
+        self.history.get_mut(index)
+    }
+
+    /// Events became part of a job before its record was opened.
+    pub fn count_merged(&mut self, events: u64) {
+        self.counts.merged += events;
+    }
+
+    /// Notes what became of a job. Nothing more will.
+    pub fn close(&mut self, job: &Job, outcome: Outcome) {
+        self.conclude(job, &outcome);
+        self.update(job, outcome);
+    }
+
+    /// Records a job that never waited.
+    pub fn record(&mut self, job: &mut Job, outcome: Outcome) {
+        job.seq = self.next_seq;
+        self.conclude(job, &outcome);
+        self.push(job, outcome);
+    }
+
+    fn push(&mut self, job: &mut Job, outcome: Outcome) {
+        job.seq = self.next_seq;
+        self.next_seq += 1;
+        if self.limit > 0 {
+            if self.history.len() == self.limit {
+                self.history.pop_front();
+            }
+            self.history.push_back((job.without_batch(), outcome));
+        }
+    }
+
+    fn conclude(&mut self, job: &Job, outcome: &Outcome) {
+        self.count(job, outcome);
+        if self.log_to == LogTo::Stdout && outcome.state == OutcomeState::Recorded {
+            // A reader that has gone away is no failure of ours.
+            let _ = writeln!(io::stdout(), "{} {}", job.event.events, Text::from(&*job.event.path));
+        }
+        self.publish(job, outcome);
+    }
+
+    fn count(&mut self, job: &Job, outcome: &Outcome) {
+        let counts = &mut self.counts;
+        match outcome.state {
+            OutcomeState::Skipped => counts.skipped += 1,
+            OutcomeState::Dropped => counts.dropped += 1,
+            OutcomeState::Exited
+            | OutcomeState::Signaled
+            | OutcomeState::Timeout
+            | OutcomeState::SpawnFailed => {
+                counts.run += u64::from(outcome.state != OutcomeState::SpawnFailed);
+                counts.timeout += u64::from(outcome.state == OutcomeState::Timeout);
+                if outcome.is_failure() {
+                    counts.failed += 1;
+                    warn_of_failure(job, outcome, "");
+                } else {
+                    tracing::debug!(rule = %job.rule, seq = job.seq, pid = outcome.pid, "command ended");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn publish(&mut self, job: &Job, outcome: &Outcome) {
+        self.followers.retain(|(follower, _)| !follower.is_closed());
+        if self.followers.is_empty() {
+            return;
+        }
+        let line = encode(&record_of(job, outcome.clone()));
+        let Ok(line) = line.inspect_err(|error| tracing::error!(%error, "cannot encode a record")) else {
+            return;
+        };
+        for (follower, wanted) in &self.followers {
+            if wanted.covers(job, outcome) {
+                follower.send(&line);
+            }
+        }
+    }
+
+    /// A client wants all further records of a kind.
+    pub fn follow(&mut self, follower: Follower, wanted: Wanted) {
+        self.followers.push((follower, wanted));
+    }
+
+    /// The last records of a kind, the oldest first.
+    pub fn last(&self, limit: u64, wanted: &Wanted) -> Vec<Record> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let past = self.history.iter().rev().filter(|(job, outcome)| wanted.covers(job, outcome));
+        let mut records: Vec<_> =
+            past.take(limit).map(|(job, outcome)| record_of(job, outcome.clone())).collect();
+        records.reverse();
+        records
+    }
+
+    pub fn counts(&self) -> &Jobs {
+        &self.counts
+    }
+}
+
+/// Logs that a command failed and is started again after a pause.
+pub fn warn_of_retry(job: &Job, outcome: &Outcome, pause: Duration) {
+    warn_of_failure(job, outcome, &format!("; it is tried again in {} s", pause.as_secs()));
+}
+
+fn warn_of_failure(job: &Job, outcome: &Outcome, then: &str) {
+    let (rule, path) = (job.rule_label(), Text::from(&*job.event.path));
+    let how = match (&outcome.error, outcome.exit, outcome.signal) {
+        (Some(error), ..) => format!(": {error}"),
+        (None, Some(code), _) => format!(": exit status {code}"),
+        (None, None, Some(signal)) => format!(": ended by signal {signal}"),
+        (None, None, None) => String::new(),
+    };
+    tracing::warn!(%rule, %path, "command failed{how}{then}");
+}
+
+/// A command's failure as clients see it.
+pub fn failure_of(job: &Job, outcome: &Outcome) -> Failure {
+    Failure {
+        seq: job.seq,
+        time: timestamp(SystemTime::now()),
+        path: Text::from(&*job.event.path),
+        outcome: outcome.clone(),
+    }
+}
+
+/// A job as clients see it.
+fn record_of(job: &Job, outcome: Outcome) -> Record {
+    let event = &job.event;
+    Record {
+        seq: job.seq,
+        time: timestamp(event.time),
+        rule: job.rule,
+        rule_name: job.spec.options.name.clone(),
+        events: event.events.names().map(str::to_owned).collect(),
+        path: Text::from(&*event.path),
+        old_path: event.old_path.as_deref().map(Text::from),
+        pid: event.pid,
+        exe: event.exe.as_deref().map(Text::from),
+        uid: event.uid,
+        synthetic: event.synthetic,
+        repeated: job.repeated,
+        merged: job.merged,
+        outcome,
+    }
+}
+
+/// RFC 3339, UTC, nanoseconds.
+pub fn timestamp(time: SystemTime) -> String {
+    humantime::format_rfc3339_nanos(time).to_string()
+}
