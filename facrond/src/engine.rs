@@ -9,12 +9,10 @@
 //! rules are in force), in `run` (the loop, and the line above) and in `requests`. Each
 //! part has methods of its own and knows nothing of the others.
 
-mod culprit;
 mod gate;
 mod job_log;
 mod job_store;
 mod loop_guard;
-mod ownership;
 mod requests;
 mod rule_book;
 mod run;
@@ -32,8 +30,8 @@ use crate::job::queue::Queue;
 use crate::job::run::Runner;
 use crate::job::supervisor::Supervisor;
 use crate::kernel::sources::Sources;
+use crate::process::{Fact, Processes};
 use crate::watch::{self, PathState, Watch};
-use culprit::Culprits;
 use facron_proto::{Outcome, OutcomeState, RuleId};
 use gate::Permissions;
 use job_log::JobLog;
@@ -58,7 +56,7 @@ pub struct Engine {
     sources: Sources,
     watch: Watch,
     hits: Vec<watch::Hit>,
-    culprits: Culprits,
+    processes: Processes,
     rules: RuleBook,
     permissions: Permissions,
     loop_guard: LoopGuard,
@@ -69,7 +67,7 @@ pub struct Engine {
     /// Events that facron's own commands caused.
     ignored_own: u64,
     /// Events that a rule let pass because nobody knows who caused them.
-    unknown_culprits: u64,
+    unknown_processes: u64,
 }
 
 impl Engine {
@@ -83,10 +81,10 @@ impl Engine {
         let watch = Watch::new()?;
         let sources = Sources::new().map_err(io::Error::from).map_err(io("prepare to wait"))?;
         let runner = Runner::new(setup.log_to).map_err(io("prepare to run commands"))?;
-        sources
+        let processes = sources
             .add(watch.as_fd())
             .and_then(|()| sources.add(watch.sources()))
-            .and_then(|()| runner.descendants().add_to(&sources))
+            .and_then(|()| Processes::new(runner.descendants(), &sources))
             .map_err(io::Error::from)
             .map_err(io("prepare to wait"))?;
         Ok(Self {
@@ -96,7 +94,7 @@ impl Engine {
             pid: Pid::this().as_raw(),
             sources,
             hits: Vec::new(),
-            culprits: Culprits::default(),
+            processes,
             rules: RuleBook::new(setup.store.clone()),
             permissions: Permissions::new(setup.own_places()),
             loop_guard: LoopGuard::new(watch.privilege()),
@@ -106,7 +104,7 @@ impl Engine {
             supervisor: Supervisor::default(),
             log: JobLog::new(setup.history, setup.log_to),
             ignored_own: 0,
-            unknown_culprits: 0,
+            unknown_processes: 0,
             setup,
         })
     }
@@ -201,16 +199,20 @@ impl Engine {
         if !self.rules.get(id).is_some_and(Entry::is_on) {
             return;
         }
-        self.follow_culprits(&spec);
+        self.follow_processes(&spec);
         if let PathState::Failed(why) = self.put_in_force(id, spec) {
             tracing::warn!(rule = %id, "cannot be watched: {why}");
         }
     }
 
     /// A rule with `uid=` or `exe=` needs to know of all processes.
-    fn follow_culprits(&mut self, spec: &RuleSpec) {
-        if spec.options.culprit.matters() {
-            self.culprits.follow(&spec.options.culprit, &self.sources);
+    fn follow_processes(&mut self, spec: &RuleSpec) {
+        let filter = &spec.options.culprit;
+        if filter.uid.is_some() {
+            self.processes.follow(Fact::Uid, &self.sources);
+        }
+        if filter.exe.is_some() {
+            self.processes.follow(Fact::Exe, &self.sources);
         }
     }
 

@@ -18,7 +18,6 @@
 //! `process` is the gate's side, `client` the daemon's, `message` what they say.
 
 pub mod client;
-mod descent;
 pub mod marks;
 mod memory;
 pub mod message;

@@ -12,10 +12,8 @@
 //! told by the engine when to reap.
 
 pub mod argv;
-pub mod descendants;
 pub mod env;
 mod error;
-mod family;
 pub mod output;
 pub mod queue;
 pub mod reaper;

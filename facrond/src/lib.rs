@@ -16,6 +16,7 @@ mod gate;
 mod job;
 mod log;
 mod matcher;
+mod process;
 mod service_manager;
 mod watch;
 mod watch_command;

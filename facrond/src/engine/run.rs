@@ -1,7 +1,6 @@
 //! The loop: what wakes the engine, and the way of an event from there to its end.
 
 use super::job_log::{failure_of, warn_of_retry};
-use super::ownership::OwnProcesses;
 use super::wakeups::{Alarm, RELOAD, STOP, signals};
 use super::{Engine, Error, job_store, skipped};
 use crate::config::culprit::Judgement;
@@ -12,6 +11,7 @@ use crate::job::supervisor::Finished;
 use crate::job::{Job, retry, run};
 use crate::kernel::readiness;
 use crate::kernel::signals::Signals;
+use crate::process::Facts;
 use crate::watch::{self, Hit};
 use crate::{log, service_manager};
 use facron_proto::{Outcome, OutcomeState, RuleId, Text};
@@ -107,17 +107,18 @@ impl Engine {
     fn drain(&mut self) -> Result<watch::Queue, Error> {
         let mut hits = std::mem::take(&mut self.hits);
         if !self.watch.asks_for_culprits() {
-            self.culprits.unfollow();
+            self.processes.unfollow();
         }
-        self.culprits.begin();
-        let mut own = OwnProcesses::new(self.pid, &self.runner);
-        let queue = self.watch.drain(&mut own, &mut hits)?;
+        let drained = self.processes.begin();
+        let queue = self.watch.drain(&mut self.processes, &mut hits)?;
         for hit in hits.drain(..) {
             self.on_hit(hit);
         }
         self.hits = hits;
         self.follow_changes();
-        self.culprits.end(queue);
+        if queue == watch::Queue::Drained {
+            self.processes.end(drained);
+        }
         self.start_jobs();
         Ok(queue)
     }
@@ -141,11 +142,12 @@ impl Engine {
             self.ignored_own += 1;
             return;
         }
-        self.culprits.name(&mut hit.event);
+        let Facts { exe, uid } = self.processes.facts(hit.event.pid);
+        (hit.event.exe, hit.event.uid) = (exe, uid);
         match spec.options.culprit.judge(hit.event.uid, hit.event.exe.as_deref()) {
             Judgement::Counts => {}
             Judgement::DoesNot => return,
-            Judgement::Unknown => return self.on_unknown_culprit(&hit),
+            Judgement::Unknown => return self.on_unknown_process(&hit),
         }
         self.rules.count_firings(hit.rule, 1, hit.event.time);
         // What is gathered fires when it starts.
@@ -160,9 +162,9 @@ impl Engine {
     }
 
     /// A rule with `uid=` or `exe=` was not told who did it.
-    fn on_unknown_culprit(&mut self, hit: &Hit) {
-        self.unknown_culprits += 1;
-        let (rule, path, unknown) = (hit.rule, Text::from(&*hit.event.path), self.unknown_culprits);
+    fn on_unknown_process(&mut self, hit: &Hit) {
+        self.unknown_processes += 1;
+        let (rule, path, unknown) = (hit.rule, Text::from(&*hit.event.path), self.unknown_processes);
         if unknown.is_power_of_two() {
             tracing::warn!(
                 %rule, %path, unknown,

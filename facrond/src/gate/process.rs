@@ -6,7 +6,6 @@
 
 mod judge;
 
-use super::descent::Descent;
 use super::memory::{Memory, Stuck};
 use super::message::{By, Line, Notice, Order, Totals};
 use super::outbox::Outbox;
@@ -15,6 +14,7 @@ use super::tables::Tables;
 use crate::kernel::confine;
 use crate::kernel::object::{Object, Paths};
 use crate::kernel::permission::{Class, EVENTS_PER_READ, Group, Told};
+use crate::process::ancestry::Ancestry;
 use facron_proto::RuleId;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -102,7 +102,7 @@ struct Gate {
     tables: Tables,
     questions: Questions,
     memory: Memory,
-    descent: Descent,
+    ancestry: Ancestry,
     outbox: Outbox,
     totals: Totals,
     told: Vec<Told>,
@@ -131,7 +131,7 @@ impl Gate {
             tables: Tables::default(),
             questions: Questions::default(),
             memory: Memory::default(),
-            descent: Descent::new(daemon),
+            ancestry: Ancestry::new(daemon),
             outbox: Outbox::default(),
             totals: Totals::default(),
             told: Vec::with_capacity(EVENTS_PER_READ),

@@ -12,8 +12,6 @@ use tokio::sync::oneshot;
 #[derive(Debug, Default)]
 pub struct Children {
     running: FxHashMap<i32, oneshot::Sender<Exit>>,
-    /// Whether some were left after the last reaping, our own or inherited ones.
-    left: bool,
 }
 
 impl Children {
@@ -24,21 +22,10 @@ impl Children {
         receiver
     }
 
-    /// Whether this is the pid of a child of ours, running or not reaped yet.
-    pub fn contains(&self, pid: i32) -> bool {
-        self.running.contains_key(&pid)
-    }
-
     /// Whether no child that we started is left to reap.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.running.is_empty()
-    }
-
-    /// Whether there may be a child: one that runs, or an orphan of one that came
-    /// to us. Without any, no process descends from us.
-    pub fn may_exist(&self) -> bool {
-        self.left || !self.running.is_empty()
     }
 
     /// Reaps all that have ended, also those that we did not start ourselves but
@@ -46,19 +33,13 @@ impl Children {
     /// the children.
     pub fn reap(&mut self) -> Vec<i32> {
         let mut ended = Vec::new();
-        self.left = loop {
-            match reap_any() {
-                Reaped::Child(pid, exit) => {
-                    if let Some(sender) = self.running.remove(&pid) {
-                        // Nobody waits for it any more where the job was given up.
-                        let _ = sender.send(exit);
-                        ended.push(pid);
-                    }
-                }
-                Reaped::NoneYet => break true,
-                Reaped::NoChildren => break false,
+        while let Reaped::Child(pid, exit) = reap_any() {
+            if let Some(sender) = self.running.remove(&pid) {
+                // Nobody waits for it any more where the job was given up.
+                let _ = sender.send(exit);
+                ended.push(pid);
             }
-        };
+        }
         ended
     }
 }

@@ -2,7 +2,6 @@
 
 use super::Job;
 use super::argv::{self, Counter};
-use super::descendants::Descendants;
 use super::env;
 use super::error::StartError;
 use super::output::{self, Capture, Leftovers, LogTo, RuleLog, Target};
@@ -11,8 +10,9 @@ use super::running::Running;
 use super::{split, stdin};
 use crate::config::account::Account;
 use crate::config::rule::{Command, Output, RuleSpec, Stdin};
-use crate::kernel::group::Group;
+use crate::kernel::process_group::ProcessGroup;
 use crate::kernel::spawn::{Credentials, Spawn, Spawner};
+use crate::process::descendants::Descendants;
 use facron_proto::{Outcome, OutcomeState, RuleId};
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
@@ -122,14 +122,9 @@ impl Runner {
         split::split(job, times, split::space().saturating_sub(split::cost(fixed)))
     }
 
-    /// The commands that run.
-    pub fn children(&self) -> &Children {
-        &self.children
-    }
-
-    /// What descends from them.
-    pub fn descendants(&self) -> &Descendants {
-        &self.descendants
+    /// The processes that descend from the commands.
+    pub fn descendants(&self) -> Rc<Descendants> {
+        Rc::clone(&self.descendants)
     }
 
     /// Reaps the commands that have ended; see [`Children::reap`].
@@ -185,7 +180,7 @@ impl Runner {
         argv: &[CString],
         target: &Target,
         deadline: Option<SystemTime>,
-    ) -> Result<Group, StartError> {
+    ) -> Result<ProcessGroup, StartError> {
         let program = &argv[0];
         let options = &job.spec.options;
         let directory = options.cwd.as_deref();

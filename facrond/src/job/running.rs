@@ -1,9 +1,9 @@
 //! A command that runs, to its end.
 
-use super::descendants::Descendants;
 use super::output::{Capture, Leftovers, Progress};
-use crate::kernel::group::Group;
+use crate::kernel::process_group::ProcessGroup;
 use crate::kernel::wait::Exit;
+use crate::process::descendants::Descendants;
 use facron_proto::{Outcome, OutcomeState, Text};
 use nix::sys::signal::Signal;
 use std::cell::Cell;
@@ -22,7 +22,7 @@ const GROUP_POLL: Duration = Duration::from_millis(20);
 /// A command that was started.
 #[derive(Debug)]
 pub struct Running {
-    pub(super) group: Group,
+    pub(super) group: ProcessGroup,
     pub(super) descendants: Rc<Descendants>,
     pub(super) exit: oneshot::Receiver<Exit>,
     pub(super) capture: Option<Capture>,

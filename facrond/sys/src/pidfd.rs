@@ -1,39 +1,47 @@
-//! Processes by descriptor: who they are, whatever becomes of their pids.
+//! Processes by descriptor: no other process takes the place of one that has ended,
+//! whatever becomes of its pid.
 
+use crate::process;
 use nix::errno::Errno;
-use nix::libc;
+use nix::libc::{self, c_int, c_uint};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::{mem, ptr};
 
+/// A descriptor of a process: `pidfd_open(2)`.
 #[derive(Debug)]
-pub struct Process {
+pub struct Pidfd {
     pid: i32,
     fd: OwnedFd,
 }
 
-/// What the kernel tells of it.
+/// What the kernel knows of a process at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Its parent; 0 for those that have none in this namespace.
+    /// The pid of its parent; 0 if that is not in our namespace.
     pub parent: i32,
     /// Its effective user.
     pub uid: u32,
 }
 
-impl Process {
-    /// The process that has this pid now.
+impl Pidfd {
+    /// A descriptor of the process that has this pid now.
     pub fn open(pid: i32) -> Result<Self, Errno> {
-        super::process::open(pid).map(|fd| Self { pid, fd })
+        // SAFETY: the call takes no pointers.
+        let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+        let fd = c_int::try_from(fd).map_err(|_| Errno::EBADF)?;
+        // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+        Ok(Self { pid, fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
-    /// A number that no other process ever has while the system runs; Linux 6.9,
-    /// before which all have the same ([`has_identities`]).
+    /// A number that no other process ever has while the system runs. Before Linux 6.9
+    /// all processes have the same ([`has_identities`]).
     pub fn identity(&self) -> Result<u64, Errno> {
         nix::sys::stat::fstat(&self.fd).map(|stat| stat.st_ino)
     }
 
-    /// What there is to be told; `None` when it is gone.
+    /// The facts, also of a zombie; `None` when the process is gone.
     pub fn facts(&self) -> Option<Facts> {
         // SAFETY: the structure has integers only.
         let mut info: libc::pidfd_info = unsafe { mem::zeroed() };
@@ -43,27 +51,34 @@ impl Process {
         match Errno::result(result) {
             Ok(_) => Some(Facts { parent: info.ppid.cast_signed(), uid: info.euid }),
             Err(Errno::ESRCH) => None,
-            // Linux 6.13 brought the call; before, there is `/proc`, which may tell of the
+            // Linux 6.13 brought the call. Before, there is `/proc`, which may show the
             // next process with this pid.
             Err(_) => {
-                let (parent, uid) = (super::process::parent(self.pid)?, super::process::uid(self.pid)?);
-                self.exists().then_some(Facts { parent, uid })
+                let (process, uid) = (process::look(self.pid)?, process::uid(self.pid)?);
+                self.send(0, 0).ok().map(|()| Facts { parent: process.parent, uid })
             }
         }
     }
 
-    fn exists(&self) -> bool {
-        // SAFETY: signal 0 is none, and no siginfo is passed.
-        let result = unsafe {
-            let none = ptr::null::<libc::siginfo_t>();
-            libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), 0, none, 0)
-        };
-        result == 0
+    /// Signals the process. That it is gone is no error.
+    pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
+        match self.send(signal as c_int, 0) {
+            Err(Errno::ESRCH) => Ok(()),
+            result => result,
+        }
+    }
+
+    pub(crate) fn send(&self, signal: c_int, flags: c_uint) -> Result<(), Errno> {
+        let (fd, info) = (self.fd.as_raw_fd(), ptr::null::<libc::siginfo_t>());
+        // SAFETY: the descriptor is open, and no siginfo is passed.
+        let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, flags) };
+        Errno::result(sent).map(drop)
     }
 }
 
+/// Whether processes have identities.
 pub fn has_identities() -> bool {
-    let identity = |pid: Pid| Process::open(pid.as_raw()).and_then(|process| process.identity());
+    let identity = |pid: Pid| Pidfd::open(pid.as_raw()).and_then(|process| process.identity());
     match (identity(Pid::this()), identity(Pid::parent())) {
         (Ok(own), Ok(parent)) => own != parent,
         _ => false,
@@ -77,30 +92,36 @@ mod tests {
     #[test]
     fn facts_are_those_of_proc() {
         let own = Pid::this().as_raw();
-        let facts = Process::open(own).unwrap().facts().unwrap();
-        assert_eq!(Some(facts.parent), super::super::process::parent(own));
-        assert_eq!(Some(facts.uid), super::super::process::uid(own));
+        let facts = Pidfd::open(own).unwrap().facts().unwrap();
+        assert_eq!(Some(facts.parent), process::look(own).map(|process| process.parent));
+        assert_eq!(Some(facts.uid), process::uid(own));
     }
 
     #[test]
     fn an_identity_stays_with_its_process() {
-        let own = Process::open(Pid::this().as_raw()).unwrap();
-        let again = Process::open(Pid::this().as_raw()).unwrap();
+        let own = Pidfd::open(Pid::this().as_raw()).unwrap();
+        let again = Pidfd::open(Pid::this().as_raw()).unwrap();
         assert_eq!(own.identity(), again.identity());
         if has_identities() {
-            let parent = Process::open(Pid::parent().as_raw()).unwrap();
+            let parent = Pidfd::open(Pid::parent().as_raw()).unwrap();
             assert_ne!(own.identity(), parent.identity());
         }
     }
 
     #[test]
-    fn who_is_gone_is_gone() {
+    fn only_who_is_reaped_is_gone() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let process = Process::open(child.id().cast_signed()).unwrap();
-        assert_eq!(process.facts().unwrap().parent, Pid::this().as_raw());
-        child.kill().unwrap();
+        let pid = child.id().cast_signed();
+        let process = Pidfd::open(pid).unwrap();
+        process.signal(Signal::SIGKILL).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !crate::wait::is_to_be_reaped(pid) {
+            assert!(std::time::Instant::now() < deadline);
+        }
+        assert_eq!(process.facts().unwrap().parent, Pid::this().as_raw(), "a zombie has its parent");
         child.wait().unwrap();
         assert_eq!(process.facts(), None);
-        assert_eq!(Process::open(child.id().cast_signed()).err(), Some(Errno::ESRCH));
+        assert_eq!(process.signal(Signal::SIGKILL), Ok(()));
+        assert_eq!(Pidfd::open(pid).err(), Some(Errno::ESRCH));
     }
 }

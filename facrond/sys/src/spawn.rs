@@ -9,7 +9,7 @@
 
 mod child;
 
-use super::group::Group;
+use super::process_group::ProcessGroup;
 use super::wait;
 use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int, c_void};
@@ -129,7 +129,7 @@ impl Spawner {
     /// failed to; what failed is already reaped then.
     ///
     /// The calling thread is its parent and must be the one that reaps it.
-    pub fn spawn(&mut self, spawn: &Spawn<'_>) -> Result<Group, SpawnError> {
+    pub fn spawn(&mut self, spawn: &Spawn<'_>) -> Result<ProcessGroup, SpawnError> {
         let programs = pointers(spawn.programs.iter().map(CString::as_c_str));
         let argv = pointers(spawn.argv.iter().map(CString::as_c_str));
         let env = pointers(spawn.env.iter().map(AsRef::as_ref));
@@ -148,7 +148,7 @@ impl Spawner {
         let pid = clone_child(&self.stack, &mut plan);
         let pid = pid.map_err(|errno| SpawnError { step: Step::Clone, errno })?;
         match plan.failure {
-            None => Ok(Group::new(pid)),
+            None => Ok(ProcessGroup::new(pid)),
             Some(failure) => {
                 wait::reap(pid);
                 Err(failure)

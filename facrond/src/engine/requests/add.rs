@@ -31,7 +31,7 @@ impl Serve<Add> for Engine {
         let source = origin.source();
         let spec = Rc::new(spec);
         let id = self.rules.insert(Rc::clone(&spec), origin);
-        self.follow_culprits(&spec);
+        self.follow_processes(&spec);
         if let PathState::Failed(why) = self.put_in_force(id, spec) {
             let error = Error::new(Code::RULE_REFUSED, format!("this cannot be watched: {why}"));
             self.forget(id);

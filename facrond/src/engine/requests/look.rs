@@ -119,7 +119,7 @@ impl Engine {
     fn own_events(&self) -> OwnEvents {
         match self.watch.privilege() {
             Privilege::User => OwnEvents::Behaviour,
-            Privilege::Full if self.runner.descendants().is_tracked() => OwnEvents::Perf,
+            Privilege::Full if self.processes.are_tracked() => OwnEvents::Perf,
             Privilege::Full => OwnEvents::Parents,
         }
     }

@@ -43,7 +43,7 @@ impl Gate {
             return;
         }
         let held_for = is_allowed.then(|| since.elapsed());
-        let opener = self.descent.look(held.pid);
+        let opener = self.ancestry.look(held.pid);
         if opener.is_own {
             self.totals.own += 1;
             if !is_allowed {

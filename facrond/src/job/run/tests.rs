@@ -124,7 +124,7 @@ fn outcomes_of_all_kinds() {
         }
         let record = RuleSpec { command: Command::Record, ..testing::spec(&["-"]) };
         assert_eq!(fixture.run_spec(record).await, OutcomeState::Recorded.into());
-        assert!(fixture.runner.borrow().children().is_empty());
+        assert!(fixture.runner.borrow().children.is_empty());
     });
 }
 
@@ -338,7 +338,7 @@ fn a_thousand_jobs_leave_nothing_behind() {
                 assert_eq!(job.await.unwrap().exit, Some(0));
             }
         }
-        assert!(fixture.runner.borrow().children().is_empty());
+        assert!(fixture.runner.borrow().children.is_empty());
         until(|| descriptors() == before).await;
         let none = nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
         assert_eq!(none, Err(nix::errno::Errno::ECHILD));

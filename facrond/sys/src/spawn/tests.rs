@@ -27,11 +27,15 @@ fn plain(cwd: Option<&CStr>) -> Spawn<'_> {
 }
 
 /// Runs a command to its end; its output.
-fn run(programs: &[&CStr], argv: &[&CStr], cwd: Option<&CStr>) -> Result<(String, Group), SpawnError> {
+fn run(programs: &[&CStr], argv: &[&CStr], cwd: Option<&CStr>) -> Result<(String, ProcessGroup), SpawnError> {
     run_in(programs, argv, &plain(cwd))
 }
 
-fn run_in(programs: &[&CStr], argv: &[&CStr], spawn: &Spawn<'_>) -> Result<(String, Group), SpawnError> {
+fn run_in(
+    programs: &[&CStr],
+    argv: &[&CStr],
+    spawn: &Spawn<'_>,
+) -> Result<(String, ProcessGroup), SpawnError> {
     let null = File::open("/dev/null").unwrap();
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let owned = |strings: &[&CStr]| strings.iter().map(|string| (*string).to_owned()).collect::<Vec<_>>();

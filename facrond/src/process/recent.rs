@@ -3,7 +3,8 @@
 //! A process that is gone when its event is read was often seen alive a moment
 //! ago, with an event that came before. What was seen then is kept for a while.
 
-use super::Facts;
+use super::attribution::Facts;
+use super::table::Turn;
 use rustc_hash::FxHashMap;
 use std::time::{Duration, Instant};
 
@@ -19,21 +20,21 @@ struct Seen {
     facts: Facts,
     /// When it was last there.
     at: Instant,
-    /// The draining of the queue in which it was last looked up.
-    turn: u64,
+    /// When it was last looked up.
+    turn: Turn,
 }
 
 /// The processes of the latest events.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     seen: FxHashMap<i32, Seen>,
-    turn: u64,
+    turn: Turn,
 }
 
 impl Recent {
-    /// The queue is drained once more: processes are looked up anew.
-    pub(super) fn begin(&mut self) {
-        self.turn += 1;
+    /// Processes are looked up anew.
+    pub(super) fn begin(&mut self, turn: Turn) {
+        self.turn = turn;
         if self.seen.len() > KEPT {
             self.seen.retain(|_, seen| seen.at.elapsed() < BELIEVED);
             if self.seen.len() > KEPT {
@@ -43,9 +44,13 @@ impl Recent {
     }
 
     /// What is known of a process.
-    pub(super) fn look(&mut self, pid: i32) -> &Facts {
+    pub(super) fn facts(&mut self, pid: i32) -> &Facts {
         let (turn, now) = (self.turn, Instant::now());
-        let seen = self.seen.entry(pid).or_insert_with(|| Seen { facts: Facts::default(), at: now, turn: 0 });
+        let seen = self.seen.entry(pid).or_insert_with(|| Seen {
+            facts: Facts::default(),
+            at: now,
+            turn: Turn::default(),
+        });
         if seen.turn != turn {
             seen.turn = turn;
             seen.refresh(Facts::look_up(pid), now);
@@ -81,7 +86,7 @@ mod tests {
     #[test]
     fn what_is_gone_is_believed_for_a_while() {
         let start = Instant::now();
-        let mut seen = Seen { facts: Facts::default(), at: start, turn: 0 };
+        let mut seen = Seen { facts: Facts::default(), at: start, turn: Turn::default() };
         seen.refresh(facts("/bin/a", Some(1)), start);
         seen.refresh(facts("", None), start + BELIEVED / 2);
         assert_eq!(shown(&seen), (Some("/bin/a"), Some(1)));
@@ -96,9 +101,11 @@ mod tests {
     #[test]
     fn no_more_are_kept_than_are_of_use() {
         let mut recent = Recent::default();
+        let mut turn = Turn::default();
         for pid in 1..=2 * KEPT {
-            recent.begin();
-            recent.look(i32::MAX - i32::try_from(pid).unwrap());
+            turn = turn.next();
+            recent.begin(turn);
+            recent.facts(i32::MAX - i32::try_from(pid).unwrap());
         }
         assert!(recent.seen.len() <= KEPT + 1);
     }

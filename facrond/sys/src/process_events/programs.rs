@@ -2,7 +2,7 @@
 //! executable mappings, `perf_event_open(2)`. The first mapping after an execution
 //! is that of the executable.
 
-use super::{Deed, Teller, Told};
+use super::{ProcessEvent, ProcessEventSource};
 use crate::perf::{
     COMM, COMM_EXEC, MISC_COMM_EXEC, MMAP, RECORD_COMM, RECORD_EXIT, RECORD_FORK, RECORD_LOST, RECORD_MMAP,
     Record, Rings, TASK, Whom,
@@ -13,7 +13,8 @@ use rustc_hash::FxHashSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
-/// The rings, and who executed something and has not mapped it yet.
+/// The rings of all processes, and the processes that have executed a program and not
+/// mapped it yet.
 #[derive(Debug)]
 pub struct Programs {
     rings: Rings,
@@ -23,7 +24,7 @@ pub struct Programs {
 /// Where in the body of a `RECORD_MMAP` the path begins.
 const MMAP_PATH: usize = 32;
 
-impl Teller for Programs {
+impl ProcessEventSource for Programs {
     type Fact = Rc<[u8]>;
 
     /// # Errors
@@ -35,9 +36,9 @@ impl Teller for Programs {
         })
     }
 
-    fn read(&mut self, told: &mut Vec<Told<Rc<[u8]>>>) -> Result<(), Errno> {
+    fn read(&mut self, events: &mut Vec<ProcessEvent<Rc<[u8]>>>) -> Result<(), Errno> {
         for record in self.rings.read() {
-            told.extend(tell(&record, &mut self.loading));
+            events.extend(event(&record, &mut self.loading));
         }
         Ok(())
     }
@@ -47,19 +48,17 @@ impl Teller for Programs {
     }
 }
 
-/// What a record tells, where `loading` are those that have executed something and not
-/// mapped it yet.
-fn tell(record: &Record<'_>, loading: &mut FxHashSet<i32>) -> Option<Told<Rc<[u8]>>> {
+fn event(record: &Record<'_>, loading: &mut FxHashSet<i32>) -> Option<ProcessEvent<Rc<[u8]>>> {
     if record.kind == RECORD_LOST {
         loading.clear();
-        return Some(Told::Lost);
+        return Some(ProcessEvent::Lost);
     }
-    let (pid, second) = (record.number(0)?, record.number(4)?);
+    let (pid, second, time) = (record.number(0)?, record.number(4)?, record.time);
     match record.kind {
-        RECORD_FORK if second != pid => Some(Told::Deed(pid, Deed::Forked { parent: second })),
+        RECORD_FORK if second != pid => Some(ProcessEvent::Fork { pid, parent: second, time }),
         RECORD_EXIT if record.number(8)? == pid => {
             loading.remove(&pid);
-            Some(Told::Deed(pid, Deed::Ended))
+            Some(ProcessEvent::Exit { pid, time })
         }
         RECORD_COMM if record.misc & MISC_COMM_EXEC != 0 => {
             loading.insert(pid);
@@ -67,7 +66,7 @@ fn tell(record: &Record<'_>, loading: &mut FxHashSet<i32>) -> Option<Told<Rc<[u8
         }
         RECORD_MMAP if loading.remove(&pid) => {
             let path = record.body.get(MMAP_PATH..)?.split(|byte| *byte == 0).next()?;
-            Some(Told::Deed(pid, Deed::Became(path.into())))
+            Some(ProcessEvent::Fact { pid, fact: path.into(), time })
         }
         _ => None,
     }
@@ -82,7 +81,7 @@ impl AsFd for Programs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::ffi::OsStrExt;
+    use crate::process_events::tests::of;
     use std::process::Command;
 
     #[test]
@@ -91,28 +90,19 @@ mod tests {
         let mut child = Command::new("sh").args(["-c", "exec env true"]).spawn().unwrap();
         let pid = child.id().cast_signed();
         child.wait().unwrap();
-        let mut told = Vec::new();
-        programs.read(&mut told).unwrap();
-        let real = |path: &str| {
-            let path = std::fs::canonicalize(path).unwrap();
-            Deed::Became(Rc::from(path.as_os_str().as_bytes()))
-        };
-        let parent = std::process::id().cast_signed();
-        let deeds: Vec<_> = told
-            .into_iter()
-            .filter_map(|told| match told {
-                Told::Deed(whose, deed) if whose == pid => Some(deed),
-                _ => None,
-            })
-            .collect();
+        let mut events = Vec::new();
+        programs.read(&mut events).unwrap();
+        let real =
+            |path: &str| Rc::from(std::fs::canonicalize(path).unwrap().into_os_string().as_encoded_bytes());
+        let seen = of(&mut events, pid);
         let expected = [
-            Deed::Forked { parent },
-            real("/bin/sh"),
-            real("/usr/bin/env"),
-            real("/usr/bin/true"),
-            Deed::Ended,
+            ProcessEvent::Fork { pid, parent: std::process::id().cast_signed(), time: 0 },
+            ProcessEvent::Fact { pid, fact: real("/bin/sh"), time: 0 },
+            ProcessEvent::Fact { pid, fact: real("/usr/bin/env"), time: 0 },
+            ProcessEvent::Fact { pid, fact: real("/usr/bin/true"), time: 0 },
+            ProcessEvent::Exit { pid, time: 0 },
         ];
-        assert_eq!(deeds, expected);
+        assert_eq!(seen, expected);
     }
 
     #[test]
@@ -122,10 +112,10 @@ mod tests {
             let mut ended = 0;
             for _ in 0..40 {
                 Command::new("true").status().unwrap();
-                let mut told = Vec::new();
-                programs.read(&mut told).unwrap();
-                assert!(!told.contains(&Told::Lost));
-                ended += told.iter().filter(|told| matches!(told, Told::Deed(_, Deed::Ended))).count();
+                let mut events = Vec::new();
+                programs.read(&mut events).unwrap();
+                assert!(!events.contains(&ProcessEvent::Lost));
+                ended += events.iter().filter(|event| matches!(event, ProcessEvent::Exit { .. })).count();
             }
             assert!(ended >= 40);
         }

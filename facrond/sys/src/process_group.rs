@@ -1,36 +1,34 @@
 //! A process group that we started: how to signal all of it, and nobody else.
 
-use super::process;
+use crate::pidfd::Pidfd;
 use nix::errno::Errno;
-use nix::libc::{self, c_int, c_long};
+use nix::libc::{self, c_int};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::ptr;
 
 /// `pidfd_send_signal(2)`: to the whole group (Linux 6.9).
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
 /// The process group of a command; its leader's pid is the group's number.
 #[derive(Debug)]
-pub struct Group {
+pub struct ProcessGroup {
     pid: i32,
-    /// The leader's pidfd names the group even when the leader has been reaped and
-    /// its number belongs to somebody else.
-    pidfd: Option<OwnedFd>,
+    /// It names the group even when the leader has been reaped and the leader's pid
+    /// belongs to another process.
+    leader: Option<Pidfd>,
 }
 
-impl Group {
+impl ProcessGroup {
     /// The group led by process `pid`, a child that is not reaped.
-    pub(super) fn new(pid: i32) -> Self {
-        Self { pid, pidfd: None }
+    pub(crate) fn new(pid: i32) -> Self {
+        Self { pid, leader: None }
     }
 
     /// Makes sure that signals go to this group and to no other that gets its number.
     /// To be called before the leader is reaped. Most commands end by themselves, and
     /// none of their groups needs it.
     pub fn hold(&mut self) {
-        self.pidfd = self.pidfd.take().or_else(|| process::open(self.pid).ok());
+        self.leader = self.leader.take().or_else(|| Pidfd::open(self.pid).ok());
     }
 
     pub fn pid(&self) -> i32 {
@@ -53,20 +51,9 @@ impl Group {
     /// Before Linux 6.9, and out of descriptors, only the number is left to go by.
     fn send(&self, signal: c_int) -> Result<(), Errno> {
         let by_number = || killpg(Pid::from_raw(self.pid), Signal::try_from(signal).ok());
-        let Some(pidfd) = &self.pidfd else { return by_number() };
-        // SAFETY: the descriptor is open, and no siginfo is passed.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                pidfd.as_raw_fd(),
-                signal,
-                ptr::null::<libc::siginfo_t>(),
-                PIDFD_SIGNAL_PROCESS_GROUP,
-            )
-        };
-        match Errno::result::<c_long>(result) {
-            Err(Errno::EINVAL | Errno::ENOSYS) => by_number(),
-            result => result.map(drop),
+        match self.leader.as_ref().map(|leader| leader.send(signal, PIDFD_SIGNAL_PROCESS_GROUP)) {
+            None | Some(Err(Errno::EINVAL | Errno::ENOSYS)) => by_number(),
+            Some(result) => result,
         }
     }
 }

@@ -1,24 +1,25 @@
 //! The effective users of all processes: the kernel's process connector, a netlink
 //! socket (`<linux/cn_proc.h>`).
 
-use super::{Deed, Teller, Told};
+use super::{ProcessEvent, ProcessEventSource};
 use crate::process;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recvfrom, sendto, setsockopt, sockopt};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// The socket.
+/// The netlink socket.
 #[derive(Debug)]
 pub struct Users(OwnedFd);
 
-/// Room for a burst of about ten thousand deeds.
+/// Room for a burst of about ten thousand events.
 const BUFFER: usize = 8 << 20;
 
 const NLMSG_DONE: u16 = 3;
 /// `struct nlmsghdr` and `struct cn_msg`.
 const HEAD: usize = 16 + 20;
-/// Where the data of a `struct proc_event` begin.
+/// Where the time and the data of a `struct proc_event` begin.
+const TIME: usize = HEAD + 8;
 const DATA: usize = HEAD + 16;
 /// Longer messages are of no interest.
 const LONGEST: usize = 256;
@@ -27,7 +28,7 @@ const EVENT_FORK: u32 = 1;
 const EVENT_UID: u32 = 4;
 const EVENT_EXIT: u32 = 0x8000_0000;
 
-impl Teller for Users {
+impl ProcessEventSource for Users {
     type Fact = u32;
 
     /// # Errors
@@ -47,13 +48,13 @@ impl Teller for Users {
         }
     }
 
-    fn read(&mut self, told: &mut Vec<Told<u32>>) -> Result<(), Errno> {
+    fn read(&mut self, events: &mut Vec<ProcessEvent<u32>>) -> Result<(), Errno> {
         let mut buffer = [0; LONGEST];
         loop {
             match self.receive(&mut buffer) {
-                Ok(Some(message)) => told.extend(parse(message)),
+                Ok(Some(message)) => events.extend(parse(message)),
                 Ok(None) => return Ok(()),
-                Err(Errno::ENOBUFS) => told.push(Told::Lost),
+                Err(Errno::ENOBUFS) => events.push(ProcessEvent::Lost),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
@@ -111,19 +112,20 @@ fn listen() -> Vec<u8> {
     message
 }
 
-fn parse(message: &[u8]) -> Option<Told<u32>> {
+fn parse(message: &[u8]) -> Option<ProcessEvent<u32>> {
     let word = |at: usize| Some(u32::from_ne_bytes(message.get(at..at + 4)?.try_into().ok()?));
     let pid = |at: usize| word(at).map(u32::cast_signed);
-    // Of each process first its thread, then itself.
+    let time = u64::from_ne_bytes(message.get(TIME..TIME + 8)?.try_into().ok()?);
+    // The kernel names each process by the thread and then by the process.
     match word(HEAD)? {
         EVENT_FORK => {
             let (parent, thread, child) = (pid(DATA + 4)?, pid(DATA + 8)?, pid(DATA + 12)?);
-            (thread == child).then_some(Told::Deed(child, Deed::Forked { parent }))
+            (thread == child).then_some(ProcessEvent::Fork { pid: child, parent, time })
         }
-        EVENT_UID => Some(Told::Deed(pid(DATA + 4)?, Deed::Became(word(DATA + 12)?))),
+        EVENT_UID => Some(ProcessEvent::Fact { pid: pid(DATA + 4)?, fact: word(DATA + 12)?, time }),
         EVENT_EXIT => {
-            let (thread, process) = (pid(DATA)?, pid(DATA + 4)?);
-            (thread == process).then_some(Told::Deed(process, Deed::Ended))
+            let (thread, pid) = (pid(DATA)?, pid(DATA + 4)?);
+            (thread == pid).then_some(ProcessEvent::Exit { pid, time })
         }
         _ => None,
     }
@@ -132,6 +134,7 @@ fn parse(message: &[u8]) -> Option<Told<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process_events::tests::of;
     use std::process::Command;
     use std::time::{Duration, Instant};
 
@@ -141,19 +144,18 @@ mod tests {
         let mut child = Command::new("setpriv").args(["--reuid=65534", "true"]).spawn().unwrap();
         let pid = child.id().cast_signed();
         child.wait().unwrap();
-        let mut deeds = Vec::new();
+        let mut seen = Vec::new();
         let deadline = Instant::now() + Duration::from_secs(10);
-        while deeds.last() != Some(&Deed::Ended) && Instant::now() < deadline {
-            let mut told = Vec::new();
-            users.read(&mut told).unwrap();
-            deeds.extend(told.into_iter().filter_map(|told| match told {
-                Told::Deed(whose, deed) if whose == pid => Some(deed),
-                _ => None,
-            }));
+        let exit = ProcessEvent::Exit { pid, time: 0 };
+        while seen.last() != Some(&exit) && Instant::now() < deadline {
+            let mut events = Vec::new();
+            users.read(&mut events).unwrap();
+            seen.extend(of(&mut events, pid));
         }
-        deeds.dedup();
+        seen.dedup();
         let parent = std::process::id().cast_signed();
-        assert_eq!(deeds, [Deed::Forked { parent }, Deed::Became(65534), Deed::Ended]);
+        let fork = ProcessEvent::Fork { pid, parent, time: 0 };
+        assert_eq!(seen, [fork, ProcessEvent::Fact { pid, fact: 65534, time: 0 }, exit]);
     }
 
     #[test]

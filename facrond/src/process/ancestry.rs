@@ -1,11 +1,14 @@
-//! Whether a process descends from facrond: those are never held up, or a command
-//! that decides could wait for itself.
+//! Whether a process descends from the daemon, by its parents at present.
 //!
-//! It is a fact that does not change: facrond is the reaper of its orphans, so what
-//! descends from it does so for life, and nobody else ever comes to. So it is kept,
-//! by a number of the process that is never used again.
+//! The daemon is the reaper of its orphaned descendants (`PR_SET_CHILD_SUBREAPER`), so the
+//! parents of each descendant that lives lead to the daemon, and those of no other process
+//! ever do. The answer for a process never changes. It is kept by a number of the process
+//! that is never used again.
+//!
+//! The gate asks this before it holds a process up: a command that decides could else wait
+//! for itself.
 
-use crate::kernel::pidfd::{Process, has_identities};
+use crate::kernel::pidfd::{Pidfd, has_identities};
 use rustc_hash::FxHashMap;
 
 /// Processes that are remembered; then all are forgotten at once.
@@ -17,45 +20,45 @@ const TRIES: usize = 3;
 /// More parents than any real tree is deep.
 const DEPTH: usize = 256;
 
-/// Who descends from the daemon.
+/// The processes that were asked about, and whether they descend from the daemon.
 #[derive(Debug)]
-pub struct Descent {
+pub(crate) struct Ancestry {
     daemon: i32,
     has_identities: bool,
     known: FxHashMap<u64, bool>,
-    /// Who waited last: the same often does so again.
-    last: Option<(i32, Process, bool)>,
+    /// The process of the last question; the next is often about the same.
+    last: Option<(i32, Pidfd, bool)>,
 }
 
-/// What can be told of a process that waits.
+/// What can be told of a living process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Opener {
+pub(crate) struct Origin {
     /// Whether it descends from the daemon.
-    pub is_own: bool,
+    pub(crate) is_own: bool,
     /// Its effective user.
-    pub uid: Option<u32>,
+    pub(crate) uid: Option<u32>,
 }
 
-impl Descent {
+impl Ancestry {
     /// From the daemon of this pid, which must be alive.
-    pub fn new(daemon: i32) -> Self {
+    pub(crate) fn new(daemon: i32) -> Self {
         Self { daemon, has_identities: has_identities(), known: FxHashMap::default(), last: None }
     }
 
-    /// Who waits.
-    pub fn look(&mut self, pid: i32) -> Opener {
+    /// Looks at a process. One that is gone is not the daemon's own.
+    pub(crate) fn look(&mut self, pid: i32) -> Origin {
         if pid == self.daemon {
-            return Opener { is_own: true, uid: None };
+            return Origin { is_own: true, uid: None };
         }
-        // Its descriptor tells whether the pid is still that process's.
+        // The descriptor tells whether the pid is still that process's.
         if let Some((last, process, is_own)) = &self.last
             && *last == pid
             && let Some(facts) = process.facts()
         {
-            return Opener { is_own: *is_own, uid: Some(facts.uid) };
+            return Origin { is_own: *is_own, uid: Some(facts.uid) };
         }
-        let Some(process) = Some(pid).filter(|pid| *pid > 0).and_then(|pid| Process::open(pid).ok()) else {
-            return Opener::default();
+        let Some(process) = Some(pid).filter(|pid| *pid > 0).and_then(|pid| Pidfd::open(pid).ok()) else {
+            return Origin::default();
         };
         let identity = process.identity().ok().filter(|_| self.has_identities);
         let known = identity.and_then(|identity| self.known.get(&identity).copied());
@@ -64,15 +67,14 @@ impl Descent {
         if let Some(is_own) = is_own {
             self.last = Some((pid, process, is_own));
         }
-        Opener { is_own: is_own.unwrap_or_default(), uid }
+        Origin { is_own: is_own.unwrap_or_default(), uid }
     }
 
     /// `None` where it is gone, or its parents change faster than they can be followed.
-    fn descends(&mut self, process: &Process, identity: Option<u64>) -> Option<bool> {
+    fn descends(&mut self, process: &Pidfd, identity: Option<u64>) -> Option<bool> {
         for _ in 0..TRIES {
-            let facts = process.facts()?;
             // Where a parent has ended, its children have another one now.
-            let Some(is_own) = self.follow(facts.parent) else { continue };
+            let Some(is_own) = leads_to(process.facts()?.parent, self.daemon) else { continue };
             if let Some(identity) = identity {
                 if self.known.len() >= REMEMBERED {
                     self.known.clear();
@@ -83,20 +85,21 @@ impl Descent {
         }
         None
     }
+}
 
-    /// Whether the parents from `pid` on lead to the daemon; `None` where one ended.
-    fn follow(&self, mut pid: i32) -> Option<bool> {
-        for _ in 0..DEPTH {
-            if pid == self.daemon {
-                return Some(true);
-            }
-            if pid <= 1 {
-                return Some(false);
-            }
-            pid = Process::open(pid).ok()?.facts()?.parent;
+/// Whether a process is `ancestor`, or its parents lead there; `None` where one of them
+/// has ended meanwhile.
+pub(super) fn leads_to(mut pid: i32, ancestor: i32) -> Option<bool> {
+    for _ in 0..DEPTH {
+        if pid == ancestor {
+            return Some(true);
         }
-        Some(false)
+        if pid <= 1 {
+            return Some(false);
+        }
+        pid = Pidfd::open(pid).ok()?.facts()?.parent;
     }
+    Some(false)
 }
 
 #[cfg(test)]
@@ -119,11 +122,11 @@ mod tests {
         let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
         std::io::BufRead::read_line(&mut output, &mut line).unwrap();
         let grandchild: i32 = line.trim().parse().unwrap();
-        let mut descent = Descent::new(own());
+        let mut ancestry = Ancestry::new(own());
         for pid in [own(), child.id().cast_signed(), grandchild, grandchild] {
-            assert!(descent.look(pid).is_own, "{pid}");
+            assert!(ancestry.look(pid).is_own, "{pid}");
         }
-        let mut of_child = Descent::new(child.id().cast_signed());
+        let mut of_child = Ancestry::new(child.id().cast_signed());
         assert!(of_child.look(grandchild).is_own);
         assert!(!of_child.look(own()).is_own);
         assert_eq!(of_child.look(own()).uid, Some(nix::unistd::geteuid().as_raw()));
@@ -134,9 +137,9 @@ mod tests {
 
     #[test]
     fn nobody_is_not_our_own() {
-        let mut descent = Descent::new(own());
-        assert_eq!(descent.look(0), Opener::default());
-        assert_eq!(descent.look(i32::MAX), Opener::default());
-        assert!(!descent.look(1).is_own);
+        let mut ancestry = Ancestry::new(own());
+        assert_eq!(ancestry.look(0), Origin::default());
+        assert_eq!(ancestry.look(i32::MAX), Origin::default());
+        assert!(!ancestry.look(1).is_own);
     }
 }

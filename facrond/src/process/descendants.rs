@@ -1,35 +1,32 @@
 //! The processes that descend from commands: which they are, and how to end them.
 //!
-//! The forks that tell whose an event is also tell all that a command has made,
-//! wherever it went: no command needs a cgroup of its own for that, which would
-//! cost each start a directory, and which is there only where one is delegated.
+//! The same process events tell what a command has started, wherever that went. So no
+//! command needs a cgroup of its own, which would cost each start a directory, and
+//! which is there only where one is delegated.
 
-use super::family::Family;
-use crate::kernel::forks::{Forks, Told};
+use super::ancestry;
+use super::lineage::Lineage;
+use super::now;
+use super::table::{Ended, Turn};
+use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, Process};
+use crate::kernel::process_events::{Forks, ProcessEvent};
 use crate::kernel::sources::Sources;
 use crate::kernel::wait::is_to_be_reaped;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::time::{ClockId, clock_gettime};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::RefCell;
 
-/// Whose a process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kin {
-    /// A descendant of a command.
-    Own,
-    /// Anybody's.
-    Foreign,
-    /// The forks do not tell; its parents may.
-    Unknown,
-}
+/// The pid of a process that ended longer ago than this, in nanoseconds, is another's by
+/// now. That matters where nothing woke the daemon when the process ended, because its
+/// own parent, still running, reaped it.
+const MAX_DELAY: u64 = 10_000_000_000;
 
 /// The descendants of the thread that made this. Where the kernel does not tell of
 /// forks, what can be seen in `/proc` has to do.
 #[derive(Debug)]
-pub struct Descendants {
+pub(crate) struct Descendants {
     daemon: i32,
     tracked: Option<RefCell<Tracked>>,
 }
@@ -37,16 +34,22 @@ pub struct Descendants {
 #[derive(Debug)]
 struct Tracked {
     forks: Forks,
-    family: Family,
-    changes: Vec<Told>,
+    lineage: Lineage,
+    events: Vec<ProcessEvent<i32>>,
+    turn: Turn,
 }
 
 impl Descendants {
-    /// Of the calling thread, which must not have started any yet.
-    pub fn follow() -> Self {
+    /// Of the calling thread, which must not have started any process yet.
+    pub(crate) fn follow() -> Self {
         let daemon = nix::unistd::getpid().as_raw();
         let tracked = match Forks::follow() {
-            Ok(forks) => Some(Tracked { forks, family: Family::new(daemon), changes: Vec::new() }),
+            Ok(forks) => Some(Tracked {
+                forks,
+                lineage: Lineage::new(daemon),
+                events: Vec::new(),
+                turn: Turn::default(),
+            }),
             Err(errno) => {
                 tracing::info!(
                     error = errno.desc(),
@@ -58,54 +61,60 @@ impl Descendants {
         Self { daemon, tracked: tracked.map(RefCell::new) }
     }
 
-    /// Whether the kernel tells of forks.
-    pub fn is_tracked(&self) -> bool {
+    pub(super) fn are_tracked(&self) -> bool {
         self.tracked.is_some()
     }
 
     /// Adds what becomes readable when [`Descendants::refresh`] is due, however idle
     /// the daemon is.
-    pub fn add_to(&self, sources: &Sources) -> Result<(), Errno> {
+    pub(super) fn add_to(&self, sources: &Sources) -> Result<(), Errno> {
         self.tracked.as_ref().map_or(Ok(()), |tracked| sources.add(&tracked.borrow().forks))
     }
 
     /// Takes in all forks and exits until now.
-    pub fn refresh(&self) {
+    pub(super) fn refresh(&self) {
         if let Some(tracked) = &self.tracked {
             tracked.borrow_mut().refresh(self.daemon);
         }
     }
 
-    /// All records that were queued before the last [`Descendants::refresh`] have
-    /// been read: processes that had ended by then are forgotten.
-    pub fn forget_ended(&self) {
+    /// The same, and what is taken in later is of turn `next`.
+    pub(super) fn begin(&self, next: Turn) {
+        self.refresh();
         if let Some(tracked) = &self.tracked {
-            // Most that have ended are commands: of those we are told for less than a look.
-            let is_alive = |pid| {
-                !is_to_be_reaped(pid)
-                    && process::look(pid).is_some_and(|process| is_below(&process, self.daemon))
-            };
-            tracked.borrow_mut().family.forget_ended(is_alive);
+            tracked.borrow_mut().turn = next;
         }
     }
 
-    /// Whose the process is that caused a record read before the last
-    /// [`Descendants::refresh`].
-    pub fn kin(&self, pid: i32) -> Kin {
-        let Some(tracked) = &self.tracked else { return Kin::Unknown };
-        let family = &tracked.borrow().family;
-        if family.contains(pid, now) {
-            Kin::Own
-        } else if family.is_complete() {
-            Kin::Foreign
-        } else {
-            Kin::Unknown
+    /// Forgets what had ended when `turn` was over.
+    pub(super) fn end(&self, turn: Turn) {
+        if let Some(tracked) = &self.tracked {
+            // Most that have ended are commands; one system call tells that of them.
+            let lives = |pid| {
+                !is_to_be_reaped(pid)
+                    && process::look(pid).is_some_and(|process| self.is_living_descendant(&process))
+            };
+            let tracked = &mut *tracked.borrow_mut();
+            let present = Ended { time: now(), turn: tracked.turn };
+            tracked.lineage.end(turn, present, lives);
+        }
+    }
+
+    /// Whether a process is one of these that caused a record read before the last
+    /// [`Descendants::refresh`]; `None` where forks do not tell, and its parents may.
+    pub(super) fn are_own(&self, pid: i32) -> Option<bool> {
+        let lineage = &self.tracked.as_ref()?.borrow().lineage;
+        // The number of a child that we have not reaped is nobody else's.
+        let is_over = |ended| now().saturating_sub(ended) >= MAX_DELAY && !is_to_be_reaped(pid);
+        match lineage.contains(pid, is_over) {
+            false if !lineage.is_complete() => None,
+            is_own => Some(is_own),
         }
     }
 
     /// Whether a command, given by its first process, or anything that descends
     /// from it lives.
-    pub fn any_of(&self, leader: i32) -> bool {
+    pub(crate) fn any_of(&self, leader: i32) -> bool {
         !self.living(leader).is_empty()
     }
 
@@ -113,22 +122,15 @@ impl Descendants {
     ///
     /// SIGKILL reaches all that descends from it, also what is made meanwhile: whoever is killed makes no more,
     /// so that all are found in the end.
-    pub fn signal_outside(&self, leader: i32, signal: Signal) {
+    pub(crate) fn signal_outside(&self, leader: i32, signal: Signal) {
         let mut done = FxHashSet::default();
-        let is_meant = |pid| {
-            let is_outside = |process: &Process| signal == Signal::SIGKILL || process.group != leader;
-            let process = process::look(pid).filter(is_outside);
-            process.is_some_and(|process| is_below(&process, self.daemon))
-        };
         loop {
             let mut living = self.living(leader);
             living.retain(|pid| done.insert(*pid));
             for pid in &living {
-                // By descriptor: between the look and the signal the number could
-                // become somebody else's.
-                if let Err(errno) = process::signal_if(*pid, signal, is_meant) {
+                self.signal_one(*pid, leader, signal).unwrap_or_else(|errno| {
                     tracing::warn!(pid, %signal, error = errno.desc(), "cannot signal a command's descendant");
-                }
+                });
             }
             if living.is_empty() || signal != Signal::SIGKILL {
                 return;
@@ -136,12 +138,32 @@ impl Descendants {
         }
     }
 
+    /// By descriptor: between the look and the signal the pid could become another's.
+    fn signal_one(&self, pid: i32, leader: i32, signal: Signal) -> Result<(), Errno> {
+        let descriptor = match Pidfd::open(pid) {
+            Err(Errno::ESRCH) => return Ok(()),
+            result => result?,
+        };
+        let is_meant = |process: &Process| {
+            (signal == Signal::SIGKILL || process.group != leader) && self.is_living_descendant(process)
+        };
+        if process::look(pid).is_some_and(|process| is_meant(&process)) {
+            descriptor.signal(signal)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn is_living_descendant(&self, process: &Process) -> bool {
+        !process.is_zombie && ancestry::leads_to(process.parent, self.daemon) == Some(true)
+    }
+
     fn living(&self, leader: i32) -> Vec<i32> {
         match &self.tracked {
             Some(tracked) => {
                 let tracked = &mut *tracked.borrow_mut();
                 tracked.refresh(self.daemon);
-                tracked.family.of(leader).collect()
+                tracked.lineage.of(leader).collect()
             }
             None => {
                 seen(self.daemon).into_iter().filter(|(_, of)| *of == leader).map(|(pid, _)| pid).collect()
@@ -152,12 +174,11 @@ impl Descendants {
 
 impl Tracked {
     fn refresh(&mut self, daemon: i32) {
-        self.changes.clear();
-        self.forks.read(&mut self.changes);
-        self.family.apply(&self.changes);
-        if self.family.has_lost() {
+        self.forks.read(&mut self.events);
+        self.lineage.apply(self.events.drain(..), self.turn);
+        if self.lineage.has_lost() {
             tracing::debug!("forks were lost: looking for all descendants");
-            self.family.recover(seen(daemon), now());
+            self.lineage.recover(seen(daemon), Ended { time: now(), turn: self.turn });
         }
     }
 }
@@ -165,7 +186,8 @@ impl Tracked {
 /// All that can be seen to live below the daemon, each with its command's first
 /// process: the leader of the session in which its highest ancestor is.
 fn seen(daemon: i32) -> Vec<(i32, i32)> {
-    let all: FxHashMap<i32, Process> = process::all().map(|process| (process.pid, process)).collect();
+    let all: FxHashMap<i32, Process> =
+        process::pids().filter_map(|pid| Some((pid, process::look(pid)?))).collect();
     let leader_of = |process: &Process| {
         let mut top = *process;
         // A snapshot that is not of one moment could have a circle in it.
@@ -179,17 +201,6 @@ fn seen(daemon: i32) -> Vec<(i32, i32)> {
     };
     let living = all.values().filter(|process| !process.is_zombie);
     living.filter_map(|process| Some((process.pid, leader_of(process)?))).collect()
-}
-
-/// Whether a process lives and descends from the daemon.
-fn is_below(process: &Process, daemon: i32) -> bool {
-    !process.is_zombie && process::descends_from(process.parent, |ancestor| ancestor == daemon)
-}
-
-/// In the clock of the changes.
-fn now() -> u64 {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
-    time.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -224,7 +235,7 @@ mod tests {
     fn as_subreaper(name: &str, test: impl FnOnce()) {
         const ALONE: &str = "FACRON_TEST_ALONE";
         if std::env::var_os(ALONE).is_none() {
-            let name = format!("job::descendants::tests::{name}");
+            let name = format!("process::descendants::tests::{name}");
             let mut alone = Command::new(std::env::current_exe().unwrap());
             assert!(alone.args(["--exact", &name]).env(ALONE, "1").status().unwrap().success());
             return;
@@ -237,7 +248,7 @@ mod tests {
     fn all_are_found_by_their_forks() {
         as_subreaper("all_are_found_by_their_forks", || {
             let descendants = Descendants::follow();
-            assert!(descendants.is_tracked());
+            assert!(descendants.are_tracked());
             ends_all(&descendants);
         });
     }

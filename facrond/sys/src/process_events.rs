@@ -1,0 +1,96 @@
+//! Process events (fork, exec, change of user, exit) as the kernel tells them. Three
+//! sources have them: `forks` those of the daemon's own descendants, by perf;
+//! `programs` the executables of all processes, by perf; `users` the effective users
+//! of all processes, by the proc connector.
+//!
+//! `/proc` alone is too late: half of the processes that write a file and end are
+//! gone before their file event is read.
+
+mod forks;
+mod programs;
+mod users;
+
+pub use forks::Forks;
+pub use programs::Programs;
+pub use users::Users;
+
+use nix::errno::Errno;
+use std::os::fd::AsFd;
+
+/// What happened to a process, where a fact about it is of type `T`. Times are
+/// nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessEvent<T> {
+    /// A process was made by another, whose facts hold for it, too.
+    Fork {
+        /// The new process.
+        pid: i32,
+        /// The process that made it.
+        parent: i32,
+        /// When it was made.
+        time: u64,
+    },
+    /// A process got one more thread. Only [`Forks`] has this event.
+    Thread {
+        /// The process.
+        pid: i32,
+    },
+    /// From now on this is the fact about a process.
+    Fact {
+        /// The process.
+        pid: i32,
+        /// For example its new executable.
+        fact: T,
+        /// When it changed.
+        time: u64,
+    },
+    /// A thread ended ([`Forks`]), or the first thread of a process (the others).
+    Exit {
+        /// The process.
+        pid: i32,
+        /// When it ended.
+        time: u64,
+    },
+    /// Nobody read the events in time: some are missing.
+    Lost,
+}
+
+/// Process events of the whole system. The descriptor becomes readable when the
+/// source should be read, lest events get lost.
+pub trait ProcessEventSource: AsFd + Sized {
+    /// What the source says of a process.
+    type Fact: Clone + std::fmt::Debug;
+
+    /// Starts to collect events.
+    fn follow() -> Result<Self, Errno>;
+
+    /// Adds all events before the call to `events`, in order.
+    fn read(&mut self, events: &mut Vec<ProcessEvent<Self::Fact>>) -> Result<(), Errno>;
+
+    /// What `/proc` says of a process at present.
+    fn look_up(pid: i32) -> Option<Self::Fact>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ProcessEvent;
+
+    /// The events of one process; their times have to grow and are left out.
+    pub(super) fn of<T>(events: &mut Vec<ProcessEvent<T>>, wanted: i32) -> Vec<ProcessEvent<T>> {
+        let mut last = 0;
+        let mut take = |pid: i32, time: &mut u64| {
+            if pid == wanted {
+                assert!(*time >= last && *time > 0);
+                last = std::mem::take(time);
+            }
+            pid == wanted
+        };
+        let is_of = |event: &mut ProcessEvent<T>| match event {
+            ProcessEvent::Fork { pid, time, .. }
+            | ProcessEvent::Fact { pid, time, .. }
+            | ProcessEvent::Exit { pid, time } => take(*pid, time),
+            ProcessEvent::Thread { .. } | ProcessEvent::Lost => false,
+        };
+        events.extract_if(.., is_of).collect()
+    }
+}

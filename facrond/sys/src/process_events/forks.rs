@@ -1,0 +1,54 @@
+//! Forks and exits of all descendants of the daemon.
+//!
+//! One perf dummy event a CPU stands on the thread that starts commands, and all that
+//! descends from it inherits the event. It counts nothing. The kernel writes a record
+//! into a ring before a new process runs its first instruction (`PERF_RECORD_FORK`)
+//! and when a thread ends (`PERF_RECORD_EXIT`), and none for other processes.
+//! See `perf_event_open(2)`.
+
+use super::ProcessEvent;
+use crate::perf::{RECORD_EXIT, RECORD_FORK, RECORD_LOST, Record, Rings, TASK, Whom};
+use nix::errno::Errno;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// The rings of the inherited events.
+#[derive(Debug)]
+pub struct Forks(Rings);
+
+impl Forks {
+    /// Follows what the calling thread starts from now on.
+    ///
+    /// # Errors
+    /// That of `perf_event_open(2)` or `mmap(2)`: the kernel has no perf, or does
+    /// not let this user have it or that much memory of it.
+    pub fn follow() -> Result<Self, Errno> {
+        Rings::open(Whom::Descendants, TASK).map(Self)
+    }
+
+    /// Adds all events before the call to `events`, in order. An exit is also told
+    /// when the kernel stops telling of a process, which executed a set-user-ID program.
+    pub fn read<T>(&mut self, events: &mut Vec<ProcessEvent<T>>) {
+        events.extend(self.0.read().iter().filter_map(event));
+    }
+}
+
+impl AsFd for Forks {
+    /// Becomes readable when the rings should be read, lest they overflow.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn event<T>(record: &Record<'_>) -> Option<ProcessEvent<T>> {
+    let (pid, time) = (record.number(0), record.time);
+    match record.kind {
+        RECORD_FORK if record.number(4) == pid => Some(ProcessEvent::Thread { pid: pid? }),
+        RECORD_FORK => Some(ProcessEvent::Fork { pid: pid?, parent: record.number(4)?, time }),
+        RECORD_EXIT => Some(ProcessEvent::Exit { pid: pid?, time }),
+        RECORD_LOST => Some(ProcessEvent::Lost),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
