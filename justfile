@@ -1,0 +1,13 @@
+# What there is to do here: `just --list`. 
+
+# form, lints, documentation, the shipped configuration
+check:
+    .ci/run check
+
+# the unit tests that need no root
+test:
+    cargo test --locked --workspace --exclude facron-tests
+
+# all tests, as root: they watch the real kernel, mount and change users
+test-root:
+    tests/run
