@@ -26,13 +26,14 @@ pub use store::Store;
 use crate::config::rule::RuleSpec;
 use crate::config::{self, Diagnostic, Loaded, Located};
 use crate::job::Job;
+use crate::job::outcome::Outcome;
 use crate::job::queue::Queue;
 use crate::job::run::Runner;
 use crate::job::supervisor::Supervisor;
 use crate::kernel::sources::Sources;
 use crate::process::{Fact, Processes};
 use crate::watch::{self, PathState, Watch};
-use facron_proto::{Outcome, OutcomeState, RuleId};
+use facron_proto::RuleId;
 use gate::Permissions;
 use job_log::JobLog;
 use job_store::SavedJob;
@@ -148,32 +149,28 @@ impl Engine {
     fn take_saved_jobs(&mut self, jobs: Vec<SavedJob>) {
         let count = jobs.len();
         for job in jobs {
-            self.take_saved_job(&job);
+            self.take_saved_job(job);
         }
         if count > 0 {
             tracing::info!(jobs = count, "what waited at the last stop runs now");
         }
     }
 
-    fn take_saved_job(&mut self, saved: &SavedJob) {
-        let event = saved.event();
-        let spec = match saved.rule.spec() {
+    fn take_saved_job(&mut self, SavedJob { rule, event, merged }: SavedJob) {
+        let spec = match rule.spec() {
             Ok(spec) => Rc::new(spec),
-            Err(why) => {
-                let path = facron_proto::Text::from(&*event.path);
-                return tracing::error!(%path, "an event that was kept is lost: {why}");
-            }
+            Err(why) => return tracing::error!(path = %event.path, "an event that was kept is lost: {why}"),
         };
-        let (id, is_there) = match self.rules.find_same(saved.rule.id, &spec) {
+        let (id, is_there) = match self.rules.find_same(rule.id, &spec) {
             Some(entry) => (entry.id, true),
             // One that fires once is gone when it has fired; its command is still due.
-            None => (saved.rule.id, spec.options.once),
+            None => (rule.id, spec.options.once),
         };
-        let mut job = Job { merged: saved.merged, repeated: true, ..Job::new(id, spec, event) };
+        let mut job = Job { merged, repeated: true, ..Job::new(id, spec, event.into()) };
         if is_there {
             return self.admit(job);
         }
-        self.log.record(&mut job, skipped("its rule was removed while the daemon did not run"));
+        self.log.record(&mut job, Outcome::skipped("its rule was removed while the daemon did not run"));
     }
 
     /// Adds a rule that lives as long as the engine.
@@ -228,7 +225,7 @@ impl Engine {
         let Some(entry) = self.rules.remove(id) else { return };
         self.release_echoes(Some(id));
         for job in self.queue.remove_rule(id) {
-            self.log.close(&job, skipped("its rule was removed"));
+            self.log.close(&job, Outcome::skipped("its rule was removed"));
         }
         self.loop_guard.forget(id);
         let rule = entry.label();
@@ -239,8 +236,4 @@ impl Engine {
             }
         }
     }
-}
-
-fn skipped(why: &str) -> Outcome {
-    Outcome { error: Some(why.to_owned()), ..OutcomeState::Skipped.into() }
 }

@@ -14,6 +14,7 @@
 pub mod argv;
 pub mod env;
 mod error;
+pub mod outcome;
 pub mod output;
 pub mod queue;
 pub mod reaper;

@@ -20,6 +20,7 @@ mod process;
 mod service_manager;
 mod watch;
 mod watch_command;
+mod wire;
 
 pub(crate) use facron_config as config;
 pub(crate) use facron_config::{cli, events};

@@ -8,11 +8,14 @@
 
 use crate::control::{Follower, encode};
 use crate::job::Job;
+use crate::job::outcome::{Ended, Ending, Outcome};
 use crate::job::output::LogTo;
-use facron_proto::{Failure, Jobs, Outcome, OutcomeState, Record, RuleId, Text};
+use crate::kernel::wait::Exit;
+use crate::wire;
+use facron_proto::{Jobs, Record, RuleId, Text};
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Which records a client asks for.
 #[derive(Debug)]
@@ -53,7 +56,7 @@ impl JobLog {
 
     /// Opens the record of a job that waits, and numbers the job.
     pub fn open(&mut self, job: &mut Job) {
-        self.push(job, OutcomeState::Pending.into());
+        self.push(job, Outcome::Pending);
     }
 
     /// Notes how a job stands that is not at its end.
@@ -108,7 +111,7 @@ impl JobLog {
 
     fn conclude(&mut self, job: &Job, outcome: &Outcome) {
         self.count(job, outcome);
-        if self.log_to == LogTo::Stdout && outcome.state == OutcomeState::Recorded {
+        if self.log_to == LogTo::Stdout && *outcome == Outcome::Recorded {
             // A reader that has gone away is no failure of ours.
             let _ = writeln!(io::stdout(), "{} {}", job.event.events, Text::from(&*job.event.path));
         }
@@ -116,25 +119,26 @@ impl JobLog {
     }
 
     fn count(&mut self, job: &Job, outcome: &Outcome) {
-        let counts = &mut self.counts;
-        match outcome.state {
-            OutcomeState::Skipped => counts.skipped += 1,
-            OutcomeState::Dropped => counts.dropped += 1,
-            OutcomeState::Exited
-            | OutcomeState::Signaled
-            | OutcomeState::Timeout
-            | OutcomeState::SpawnFailed => {
-                counts.run += u64::from(outcome.state != OutcomeState::SpawnFailed);
-                counts.timeout += u64::from(outcome.state == OutcomeState::Timeout);
+        match outcome {
+            Outcome::Skipped { .. } => self.counts.skipped += 1,
+            Outcome::Dropped { .. } => self.counts.dropped += 1,
+            Outcome::NotStarted { .. } => self.count_failed(job, outcome),
+            Outcome::Ended(Ended { pid, ending, .. }) => {
+                self.counts.run += 1;
+                self.counts.timeout += u64::from(*ending == Ending::TimedOut);
                 if outcome.is_failure() {
-                    counts.failed += 1;
-                    warn_of_failure(job, outcome, "");
+                    self.count_failed(job, outcome);
                 } else {
-                    tracing::debug!(rule = %job.rule, seq = job.seq, pid = outcome.pid, "command ended");
+                    tracing::debug!(rule = %job.rule, seq = job.seq, pid, "command ended");
                 }
             }
             _ => {}
         }
+    }
+
+    fn count_failed(&mut self, job: &Job, outcome: &Outcome) {
+        self.counts.failed += 1;
+        warn_of_failure(job, outcome, "");
     }
 
     fn publish(&mut self, job: &Job, outcome: &Outcome) {
@@ -142,7 +146,7 @@ impl JobLog {
         if self.followers.is_empty() {
             return;
         }
-        let line = encode(&record_of(job, outcome.clone()));
+        let line = encode(&wire::record(job, outcome));
         let Ok(line) = line.inspect_err(|error| tracing::error!(%error, "cannot encode a record")) else {
             return;
         };
@@ -162,8 +166,7 @@ impl JobLog {
     pub fn last(&self, limit: u64, wanted: &Wanted) -> Vec<Record> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let past = self.history.iter().rev().filter(|(job, outcome)| wanted.covers(job, outcome));
-        let mut records: Vec<_> =
-            past.take(limit).map(|(job, outcome)| record_of(job, outcome.clone())).collect();
+        let mut records: Vec<_> = past.take(limit).map(|(job, outcome)| wire::record(job, outcome)).collect();
         records.reverse();
         records
     }
@@ -180,47 +183,11 @@ pub fn warn_of_retry(job: &Job, outcome: &Outcome, pause: Duration) {
 
 fn warn_of_failure(job: &Job, outcome: &Outcome, then: &str) {
     let (rule, path) = (job.rule_label(), Text::from(&*job.event.path));
-    let how = match (&outcome.error, outcome.exit, outcome.signal) {
-        (Some(error), ..) => format!(": {error}"),
-        (None, Some(code), _) => format!(": exit status {code}"),
-        (None, None, Some(signal)) => format!(": ended by signal {signal}"),
-        (None, None, None) => String::new(),
+    let how = match (outcome.why(), outcome) {
+        (Some(why), _) => format!(": {why}"),
+        (None, Outcome::Ended(Ended { exit: Exit::Code(code), .. })) => format!(": exit status {code}"),
+        (None, Outcome::Ended(Ended { exit: Exit::Signal(n), .. })) => format!(": ended by signal {n}"),
+        (None, _) => String::new(),
     };
     tracing::warn!(%rule, %path, "command failed{how}{then}");
-}
-
-/// A command's failure as clients see it.
-pub fn failure_of(job: &Job, outcome: &Outcome) -> Failure {
-    Failure {
-        seq: job.seq,
-        time: timestamp(SystemTime::now()),
-        path: Text::from(&*job.event.path),
-        outcome: outcome.clone(),
-    }
-}
-
-/// A job as clients see it.
-fn record_of(job: &Job, outcome: Outcome) -> Record {
-    let event = &job.event;
-    Record {
-        seq: job.seq,
-        time: timestamp(event.time),
-        rule: job.rule,
-        rule_name: job.spec.options.name.clone(),
-        events: event.events.names().map(str::to_owned).collect(),
-        path: Text::from(&*event.path),
-        old_path: event.old_path.as_deref().map(Text::from),
-        pid: event.pid,
-        exe: event.exe.as_deref().map(Text::from),
-        uid: event.uid,
-        synthetic: event.synthetic,
-        repeated: job.repeated,
-        merged: job.merged,
-        outcome,
-    }
-}
-
-/// RFC 3339, UTC, nanoseconds.
-pub fn timestamp(time: SystemTime) -> String {
-    humantime::format_rfc3339_nanos(time).to_string()
 }

@@ -1,12 +1,9 @@
 //! Jobs that outlive the daemon: those that wait when it stops run after its next start.
 
 use super::store::{SavedRule, Store, StoreError};
-use crate::event::Event;
-use crate::events::Events;
 use crate::job::Job;
-use facron_proto::Text;
+use crate::wire::EventForm;
 use serde::{Deserialize, Serialize};
-use std::time::SystemTime;
 
 const FILE: &str = "jobs.json";
 
@@ -24,57 +21,9 @@ struct Saved {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SavedJob {
     pub(super) rule: SavedRule,
-    event: SavedEvent,
+    pub(super) event: EventForm,
     #[serde(default)]
     pub(super) merged: u64,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct SavedEvent {
-    time: String,
-    events: String,
-    mask: u64,
-    path: Text,
-    old_path: Option<Text>,
-    pid: i32,
-    exe: Option<Text>,
-    uid: Option<u32>,
-    synthetic: bool,
-}
-
-impl SavedEvent {
-    fn new(event: &Event) -> Self {
-        Self {
-            time: super::job_log::timestamp(event.time),
-            events: event.events.to_string(),
-            mask: event.mask,
-            path: Text::from(&*event.path),
-            old_path: event.old_path.as_deref().map(Text::from),
-            pid: event.pid,
-            exe: event.exe.as_deref().map(Text::from),
-            uid: event.uid,
-            synthetic: event.synthetic,
-        }
-    }
-}
-
-impl SavedJob {
-    pub(super) fn event(&self) -> Event {
-        let event = &self.event;
-        let names = event.events.split('|').filter_map(Events::named);
-        let bytes = |text: &Text| text.as_bytes().into();
-        Event {
-            time: humantime::parse_rfc3339(&event.time).unwrap_or_else(|_| SystemTime::now()),
-            events: names.fold(Events::NONE, Events::with),
-            mask: event.mask,
-            path: bytes(&event.path),
-            old_path: event.old_path.as_ref().map(bytes),
-            pid: event.pid,
-            exe: event.exe.as_ref().map(bytes),
-            uid: event.uid,
-            synthetic: event.synthetic,
-        }
-    }
 }
 
 /// The jobs that a job is saved as: one an event.
@@ -83,7 +32,7 @@ fn save(job: &Job) -> impl Iterator<Item = SavedJob> {
     let merged = (job.merged + 1).saturating_sub(events.len() as u64);
     events.iter().enumerate().map(move |(n, event)| SavedJob {
         rule: SavedRule::new(job.rule, &job.spec),
-        event: SavedEvent::new(event),
+        event: EventForm::from(event),
         merged: if n == 0 { merged } else { 0 },
     })
 }

@@ -1,11 +1,12 @@
 //! The loop: what wakes the engine, and the way of an event from there to its end.
 
-use super::job_log::{failure_of, warn_of_retry};
+use super::job_log::warn_of_retry;
 use super::wakeups::{Alarm, RELOAD, STOP, signals};
-use super::{Engine, Error, job_store, skipped};
+use super::{Engine, Error, job_store};
 use crate::config::culprit::Judgement;
 use crate::config::rule::Command;
 use crate::control::Calls;
+use crate::job::outcome::Outcome;
 use crate::job::queue::Admission;
 use crate::job::supervisor::Finished;
 use crate::job::{Job, retry, run};
@@ -13,8 +14,8 @@ use crate::kernel::readiness;
 use crate::kernel::signals::Signals;
 use crate::process::Facts;
 use crate::watch::{self, Hit};
-use crate::{log, service_manager};
-use facron_proto::{Outcome, OutcomeState, RuleId, Text};
+use crate::{log, service_manager, wire};
+use facron_proto::{RuleId, Text};
 use nix::sys::signal::Signal;
 use sd_notify::NotifyState;
 use std::os::fd::AsFd;
@@ -176,7 +177,7 @@ impl Engine {
     /// Queues a job and opens its record, or records why it is not queued.
     pub(super) fn admit(&mut self, mut job: Job) {
         if matches!(job.spec.command, Command::Record) && !job.spec.options.waits() {
-            return self.log.record(&mut job, OutcomeState::Recorded.into());
+            return self.log.record(&mut job, Outcome::Recorded);
         }
         job.seq = self.log.next_seq();
         // A job that is merged, skipped or dropped is gone then; what is recorded is at hand.
@@ -185,7 +186,7 @@ impl Engine {
             Admission::Queued => self.log.open(&mut known),
             Admission::Merged { into } => self.log.merge(into),
             Admission::Skipped => {
-                self.log.record(&mut known, skipped("the command was running (busy=skip)"));
+                self.log.record(&mut known, Outcome::skipped("the command was running (busy=skip)"));
             }
             Admission::Dropped => self.drop_job(&mut known),
         }
@@ -194,7 +195,7 @@ impl Engine {
     fn drop_job(&mut self, job: &mut Job) {
         let limit = self.queue.limits().pending;
         let why = format!("{limit} events were waiting already (--max-pending)");
-        self.log.record(job, Outcome { error: Some(why), ..OutcomeState::Dropped.into() });
+        self.log.record(job, Outcome::Dropped { why });
         let dropped = self.log.counts().dropped;
         if dropped.is_power_of_two() {
             tracing::error!(
@@ -232,7 +233,7 @@ impl Engine {
         if options.once && options.gather().is_some() {
             self.retire(job.rule);
             for other in self.queue.remove_rule(job.rule) {
-                self.log.close(&other, skipped("its rule was to fire once, and has"));
+                self.log.close(&other, Outcome::skipped("its rule was to fire once, and has"));
             }
         }
         if let Some(mut rest) = self.runner.split(&mut job) {
@@ -243,13 +244,12 @@ impl Engine {
         // The start stands still until the program runs: whatever it needs has to answer.
         let unresponsive = run::places(&job.spec).find_map(|place| self.watch.ask(place));
         let started = match unresponsive {
-            Some(why) => Err(Outcome { error: Some(why), ..OutcomeState::SpawnFailed.into() }),
+            Some(why) => Err(Outcome::NotStarted { why }),
             None => self.runner.start(&job),
         };
         match started {
             Ok(running) => {
-                let outcome = Outcome { pid: Some(running.pid()), ..unsettled(&job, OutcomeState::Running) };
-                self.log.update(&job, outcome);
+                self.log.update(&job, Outcome::Running { pid: running.pid() });
                 self.loop_guard.on_start(&job);
                 self.supervisor.add(job, running);
             }
@@ -276,11 +276,10 @@ impl Engine {
         self.loop_guard.on_end(&job, now);
         if let Some(pause) = self.retry_pause(&job, &outcome) {
             warn_of_retry(&job, &outcome, pause);
-            self.log.update(&job, unsettled(&job, OutcomeState::Pending));
+            self.log.update(&job, Outcome::Pending);
             return self.queue.retry(job, now + pause);
         }
-        let outcome = Outcome { tries: tries(&job), ..outcome };
-        if outcome.restarted {
+        if outcome.is_restart() {
             self.queue.stopped(&mut job);
         } else {
             self.queue.finished(&job);
@@ -289,7 +288,7 @@ impl Engine {
             self.runner.forget(job.rule);
         }
         if outcome.is_failure() {
-            self.rules.count_failure(job.rule, Some(failure_of(&job, &outcome)));
+            self.rules.count_failure(job.rule, Some(wire::failure(&job, &outcome)));
         }
         self.log.close(&job, outcome);
     }
@@ -346,14 +345,4 @@ impl Engine {
         job_store::keep(self.setup.store.as_ref(), &self.queue.drain());
         Ok(())
     }
-}
-
-/// What is known of a job that goes on.
-fn unsettled(job: &Job, state: OutcomeState) -> Outcome {
-    Outcome { tries: tries(job), ..state.into() }
-}
-
-/// How often its command was started, where that is worth telling.
-fn tries(job: &Job) -> Option<u32> {
-    Some(job.tries).filter(|tries| *tries > 1)
 }

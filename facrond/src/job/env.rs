@@ -4,12 +4,14 @@ use super::Job;
 use super::argv::{directory, name};
 use crate::config::account::Login;
 use crate::config::rule::SEARCH_PATH;
+use crate::wire::{EventForm, timestamp};
+use facron_proto::Text;
 use nix::unistd::{Uid, geteuid};
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, NulError, OsStr, OsString};
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// An environment, each variable as `NAME=value`.
 pub type Variables<'a> = Vec<Cow<'a, CStr>>;
@@ -59,7 +61,7 @@ impl Base {
 
 /// Adds `FACRON_DEADLINE`: the time by which the answer of a command counts.
 pub fn set_deadline(variables: &mut Variables<'_>, deadline: SystemTime) -> Result<(), NulError> {
-    let deadline = shown("FACRON_DEADLINE", humantime::format_rfc3339_nanos(deadline.max(UNIX_EPOCH)))?;
+    let deadline = shown("FACRON_DEADLINE", timestamp(deadline))?;
     variables.retain(|variable| !is_same(variable, &deadline));
     variables.push(Cow::Owned(deadline));
     Ok(())
@@ -81,22 +83,20 @@ fn login_variables(login: &Login, lang: &OsStr) -> Vec<CString> {
 const EVENT_VARIABLES: usize = 11;
 
 fn event_variables(job: &Job) -> Result<[CString; EVENT_VARIABLES], NulError> {
-    let event = &job.event;
-    let mut time = String::new();
-    // Fails, and leaves it empty, for a clock that is centuries off.
-    let _ = write!(time, "{}", humantime::format_rfc3339_nanos(event.time.max(UNIX_EPOCH)));
+    let event = EventForm::from(&job.event);
+    let path = event.path.as_bytes();
     Ok([
-        variable("FACRON_PATH", &event.path)?,
-        variable("FACRON_DIR", directory(&event.path))?,
-        variable("FACRON_NAME", name(&event.path))?,
-        variable("FACRON_OLD_PATH", event.old_path.as_deref().unwrap_or_default())?,
+        variable("FACRON_PATH", path)?,
+        variable("FACRON_DIR", directory(path))?,
+        variable("FACRON_NAME", name(path))?,
+        variable("FACRON_OLD_PATH", event.old_path.as_ref().map_or(b"", Text::as_bytes))?,
         shown("FACRON_EVENTS", event.events)?,
         shown("FACRON_MASK", event.mask)?,
         shown("FACRON_PID", event.pid)?,
         shown("FACRON_RULE", job.rule)?,
         variable("FACRON_RULE_NAME", job.spec.options.name.as_deref().unwrap_or_default().as_bytes())?,
         shown("FACRON_SEQ", job.seq)?,
-        variable("FACRON_TIME", time.as_bytes())?,
+        shown("FACRON_TIME", event.time)?,
     ])
 }
 
@@ -142,7 +142,7 @@ mod tests {
     use crate::config::rule::RuleSpec;
     use crate::job::testing::job;
     use std::rc::Rc;
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     fn with_env(pairs: &[(&str, &str)]) -> Job {
         let mut job = job(1, 7, "/srv/a\nb");

@@ -1,8 +1,9 @@
 //! Why a command was not started, in one sentence.
 
+use super::outcome::Outcome;
 use crate::config::rule::Options;
 use crate::kernel::spawn::{SpawnError, Step};
-use facron_proto::{Outcome, OutcomeState, Text};
+use facron_proto::Text;
 use nix::errno::Errno;
 use std::ffi::{CStr, NulError, OsStr};
 use std::io;
@@ -62,7 +63,7 @@ impl StartError {
 
 impl From<StartError> for Outcome {
     fn from(error: StartError) -> Self {
-        Self { error: Some(error.to_string()), ..OutcomeState::SpawnFailed.into() }
+        Self::NotStarted { why: error.to_string() }
     }
 }
 

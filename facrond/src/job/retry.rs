@@ -1,7 +1,7 @@
 //! `retry=`: whether a command that failed is started again, and when.
 
 use super::Job;
-use facron_proto::{Outcome, OutcomeState};
+use super::outcome::{Ended, Ending, Outcome};
 use std::time::Duration;
 
 /// Before the second try; it doubles with each further one.
@@ -15,13 +15,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// signal or could not be started. One that took too long would take long again,
 /// and one that was stopped has failed at nothing.
 pub fn pause(job: &Job, outcome: &Outcome) -> Option<Duration> {
-    let has_failed = match outcome.state {
-        OutcomeState::Exited => outcome.exit != Some(0),
-        OutcomeState::Signaled | OutcomeState::SpawnFailed => true,
-        _ => false,
+    let has_failed = match outcome {
+        Outcome::Ended(Ended { ending: Ending::TimedOut, .. }) => false,
+        _ => outcome.is_failure(),
     };
     let is_left = job.tries <= job.spec.options.retry;
-    if !has_failed || outcome.restarted || !is_left {
+    if !has_failed || !is_left {
         return None;
     }
     let doublings = job.tries.saturating_sub(1);
@@ -31,8 +30,14 @@ pub fn pause(job: &Job, outcome: &Outcome) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::running::Stop;
     use crate::job::testing::{job, spec};
+    use crate::kernel::wait::Exit;
     use std::rc::Rc;
+
+    fn ended(exit: Exit, ending: Ending) -> Outcome {
+        Outcome::Ended(Ended { pid: 9, exit, ending, duration: Duration::ZERO, output: None })
+    }
 
     fn pauses(retry: u32, outcome: &Outcome) -> Vec<u64> {
         let mut spec = spec(&["false"]);
@@ -48,20 +53,22 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_minute() {
-        let failed = Outcome { exit: Some(1), ..OutcomeState::Exited.into() };
+        let failed = ended(Exit::Code(1), Ending::ByItself);
         assert_eq!(pauses(0, &failed), [0; 0]);
         assert_eq!(pauses(9, &failed), [1, 2, 4, 8, 16, 32, 60, 60, 60]);
         assert_eq!(pauses(100, &failed).len(), 100);
-        assert_eq!(pauses(1, &OutcomeState::Signaled.into()), [1]);
-        assert_eq!(pauses(1, &OutcomeState::SpawnFailed.into()), [1]);
+        assert_eq!(pauses(1, &ended(Exit::Signal(9), Ending::ByItself)), [1]);
+        assert_eq!(pauses(1, &Outcome::NotStarted { why: String::new() }), [1]);
     }
 
     #[test]
     fn what_has_not_failed_is_not_tried_again() {
-        let succeeded = Outcome { exit: Some(0), ..OutcomeState::Exited.into() };
-        assert_eq!(pauses(9, &succeeded), [0; 0]);
-        assert_eq!(pauses(9, &OutcomeState::Timeout.into()), [0; 0]);
-        let restarted = Outcome { restarted: true, ..OutcomeState::Signaled.into() };
-        assert_eq!(pauses(9, &restarted), [0; 0]);
+        for outcome in [
+            ended(Exit::Code(0), Ending::ByItself),
+            ended(Exit::Code(1), Ending::TimedOut),
+            ended(Exit::Signal(15), Ending::Stopped(Stop::ForLaterEvent)),
+        ] {
+            assert_eq!(pauses(9, &outcome), [0; 0], "{outcome:?}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use super::Job;
 use super::argv::{self, Counter};
 use super::env;
 use super::error::StartError;
+use super::outcome::Outcome;
 use super::output::{self, Capture, Leftovers, LogTo, RuleLog, Target};
 use super::reaper::Children;
 use super::running::Running;
@@ -13,7 +14,7 @@ use crate::config::rule::{Command, Output, RuleSpec, Stdin};
 use crate::kernel::process_group::ProcessGroup;
 use crate::kernel::spawn::{Credentials, Spawn, Spawner};
 use crate::process::descendants::Descendants;
-use facron_proto::{Outcome, OutcomeState, RuleId};
+use facron_proto::RuleId;
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 use rustc_hash::FxHashMap;
@@ -87,7 +88,7 @@ impl Runner {
 
     fn start_until(&mut self, job: &Job, deadline: Option<SystemTime>) -> Result<Running, Outcome> {
         let argv = match &job.spec.command {
-            Command::Record => return Err(OutcomeState::Recorded.into()),
+            Command::Record => return Err(Outcome::Recorded),
             Command::Exec { program, args } => {
                 argv::build(program, args, &job.event, job.events(), &mut self.counter)
             }

@@ -1,10 +1,11 @@
 //! A command that runs, to its end.
 
+use super::outcome::{Ended, Ending, Outcome};
 use super::output::{Capture, Leftovers, Progress};
 use crate::kernel::process_group::ProcessGroup;
 use crate::kernel::wait::Exit;
 use crate::process::descendants::Descendants;
-use facron_proto::{Outcome, OutcomeState, Text};
+use facron_proto::Text;
 use nix::sys::signal::Signal;
 use std::cell::Cell;
 use std::future::pending;
@@ -35,15 +36,6 @@ pub struct Running {
     /// When it must be over because the daemon stops.
     pub(super) end: watch::Receiver<Option<Instant>>,
     pub(super) leftovers: Rc<Leftovers>,
-}
-
-/// Why a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    ByItself,
-    TimedOut,
-    Stopped(Stop),
-    DaemonStops,
 }
 
 /// Why a command is stopped before its time.
@@ -79,17 +71,6 @@ impl Stopper {
     }
 }
 
-impl Ending {
-    fn reason(self) -> Option<&'static str> {
-        match self {
-            Self::ByItself | Self::TimedOut => None,
-            Self::Stopped(Stop::ForLaterEvent) => Some("stopped to start anew for a later event"),
-            Self::Stopped(Stop::RuleRemoved) => Some("stopped because its rule was removed"),
-            Self::DaemonStops => Some("stopped because the daemon stops"),
-        }
-    }
-}
-
 impl Running {
     /// The pid, which is also that of its session and process group.
     pub fn pid(&self) -> i32 {
@@ -121,21 +102,9 @@ impl Running {
     }
 
     fn outcome(&self, exit: Exit, ending: Ending, capture: Option<Capture>) -> Outcome {
-        let (state, code, signal) = match exit {
-            Exit::Code(code) => (OutcomeState::Exited, Some(code), None),
-            Exit::Signal(signal) => (OutcomeState::Signaled, None, Some(signal)),
-        };
-        let state = if ending == Ending::TimedOut { OutcomeState::Timeout } else { state };
-        Outcome {
-            pid: Some(self.pid()),
-            exit: code,
-            signal,
-            duration_ms: Some(self.started.elapsed().as_secs_f64() * 1000.0),
-            error: ending.reason().map(str::to_owned),
-            restarted: ending == Ending::Stopped(Stop::ForLaterEvent),
-            output: capture.and_then(|capture| self.rest_of(capture)),
-            ..state.into()
-        }
+        let (pid, duration) = (self.pid(), self.started.elapsed());
+        let output = capture.and_then(|capture| self.rest_of(capture));
+        Outcome::Ended(Ended { pid, exit, ending, duration, output })
     }
 
     /// The end of what was written; what others will write is still logged.

@@ -6,8 +6,9 @@
 //! [`Running::finish`] that says what became of it, and [`Supervisor::next`] that tells it.
 
 use super::Job;
+use super::outcome::Outcome;
 use super::running::{Running, Stop, Stopper};
-use facron_proto::{Outcome, RuleId};
+use facron_proto::RuleId;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::pin::pin;

@@ -8,7 +8,9 @@ use crate::events::Events;
 use crate::gate::message::{Answered, By, Occasion, Order, Part, Question, Totals};
 use crate::gate::process::monotonic;
 use crate::job::Job;
-use facron_proto::{Outcome, OutcomeState, RuleId};
+use crate::job::outcome::{Answer, Ended, Ending, Outcome};
+use crate::kernel::wait::Exit;
+use facron_proto::RuleId;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -45,7 +47,7 @@ impl Engine {
         let mut job = Job::new(question.rule, Rc::clone(&entry.spec), happened);
         self.log.open(&mut job);
         let deadline = Duration::from_nanos(question.deadline_ns);
-        self.permissions.asked.insert(id, Asked { job, deadline, outcome: OutcomeState::Pending.into() });
+        self.permissions.asked.insert(id, Asked { job, deadline, outcome: Outcome::Pending });
         if self.permissions.waiting.len() >= self.queue.limits().pending {
             return self.decide(id, None);
         }
@@ -82,7 +84,7 @@ impl Engine {
         }
         match self.runner.start_decision(&asked.job, left, SystemTime::now() + left) {
             Ok(running) => {
-                asked.outcome = Outcome { pid: Some(running.pid()), ..OutcomeState::Running.into() };
+                asked.outcome = Outcome::Running { pid: running.pid() };
                 self.log.update(&asked.job, asked.outcome.clone());
                 *self.permissions.running.entry(asked.job.rule).or_default() += 1;
                 let (rule, finished) = (asked.job.rule, self.permissions.finished.clone());
@@ -107,9 +109,10 @@ impl Engine {
                 self.permissions.running.remove(&decided.rule);
             }
         }
-        let verdict = match (decided.outcome.state, decided.outcome.exit) {
-            (OutcomeState::Exited, Some(0)) => Some(Verdict::Allow),
-            (OutcomeState::Exited, _) => Some(Verdict::Deny),
+        let verdict = match &decided.outcome {
+            Outcome::Ended(Ended { ending: Ending::TimedOut, .. }) => None,
+            Outcome::Ended(Ended { exit: Exit::Code(0), .. }) => Some(Verdict::Allow),
+            Outcome::Ended(Ended { exit: Exit::Code(_), .. }) => Some(Verdict::Deny),
             _ => None,
         };
         let Some(asked) = self.permissions.asked.get_mut(&decided.question) else { return };
@@ -150,10 +153,10 @@ impl Engine {
             self.rules.count_failure(part.rule, None);
         }
         let is_last = spec.options.once;
-        let ran = asked.as_ref().map_or_else(|| OutcomeState::Pending.into(), |asked| asked.outcome.clone());
+        let ran = asked.as_ref().map_or(Outcome::Pending, |asked| asked.outcome.clone());
         let outcome = outcome(part.by, answered.verdict, held, ran);
         if is_failure {
-            let why = outcome.error.as_deref().unwrap_or("no verdict");
+            let why = outcome.why().unwrap_or("no verdict");
             tracing::warn!(rule = %part.rule, path = %answered.occasion.path, "decided by on-failure: {why}");
         }
         if let Some(Asked { job, .. }) = asked {
@@ -202,12 +205,14 @@ impl Engine {
     }
 
     fn give_up(&mut self, asked: &Asked, why: &str) {
-        let outcome = Outcome {
-            error: Some(why.to_owned()),
-            by: Some(facron_proto::By::Failure),
-            ..OutcomeState::Allowed.into()
+        let answer = Answer {
+            verdict: Verdict::Allow,
+            by: facron_proto::By::Failure,
+            why: Some(why.to_owned()),
+            held: None,
+            command: Outcome::Pending,
         };
-        self.log.close(&asked.job, outcome);
+        self.log.close(&asked.job, Outcome::Answered(Box::new(answer)));
     }
 }
 
@@ -224,24 +229,17 @@ fn outcome(by: By, verdict: Verdict, held: Duration, ran: Outcome) -> Outcome {
         By::Full => (facron_proto::By::Failure, Some("too many processes were waiting already".to_owned())),
         By::Other(rule) => (facron_proto::By::Rule, Some(format!("rule {rule} decided"))),
     };
-    Outcome {
-        state: match verdict {
-            Verdict::Allow => OutcomeState::Allowed,
-            Verdict::Deny => OutcomeState::Denied,
-        },
-        by: Some(by),
-        duration_ms: Some(held.as_secs_f64() * 1000.0),
-        error: why,
-        ..ran
-    }
+    Outcome::Answered(Box::new(Answer { verdict, by, why, held: Some(held), command: ran }))
 }
 
 /// Why a command gave no verdict.
 fn failure(ran: &Outcome) -> String {
-    match (&ran.error, ran.signal) {
-        (Some(error), _) => error.clone(),
-        (None, Some(signal)) => format!("the command was ended by signal {signal}"),
-        (None, None) => "the command gave no verdict".to_owned(),
+    match (ran.why(), ran) {
+        (Some(why), _) => why.to_owned(),
+        (None, Outcome::Ended(Ended { exit: Exit::Signal(signal), .. })) => {
+            format!("the command was ended by signal {signal}")
+        }
+        (None, _) => "the command gave no verdict".to_owned(),
     }
 }
 

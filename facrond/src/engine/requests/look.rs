@@ -2,10 +2,10 @@
 
 use crate::control::{Caller, Serve};
 use crate::engine::Engine;
-use crate::engine::job_log::timestamp;
 use crate::engine::rule_book::{Entry, Origin, Switch};
 use crate::kernel::fanotify::Privilege;
 use crate::watch::PathState;
+use crate::wire::timestamp;
 use facron_proto::method::{Empty, GetStatus, List, Show, ShowParams, Version, VersionReply};
 use facron_proto::rpc::Error;
 use facron_proto::{OwnEvents, PROTOCOL, Queue, Rule, State, Status, Text};

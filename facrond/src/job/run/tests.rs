@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::rule::{Options, Output, RuleSpec};
 use crate::job::testing;
+use facron_proto::{Outcome, OutcomeState};
 use std::cell::RefCell;
 use std::fs;
 use std::io::Write;
@@ -58,10 +59,11 @@ impl Fixture {
     async fn run_spec(&self, spec: RuleSpec) -> Outcome {
         let job = Job { spec: Rc::new(spec), ..testing::job(1, 7, "/srv/file") };
         let running = self.runner.borrow_mut().start(&job);
-        match running {
+        let outcome = match running {
             Ok(running) => running.finish().await,
             Err(outcome) => outcome,
-        }
+        };
+        crate::wire::record(&job, &outcome).outcome
     }
 
     async fn run(&self, argv: &[&str]) -> Outcome {

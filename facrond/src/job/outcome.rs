@@ -1,0 +1,105 @@
+//! What became of a job. Clients get it in the flat form that [`crate::wire`] makes of it.
+
+use super::running::Stop;
+use crate::config::permission::Verdict;
+use crate::kernel::wait::Exit;
+use facron_proto::{By, Text};
+use std::time::Duration;
+
+/// What became of a job, or how it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It waits for its turn, or for another try.
+    Pending,
+    /// Its command runs.
+    Running { pid: i32 },
+    /// Its command ran, and has ended.
+    Ended(Ended),
+    /// Its command could not be started.
+    NotStarted { why: String },
+    /// A policy said not to run it.
+    Skipped { why: String },
+    /// There was no room for it.
+    Dropped { why: String },
+    /// There was nothing to run.
+    Recorded,
+    /// A process waited for permission, and got an answer.
+    Answered(Box<Answer>),
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    pub pid: i32,
+    pub exit: Exit,
+    pub ending: Ending,
+    pub duration: Duration,
+    /// The last lines that it wrote.
+    pub output: Option<Text>,
+}
+
+/// Why a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    ByItself,
+    TimedOut,
+    Stopped(Stop),
+    DaemonStops,
+}
+
+/// The answer to a permission event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub verdict: Verdict,
+    pub by: By,
+    pub why: Option<String>,
+    /// How long the process waited, where that is known.
+    pub held: Option<Duration>,
+    /// What became of the command that was to decide.
+    pub command: Outcome,
+}
+
+impl Outcome {
+    pub fn skipped(why: &str) -> Self {
+        Self::Skipped { why: why.to_owned() }
+    }
+
+    /// Whether something went wrong that a user would want to see.
+    pub fn is_failure(&self) -> bool {
+        match self {
+            Self::Ended(ended) => match ended.ending {
+                Ending::Stopped(Stop::ForLaterEvent) => false,
+                Ending::TimedOut => true,
+                _ => ended.exit != Exit::Code(0),
+            },
+            Self::NotStarted { .. } | Self::Dropped { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether its command was stopped to start anew for a later event.
+    pub fn is_restart(&self) -> bool {
+        matches!(self, Self::Ended(Ended { ending: Ending::Stopped(Stop::ForLaterEvent), .. }))
+    }
+
+    /// Why it did not run, or was stopped.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Ended(ended) => ended.ending.reason(),
+            Self::NotStarted { why } | Self::Skipped { why } | Self::Dropped { why } => Some(why),
+            Self::Answered(answer) => answer.why.as_deref(),
+            Self::Pending | Self::Running { .. } | Self::Recorded => None,
+        }
+    }
+}
+
+impl Ending {
+    fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::ByItself | Self::TimedOut => None,
+            Self::Stopped(Stop::ForLaterEvent) => Some("stopped to start anew for a later event"),
+            Self::Stopped(Stop::RuleRemoved) => Some("stopped because its rule was removed"),
+            Self::DaemonStops => Some("stopped because the daemon stops"),
+        }
+    }
+}
