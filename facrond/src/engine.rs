@@ -44,7 +44,6 @@ use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// All state of the daemon.
 #[derive(Debug)]
 pub struct Engine {
     setup: Setup,
@@ -72,7 +71,6 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine without rules.
     pub fn new(setup: Setup) -> Result<Self, Error> {
         let io = |what| move |source| Error::Io { what, source };
         // Orphans of commands become ours: they are reaped, and known as our own.

@@ -35,7 +35,6 @@ use std::rc::Rc;
 pub struct Job {
     /// The number of its record, 0 before it has one. Jobs of a rule start in this order.
     pub seq: u64,
-    /// The rule that matched.
     pub rule: RuleId,
     /// That rule as it was then.
     pub spec: Rc<RuleSpec>,

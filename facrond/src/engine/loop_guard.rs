@@ -57,7 +57,6 @@ impl LoopGuard {
         }
     }
 
-    /// When [`LoopGuard::take_due`] has something.
     pub fn next_due(&self) -> Option<Instant> {
         self.echoes.as_ref().and_then(Echoes::next_due)
     }

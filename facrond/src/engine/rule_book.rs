@@ -12,14 +12,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::SystemTime;
 
-/// Where a rule comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A line of a configuration file, from 1.
     File { file: Rc<Path>, line: u32 },
-    /// `add`
     Runtime,
-    /// `add --persist`
     Persisted,
 }
 
@@ -37,7 +34,6 @@ impl Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switch {
     On,
-    /// `pause`
     Paused,
     /// `once`, and it has fired.
     Done,

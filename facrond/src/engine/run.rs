@@ -217,7 +217,6 @@ impl Engine {
         self.admit(job);
     }
 
-    /// Starts what may start.
     pub(super) fn start_jobs(&mut self) {
         if self.is_stopping {
             return;

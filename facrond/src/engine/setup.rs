@@ -7,18 +7,13 @@ use crate::watch;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What the engine is made with.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// `--conf`
     pub conf: PathBuf,
-    /// `--conf-dir`
     pub conf_dir: PathBuf,
     /// Where rules outlive the daemon; `watch` has no such place.
     pub store: Option<Store>,
-    /// `--history`
     pub history: usize,
-    /// `--max-jobs` and `--max-pending`
     pub limits: Limits,
     /// What becomes of the commands' output.
     pub log_to: LogTo,
@@ -40,15 +35,11 @@ impl Setup {
 /// What ends the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kernel's side.
     #[error(transparent)]
     Watch(#[from] watch::Error),
-    /// The rest of it.
     #[error("cannot {what}: {source}")]
     Io {
-        /// What was to be done.
         what: &'static str,
-        /// Why it could not.
         source: io::Error,
     },
 }

@@ -62,12 +62,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// With `--state-dir` and `--runtime-dir`.
     pub fn new(state: PathBuf, runtime: PathBuf) -> Self {
         Self { state, runtime }
     }
 
-    /// The two.
     pub fn directories(&self) -> [&Path; 2] {
         [&self.state, &self.runtime]
     }
@@ -117,7 +115,6 @@ impl Store {
 }
 
 impl SavedRule {
-    /// A rule that is not paused.
     pub(super) fn new(id: RuleId, spec: &RuleSpec) -> Self {
         Self {
             id,

@@ -12,7 +12,6 @@ use tokio::time::{Sleep, sleep_until};
 pub(super) const RELOAD: [Signal; 2] = [Signal::SIGUSR1, Signal::SIGHUP];
 pub(super) const STOP: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
 
-/// The signals that the daemon answers.
 pub(super) fn signals() -> io::Result<Signals> {
     Signals::take(&[&[Signal::SIGCHLD][..], &RELOAD, &STOP].concat())
 }

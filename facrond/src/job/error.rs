@@ -11,7 +11,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use thiserror::Error;
 
-/// Why a command was not started.
 #[derive(Debug, Error)]
 pub(super) enum StartError {
     #[error("cannot pass a NUL byte to a command, be it in an argument, its environment or its directory")]

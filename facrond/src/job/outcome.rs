@@ -11,7 +11,6 @@ use std::time::Duration;
 pub enum Outcome {
     /// It waits for its turn, or for another try.
     Pending,
-    /// Its command runs.
     Running { pid: i32 },
     /// Its command ran, and has ended.
     Ended(Ended),
@@ -19,15 +18,12 @@ pub enum Outcome {
     NotStarted { why: String },
     /// A policy said not to run it.
     Skipped { why: String },
-    /// There was no room for it.
     Dropped { why: String },
-    /// There was nothing to run.
     Recorded,
     /// A process waited for permission, and got an answer.
     Answered(Box<Answer>),
 }
 
-/// How a command ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ended {
     pub pid: i32,
@@ -38,7 +34,6 @@ pub struct Ended {
     pub output: Option<Text>,
 }
 
-/// Why a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     ByItself,

@@ -34,7 +34,6 @@ pub enum LogTo {
 pub(super) enum Target {
     /// A pipe that we read, or a file.
     Own(OwnedFd),
-    /// Nowhere.
     Null,
     /// Where ours goes.
     Inherited(io::Stdout, io::Stderr),

@@ -30,20 +30,16 @@ use std::time::Instant;
 /// What became of a job that was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It waits for its turn.
     Queued,
     /// The waiting job of this number stands for it now.
     Merged {
-        /// That job's number.
         into: u64,
     },
     /// The rule's command runs, and `busy=skip`.
     Skipped,
-    /// There was no room for it.
     Dropped,
 }
 
-/// The limits of a [`Queue`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// How many jobs may wait: `--max-pending`.
@@ -69,7 +65,6 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty queue.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -82,17 +77,14 @@ impl Queue {
         }
     }
 
-    /// The limits that it keeps.
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// How many events wait.
     pub fn pending(&self) -> usize {
         self.pending
     }
 
-    /// How many jobs run.
     pub fn running(&self) -> usize {
         self.running
     }
@@ -180,7 +172,6 @@ impl Queue {
         jobs
     }
 
-    /// Lets time pass.
     fn advance(&mut self, now: Instant) {
         while let Some((_, id)) = self.timers.first().copied().filter(|(deadline, _)| *deadline <= now) {
             self.update(id, |rule, stops| rule.advance(now, stops));

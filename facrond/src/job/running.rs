@@ -43,7 +43,6 @@ pub struct Running {
 pub enum Stop {
     /// It makes room for a new run.
     ForLaterEvent,
-    /// Its rule was removed.
     RuleRemoved,
 }
 
@@ -77,7 +76,6 @@ impl Running {
         self.group.pid()
     }
 
-    /// What stops it before its time.
     pub fn stopper(&self) -> Rc<Stopper> {
         Rc::clone(&self.stopper)
     }

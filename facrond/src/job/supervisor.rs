@@ -22,7 +22,6 @@ use tokio::task::coop::unconstrained;
 /// too short for anybody to notice that its output is not read yet.
 const UNSUPERVISED: Duration = Duration::from_millis(25);
 
-/// A command that has ended.
 #[derive(Debug)]
 pub struct Finished {
     pub job: Job,
@@ -55,7 +54,6 @@ impl Default for Supervisor {
 }
 
 impl Supervisor {
-    /// A command was started just now.
     pub fn add(&mut self, job: Job, running: Running) {
         self.stoppers.insert(job.seq, (job.rule, running.stopper()));
         let is_short = job.spec.options.timeout.is_some_and(|timeout| timeout < UNSUPERVISED);
@@ -77,7 +75,6 @@ impl Supervisor {
         }
     }
 
-    /// When [`Supervisor::on_due`] has something to do.
     pub fn next_due(&self) -> Option<Instant> {
         self.unsupervised.front().map(|oldest| oldest.since + UNSUPERVISED)
     }
@@ -144,7 +141,6 @@ impl Supervisor {
         }
     }
 
-    /// A command that has ended already.
     pub fn try_next(&mut self) -> Option<Finished> {
         self.ended.try_recv().ok().map(|finished| self.forget(finished))
     }

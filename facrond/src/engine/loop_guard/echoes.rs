@@ -94,14 +94,12 @@ impl Echoes {
         None
     }
 
-    /// A command was started.
     pub fn on_start(&mut self, job: &Job) {
         for event in job.events() {
             self.lanes.entry((job.rule, event.path.clone())).or_default().running += 1;
         }
     }
 
-    /// A command has ended.
     pub fn on_end(&mut self, job: &Job, now: Instant) {
         for event in job.events() {
             let key = (job.rule, event.path.clone());
@@ -112,7 +110,6 @@ impl Echoes {
         }
     }
 
-    /// When [`Echoes::take_due`] has something.
     pub fn next_due(&self) -> Option<Instant> {
         self.due.first().map(|(due, _)| *due)
     }

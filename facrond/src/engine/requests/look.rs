@@ -38,7 +38,6 @@ impl Serve<GetStatus> for Engine {
 }
 
 impl Engine {
-    /// A rule as it is now.
     pub(super) fn rule(&self, entry: &Entry) -> Rule {
         let (state, reason) = self.state_of(entry);
         let spec = &entry.spec;
@@ -80,7 +79,6 @@ impl Engine {
         }
     }
 
-    /// The daemon's own state.
     pub(super) fn status(&self) -> Status {
         let watched = self.watch.counters();
         let mut rules = BTreeMap::new();

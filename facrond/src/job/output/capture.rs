@@ -22,7 +22,6 @@ const PATIENCE: Duration = Duration::from_millis(5);
 /// How many reads get at what a full pipe holds. More would be new.
 const DRAIN: usize = 8;
 
-/// Where a pipe stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::job) enum Progress {
     /// Somebody can still write to it.
@@ -36,7 +35,6 @@ pub(in crate::job) enum Progress {
 pub(in crate::job) struct Capture {
     pipe: Pipe,
     sink: Sink,
-    /// When the command was started.
     since: Instant,
 }
 

@@ -98,17 +98,14 @@ impl Batch {
         open.paths.last = open.paths.find(&last, &self.hasher).unwrap_or_default();
     }
 
-    /// When it is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.open.as_ref().map(|open| open.due)
     }
 
-    /// How many paths it has.
     pub(super) fn len(&self) -> usize {
         self.open.as_ref().map_or(0, |open| open.paths.events.len())
     }
 
-    /// Makes it a job.
     pub(super) fn take(&mut self) -> Option<Job> {
         let Open { seq, rule, spec, count, paths, .. } = self.open.take()?;
         let event = paths.events[paths.last].clone();

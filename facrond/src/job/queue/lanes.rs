@@ -7,12 +7,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::time::Instant;
 
-/// The lanes of one rule.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     /// Boxed: half of a table's places are empty.
     waiting: HashTable<Box<Lane>>,
-    /// How many events wait.
     events: usize,
     /// The lanes whose key is not busy: the number of the first job, by which
     /// they are ordered, and the key's hash, by which they are found again.
@@ -29,14 +27,12 @@ pub(super) struct Lanes {
 #[derive(Debug)]
 struct Lane {
     hash: u64,
-    /// Until when it pauses.
     until: Option<Instant>,
     first: Job,
     rest: VecDeque<Job>,
 }
 
 impl Lanes {
-    /// Appends a job to its lane.
     pub(super) fn push(&mut self, job: Job) {
         let hash = self.hash(job.key());
         self.events += job.events().len();
@@ -74,7 +70,6 @@ impl Lanes {
         }
     }
 
-    /// Ends the pauses that are over.
     pub(super) fn advance(&mut self, now: Instant) {
         while let Some((until, seq, hash)) = self.paused.first().copied().filter(|(until, ..)| *until <= now)
         {
@@ -83,7 +78,6 @@ impl Lanes {
         }
     }
 
-    /// When the next pause is over.
     pub(super) fn due(&self) -> Option<Instant> {
         self.paused.first().map(|(until, ..)| *until)
     }
@@ -170,7 +164,6 @@ impl Lanes {
         self.waiting.drain().flat_map(|lane| std::iter::once(lane.first).chain(lane.rest))
     }
 
-    /// How many events wait.
     pub(super) fn events(&self) -> usize {
         self.events
     }
@@ -180,7 +173,6 @@ impl Lanes {
         !self.ready.is_empty()
     }
 
-    /// How many commands run.
     pub(super) fn running(&self) -> usize {
         self.busy.len()
     }
@@ -190,7 +182,6 @@ impl Lanes {
         self.busy.get(key).copied()
     }
 
-    /// Whether nothing waits and nothing runs.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.busy.is_empty()
     }

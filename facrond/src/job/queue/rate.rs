@@ -13,7 +13,6 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Notes a start.
     pub(super) fn note(&mut self, rate: Rate, now: Instant) {
         let runs = rate.runs as usize;
         self.starts.push_back(now);
@@ -23,7 +22,6 @@ impl Window {
         self.full_until = oldest.map(|oldest| *oldest + rate.per);
     }
 
-    /// Lets time pass.
     pub(super) fn advance(&mut self, now: Instant) {
         self.full_until.take_if(|until| *until <= now);
     }
@@ -33,12 +31,10 @@ impl Window {
         self.full_until
     }
 
-    /// Whether nothing is to be remembered.
     pub(super) fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
 
-    /// Forgets all.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

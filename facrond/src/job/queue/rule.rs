@@ -24,7 +24,6 @@ pub(super) enum Room {
     None,
 }
 
-/// The jobs of one rule.
 #[derive(Debug, Default)]
 pub(super) struct RuleQueue {
     /// `jobs=`
@@ -43,7 +42,6 @@ pub(super) struct RuleQueue {
 }
 
 impl RuleQueue {
-    /// Takes a job in. What it stops is added to `stops`.
     pub(super) fn push(&mut self, job: Job, now: Instant, room: Room, stops: &mut Vec<u64>) -> Admission {
         let Options { jobs, busy, .. } = *job.spec.options;
         self.limit = jobs.map(|limit| limit.get() as usize);
@@ -132,7 +130,6 @@ impl RuleQueue {
         self.lanes.push(job);
     }
 
-    /// Lets time pass.
     pub(super) fn advance(&mut self, now: Instant, stops: &mut Vec<u64>) {
         while let Some(job) = self.settle.release(now) {
             self.enqueue(job, stops);
@@ -218,7 +215,6 @@ impl RuleQueue {
         self.settle.drain().chain(self.batch.take()).chain(self.lanes.drain()).collect()
     }
 
-    /// How many events wait.
     pub(super) fn pending(&self) -> usize {
         self.settle.len() + self.batch.len() + self.lanes.events()
     }

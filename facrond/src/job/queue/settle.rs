@@ -70,12 +70,10 @@ impl Settle {
         Some(entry.remove().0.job)
     }
 
-    /// When the next job is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.deadlines.first().map(|(due, ..)| *due)
     }
 
-    /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.paths.len()
     }
