@@ -15,7 +15,10 @@ use std::time::SystemTime;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A line of a configuration file, from 1.
-    File { file: Rc<Path>, line: u32 },
+    File {
+        file: Rc<Path>,
+        line: u32,
+    },
     Runtime,
     Persisted,
 }

@@ -38,8 +38,5 @@ pub enum Error {
     #[error(transparent)]
     Watch(#[from] watch::Error),
     #[error("cannot {what}: {source}")]
-    Io {
-        what: &'static str,
-        source: io::Error,
-    },
+    Io { what: &'static str, source: io::Error },
 }

@@ -3,7 +3,7 @@
 //! A token's value is bytes and never parsed again: whatever a file is called,
 //! each argument stays one argument.
 
-use crate::config::rule::{Argument, Part, Token};
+use crate::config::rule::{Argument, Command, Part, Token};
 use crate::event::Event;
 use std::ffi::{CString, NulError, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -35,9 +35,18 @@ pub fn build(
     Ok(words)
 }
 
-/// The arguments of a shell that runs a script, in which nothing is replaced.
-pub fn of_script(script: &[u8]) -> Result<Vec<CString>, NulError> {
-    Ok(vec![c"/bin/sh".into(), c"-c".into(), CString::new(script)?])
+/// The arguments of a command; in a script nothing is replaced.
+pub fn of(
+    command: &Command,
+    event: &Event,
+    events: &[Event],
+    counter: &mut Counter,
+) -> Result<Vec<CString>, NulError> {
+    match command {
+        Command::Record => Ok(Vec::new()),
+        Command::Exec { program, args } => build(program, args, event, events, counter),
+        Command::Shell(script) => Ok(vec![c"/bin/sh".into(), c"-c".into(), CString::new(&**script)?]),
+    }
 }
 
 /// Whether it is `$$` and nothing else.

@@ -23,8 +23,6 @@ pub(super) enum StartError {
     Input(io::Error),
     #[error("cannot start a process for {program}: {}", reason(*.errno))]
     Clone { program: Text, errno: Errno },
-    #[error("cannot run {program}: cannot enter {cwd}: {}", reason(*.errno))]
-    Directory { program: Text, cwd: Text, errno: Errno },
     #[error("cannot run {program} as {user}: {}", account_reason(*.errno))]
     Account { program: Text, user: Text, errno: Errno },
     #[error("cannot run {program}: {why}")]
@@ -39,12 +37,9 @@ impl StartError {
         match error.step {
             Step::Clone => Self::Clone { program: name, errno },
             Step::Directory => {
-                let cwd = options
-                    .cwd
-                    .as_deref()
-                    .map(|cwd| Text::from(cwd.as_os_str().as_bytes()))
-                    .unwrap_or_default();
-                Self::Directory { program: name, cwd, errno }
+                let cwd = options.cwd.as_deref().map(|cwd| Text::from(cwd.as_os_str().as_bytes()));
+                let why = format!("cannot enter {}: {}", cwd.unwrap_or_default(), reason(errno));
+                Self::Exec { program: name, why }
             }
             Step::Credentials => {
                 let user = options.account.as_ref().map(|account| Text::from(account.user.name.as_str()));

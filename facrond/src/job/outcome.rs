@@ -11,14 +11,22 @@ use std::time::Duration;
 pub enum Outcome {
     /// It waits for its turn, or for another try.
     Pending,
-    Running { pid: i32 },
+    Running {
+        pid: i32,
+    },
     /// Its command ran, and has ended.
     Ended(Ended),
     /// Its command could not be started.
-    NotStarted { why: String },
+    NotStarted {
+        why: String,
+    },
     /// A policy said not to run it.
-    Skipped { why: String },
-    Dropped { why: String },
+    Skipped {
+        why: String,
+    },
+    Dropped {
+        why: String,
+    },
     Recorded,
     /// A process waited for permission, and got an answer.
     Answered(Box<Answer>),

@@ -87,14 +87,10 @@ impl Runner {
     }
 
     fn start_until(&mut self, job: &Job, deadline: Option<SystemTime>) -> Result<Running, Outcome> {
-        let argv = match &job.spec.command {
-            Command::Record => return Err(Outcome::Recorded),
-            Command::Exec { program, args } => {
-                argv::build(program, args, &job.event, job.events(), &mut self.counter)
-            }
-            Command::Shell(script) => argv::of_script(script),
-        };
-        Ok(self.start_command(job, &argv.map_err(StartError::Nul)?, deadline)?)
+        if job.spec.command == Command::Record {
+            return Err(Outcome::Recorded);
+        }
+        Ok(self.start_command(job, deadline)?)
     }
 
     /// Starts the daemon's own program as a process of another kind, with a socket on
@@ -149,16 +145,12 @@ impl Runner {
         self.logs.remove(&rule);
     }
 
-    fn start_command(
-        &mut self,
-        job: &Job,
-        argv: &[CString],
-        deadline: Option<SystemTime>,
-    ) -> Result<Running, StartError> {
+    fn start_command(&mut self, job: &Job, deadline: Option<SystemTime>) -> Result<Running, StartError> {
         let options = &job.spec.options;
+        let argv = argv::of(&job.spec.command, &job.event, job.events(), &mut self.counter)?;
         let (target, pipe) = output::open(&options.output, self.log_to)?;
         let started = Instant::now();
-        let group = self.spawn(job, argv, &target, deadline)?;
+        let group = self.spawn(job, &argv, &target, deadline)?;
         let pid = group.pid();
         Ok(Running {
             exit: self.children.insert(pid),

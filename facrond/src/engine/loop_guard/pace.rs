@@ -1,8 +1,8 @@
 //! Loops by their speed: a rule that fires more often on one path than anything
 //! but a loop would make it.
 
-use rustc_hash::{FxBuildHasher, FxHashMap};
-use std::hash::BuildHasher;
+use rustc_hash::FxHashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 const SPAN: Duration = Duration::from_secs(1);
@@ -15,8 +15,10 @@ const MAX_PATHS: usize = 1 << 14;
 #[derive(Debug, Default)]
 pub struct Pace {
     since: Option<Instant>,
-    /// By the paths' hashes: two that are taken for one do no harm.
+    /// By the paths' hashes: two that are taken for one do no harm. Others choose the paths:
+    /// keyed, so that they cannot collide at will.
     firings: FxHashMap<u64, u32>,
+    hasher: RandomState,
     is_told: bool,
 }
 
@@ -31,7 +33,7 @@ impl Pace {
             self.since = Some(now);
             self.firings.clear();
         }
-        let firings = self.firings.entry(FxBuildHasher.hash_one(path)).or_default();
+        let firings = self.firings.entry(self.hasher.hash_one(path)).or_default();
         *firings += 1;
         self.is_told = *firings > MAX_FIRINGS;
         self.is_told

@@ -1,6 +1,5 @@
 //! `explain`.
 
-use crate::config::rule::Command;
 use crate::control::{Caller, Serve};
 use crate::engine::Engine;
 use crate::event::Event;
@@ -31,13 +30,7 @@ impl Serve<Explain> for Engine {
                 continue;
             }
             let event = imagine(path, matched);
-            let words = match &entry.spec.command {
-                Command::Record => Ok(Vec::new()),
-                Command::Exec { program, args } => {
-                    argv::build(program, args, &event, slice::from_ref(&event), &mut counter)
-                }
-                Command::Shell(script) => argv::of_script(script),
-            };
+            let words = argv::of(&entry.spec.command, &event, slice::from_ref(&event), &mut counter);
             let words = words.map_err(|error| Error::new(Code::FAILED, error.to_string()))?;
             let argv = words.into_iter().map(|word| Text(word.into_bytes())).collect();
             explained.push(Explained { rule: entry.id, argv });

@@ -33,7 +33,7 @@ fn ms(milliseconds: u64) -> Duration {
 
 /// A daemon whose command takes ten milliseconds and writes what `writes` says.
 struct Model<'a> {
-    echoes: Echoes,
+    guard: LoopGuard,
     now: Instant,
     runs: Vec<(Duration, Job)>,
     start: Instant,
@@ -43,26 +43,26 @@ struct Model<'a> {
 impl<'a> Model<'a> {
     fn new(writes: &'a dyn Fn(&Job) -> Option<String>) -> Self {
         let now = Instant::now();
-        Self { echoes: Echoes::default(), now, runs: Vec::new(), start: now, writes }
+        Self { guard: LoopGuard::new(Privilege::User), now, runs: Vec::new(), start: now, writes }
     }
 
     fn event(&mut self, path: &str) {
-        if let Some(job) = self.echoes.on_event(job(path), self.now) {
+        if let Some(job) = self.guard.on_event(job(path), self.now) {
             self.run(job);
         }
     }
 
     fn run(&mut self, job: Job) {
-        self.echoes.on_start(&job);
+        self.guard.on_start(&job);
         let mut next = Some(job);
         while let Some(job) = next.take() {
             self.now += ms(5);
             let echo =
-                (self.writes)(&job).and_then(|path| self.echoes.on_event(super::tests::job(&path), self.now));
+                (self.writes)(&job).and_then(|path| self.guard.on_event(super::tests::job(&path), self.now));
             self.now += ms(5);
-            self.echoes.on_end(&job, self.now);
+            self.guard.on_end(&job, self.now);
             self.runs.push((self.now - self.start, job));
-            next = echo.inspect(|job| self.echoes.on_start(job));
+            next = echo.inspect(|job| self.guard.on_start(job));
             assert!(self.runs.len() < 10_000, "spins");
         }
     }
@@ -70,9 +70,9 @@ impl<'a> Model<'a> {
     /// Lets time pass, with what gets due.
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
-        while let Some(due) = self.echoes.next_due().filter(|due| *due <= end) {
+        while let Some(due) = self.guard.next_due().filter(|due| *due <= end) {
             self.now = self.now.max(due);
-            for job in self.echoes.take_due(self.now) {
+            for job in self.guard.take_due(self.now) {
                 self.run(job);
             }
         }
@@ -83,13 +83,13 @@ impl<'a> Model<'a> {
 #[test]
 fn a_rule_that_fires_itself_does_so_a_handful_of_times_a_minute_and_is_named() {
     let mut model = Model::new(&|_| Some("/d/f".to_owned()));
-    assert_eq!(model.echoes.remark(RuleId(1)), None);
+    assert_eq!(model.guard.remark(RuleId(1)), None);
     model.event("/d/f");
     model.pass(ms(60_000));
     assert!((4..=8).contains(&model.runs.len()), "{}", model.runs.len());
     let pauses: Vec<_> = model.runs.windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].0)).collect();
     assert!(pauses.windows(2).all(|pair| pair[1] > pair[0] * 3 / 2), "{pauses:?}");
-    assert!(model.echoes.remark(RuleId(1)).unwrap().contains("/d/f"));
+    assert!(model.guard.remark(RuleId(1)).unwrap().contains("/d/f"));
 }
 
 #[test]
@@ -114,22 +114,22 @@ fn a_command_that_does_not_fire_itself_is_never_delayed() {
         model.pass(WINDOW + ms(1));
     }
     assert_eq!(model.runs.len(), 1000);
-    assert_eq!(model.echoes.remark(RuleId(1)), None);
+    assert_eq!(model.guard.remark(RuleId(1)), None);
 }
 
 #[test]
 fn an_event_while_the_command_runs_on_its_path_gets_a_run_after_it() {
-    let mut echoes = Echoes::default();
+    let mut guard = LoopGuard::new(Privilege::User);
     let now = Instant::now();
-    let first = echoes.on_event(job("/d/f"), now).unwrap();
-    echoes.on_start(&first);
-    assert!(echoes.on_event(job("/d/f"), now + ms(1)).is_none());
-    assert!(echoes.on_event(job("/d/f"), now + ms(2)).is_none());
-    assert!(echoes.on_event(job("/d/g"), now + ms(2)).is_some(), "another path");
-    echoes.on_end(&first, now + ms(10));
-    let due = echoes.take_due(now + ms(1) + FIRST_PAUSE);
+    let first = guard.on_event(job("/d/f"), now).unwrap();
+    guard.on_start(&first);
+    assert!(guard.on_event(job("/d/f"), now + ms(1)).is_none());
+    assert!(guard.on_event(job("/d/f"), now + ms(2)).is_none());
+    assert!(guard.on_event(job("/d/g"), now + ms(2)).is_some(), "another path");
+    guard.on_end(&first, now + ms(10));
+    let due = guard.take_due(now + ms(1) + FIRST_PAUSE);
     assert_eq!(due.iter().map(|job| job.merged).collect::<Vec<_>>(), [1]);
-    assert!(echoes.take_all(None).is_empty() && echoes.next_due().is_none());
+    assert!(guard.take_all(None).is_empty() && guard.next_due().is_none());
 }
 
 #[test]
@@ -148,5 +148,5 @@ fn the_past_of_many_paths_does_not_fill_the_memory() {
         model.event(&format!("/d/{n}"));
         model.pass(WINDOW + ms(1));
     }
-    assert!(model.echoes.lanes.len() < 5);
+    assert!(model.guard.lanes.len() < 5);
 }
