@@ -92,7 +92,7 @@ impl Job {
 }
 
 #[cfg(test)]
-mod testing {
+pub(crate) mod testing {
     //! Jobs for tests.
 
     use super::Job;
@@ -103,7 +103,7 @@ mod testing {
     use std::rc::Rc;
     use std::time::SystemTime;
 
-    pub(super) fn event(path: &str) -> Event {
+    pub(crate) fn event(path: &str) -> Event {
         Event {
             time: SystemTime::now(),
             events: Events::CLOSE_WRITE,
@@ -117,7 +117,7 @@ mod testing {
         }
     }
 
-    pub(super) fn spec(argv: &[&str]) -> RuleSpec {
+    pub(crate) fn spec(argv: &[&str]) -> RuleSpec {
         let literal = |text: &&str| Argument {
             parts: vec![Part::Literal(text.as_bytes().to_vec())],
             text: text.as_bytes().to_vec(),
@@ -131,7 +131,7 @@ mod testing {
         }
     }
 
-    pub(super) fn job(seq: u64, rule: u64, path: &str) -> Job {
+    pub(crate) fn job(seq: u64, rule: u64, path: &str) -> Job {
         Job { seq, ..Job::new(RuleId(rule), Rc::new(spec(&["true"])), event(path)) }
     }
 }

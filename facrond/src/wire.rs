@@ -167,3 +167,69 @@ fn flat_end(ended: &Ended, outcome: &Outcome) -> proto::Outcome {
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::outcome::Answer;
+    use crate::job::running::Stop;
+    use crate::job::testing::job;
+    use serde_json::{Value, json, to_value};
+
+    fn outcome(tries: u32, outcome: &Outcome) -> Value {
+        let job = Job { tries, ..job(1, 1, "/f") };
+        to_value(record(&job, outcome).outcome).unwrap()
+    }
+
+    fn ended(exit: Exit, ending: Ending) -> Outcome {
+        let (duration, output) = (Duration::from_millis(5), Some(Text::from("out")));
+        Outcome::Ended(Ended { pid: 9, exit, ending, duration, output })
+    }
+
+    #[test]
+    fn outcomes_have_the_members_that_apply() {
+        let ran = |state: &str| json!({"state": state, "pid": 9, "duration_ms": 5.0, "output": "out"});
+        let with = |mut base: Value, more: Value| {
+            base.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            base
+        };
+        assert_eq!(outcome(2, &Outcome::Pending), json!({"state": "pending", "tries": 2}));
+        assert_eq!(outcome(1, &Outcome::Running { pid: 9 }), json!({"state": "running", "pid": 9}));
+        let exited = ended(Exit::Code(3), Ending::ByItself);
+        assert_eq!(outcome(3, &exited), with(ran("exited"), json!({"exit": 3, "tries": 3})));
+        let timeout = ended(Exit::Code(0), Ending::TimedOut);
+        assert_eq!(outcome(1, &timeout), with(ran("timeout"), json!({"exit": 0})));
+        let restarted = ended(Exit::Signal(15), Ending::Stopped(Stop::ForLaterEvent));
+        let members =
+            json!({"signal": 15, "restarted": true, "error": "stopped to start anew for a later event"});
+        assert_eq!(outcome(1, &restarted), with(ran("signaled"), members));
+        let why = || "why".to_owned();
+        let refused = |state: &str| json!({"state": state, "error": "why"});
+        assert_eq!(outcome(1, &Outcome::NotStarted { why: why() }), refused("spawn_failed"));
+        assert_eq!(outcome(2, &Outcome::Skipped { why: why() }), refused("skipped"));
+        assert_eq!(outcome(2, &Outcome::Dropped { why: why() }), refused("dropped"));
+        assert_eq!(outcome(1, &Outcome::Recorded), json!({"state": "recorded"}));
+        let (held, command) = (Some(Duration::from_millis(7)), ended(Exit::Code(0), Ending::ByItself));
+        let answer = Answer { verdict: Verdict::Allow, by: proto::By::Command, why: None, held, command };
+        let members = json!({"exit": 0, "by": "command", "duration_ms": 7.0});
+        assert_eq!(outcome(1, &Outcome::Answered(Box::new(answer))), with(ran("allowed"), members));
+    }
+
+    #[test]
+    fn an_event_comes_back_from_the_store_as_it_was() {
+        let mut event = job(1, 1, "/a\u{fffd}").event;
+        event.path = b"/\xff".as_slice().into();
+        event.events = Events::CLOSE_WRITE.with(Events::ONDIR);
+        (event.old_path, event.exe, event.uid) =
+            (Some(event.path.clone()), Some(event.path.clone()), Some(7));
+        let stored = serde_json::to_vec(&EventForm::from(&event)).unwrap();
+        assert_eq!(Event::from(serde_json::from_slice::<EventForm>(&stored).unwrap()), event);
+    }
+
+    #[test]
+    fn the_clock_may_say_anything() {
+        let century = Duration::from_secs(100 * 365 * 86400);
+        assert_eq!(timestamp(UNIX_EPOCH - century), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(timestamp(UNIX_EPOCH + 100 * century), "9999-12-31T23:59:59.000000000Z");
+    }
+}

@@ -150,3 +150,41 @@ impl Supervisor {
         finished
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::output::LogTo;
+    use crate::job::run::Runner;
+    use crate::job::testing;
+    use crate::kernel::wait::is_to_be_reaped;
+    use tokio::task::LocalSet;
+
+    /// More than tokio lets one task do in a turn.
+    const MANY: u64 = 300;
+
+    #[test]
+    fn commands_that_have_ended_are_finished_at_once_however_many() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let (mut runner, mut supervisor) = (Runner::new(LogTo::Log).unwrap(), Supervisor::default());
+            for seq in 1..=MANY {
+                let job = testing::job(seq, 1, "/f");
+                let running = runner.start(&job).unwrap();
+                let deadline = Instant::now() + Duration::from_secs(20);
+                while !is_to_be_reaped(running.pid()) {
+                    assert!(Instant::now() < deadline);
+                    std::thread::yield_now();
+                }
+                supervisor.add(job, running);
+            }
+            assert_eq!(supervisor.running_of(RuleId(1)), 300);
+            supervisor.on_reaped(&runner.reap());
+            for seq in 1..=MANY {
+                let Finished { job, outcome } = supervisor.try_next().unwrap();
+                assert!(job.seq == seq && !outcome.is_failure(), "{outcome:?}");
+            }
+            assert_eq!((supervisor.running_of(RuleId(1)), supervisor.next_due()), (0, None));
+        });
+    }
+}
