@@ -31,7 +31,7 @@ use crate::job::queue::Queue;
 use crate::job::run::Runner;
 use crate::job::supervisor::Supervisor;
 use crate::kernel::sources::Sources;
-use crate::process::{Fact, Processes};
+use crate::process::Processes;
 use crate::watch::{self, PathState, Watch};
 use facron_proto::RuleId;
 use gate::Permissions;
@@ -202,12 +202,12 @@ impl Engine {
 
     /// A rule with `uid=` or `exe=` needs to know of all processes.
     fn follow_processes(&mut self, spec: &RuleSpec) {
-        let filter = &spec.options.culprit;
+        let filter = &spec.options.process_filter;
         if filter.uid.is_some() {
-            self.processes.follow(Fact::Uid, &self.sources);
+            self.processes.attribution.follow_users(&self.sources);
         }
         if filter.exe.is_some() {
-            self.processes.follow(Fact::Exe, &self.sources);
+            self.processes.attribution.follow_programs(&self.sources);
         }
     }
 

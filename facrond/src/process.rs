@@ -21,14 +21,12 @@
 //! the pid may be used again.
 
 pub(crate) mod ancestry;
-mod attribution;
+pub(crate) mod attribution;
 pub(crate) mod descendants;
 mod followed;
 mod lineage;
 mod recent;
 mod table;
-
-pub(crate) use attribution::{Fact, Facts};
 
 use crate::kernel::sources::Sources;
 use crate::watch::Whose;
@@ -47,7 +45,7 @@ use table::Turn;
 pub(crate) struct Processes {
     daemon: i32,
     descendants: Rc<Descendants>,
-    attribution: Attribution,
+    pub(crate) attribution: Attribution,
     ancestry: Ancestry,
     /// Answers of `ancestry` in this turn, by pids, which are used again later.
     looked_up: FxHashMap<i32, bool>,
@@ -75,17 +73,6 @@ impl Processes {
         })
     }
 
-    /// From now on a fact is known of all processes, also of those that live for
-    /// moments only, where the kernel tells of them.
-    pub(crate) fn follow(&mut self, fact: Fact, sources: &Sources) {
-        self.attribution.follow(fact, sources);
-    }
-
-    /// Nobody asks for facts any more that have to be followed.
-    pub(crate) fn unfollow(&mut self) {
-        self.attribution.unfollow();
-    }
-
     /// To be called before the kernel's queue is read.
     pub(crate) fn begin(&mut self) -> Drained {
         let drained = Drained(self.turn);
@@ -100,12 +87,6 @@ impl Processes {
     pub(crate) fn end(&mut self, Drained(turn): Drained) {
         self.descendants.end(turn);
         self.attribution.end(turn);
-    }
-
-    /// Executable and user of a process that caused an event which was read before the last
-    /// [`Whose::on_read`].
-    pub(crate) fn facts(&mut self, pid: i32) -> Facts {
-        if pid > 0 { self.attribution.facts(pid) } else { Facts::default() }
     }
 
     /// Whether the kernel tells of all forks of commands.

@@ -222,7 +222,7 @@ impl Watch {
     /// Takes a rule in, or another one in its place; when this returns its marks are
     /// in the kernel.
     pub fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> &PathState {
-        self.culprit_rules += usize::from(spec.options.culprit.matters());
+        self.culprit_rules += usize::from(spec.options.process_filter.matters());
         let slot = self.rules.insert(id, spec, self.moves);
         let before = self.slots.insert(id, slot);
         self.attach_special(slot);
@@ -244,7 +244,7 @@ impl Watch {
     }
 
     fn give_back(&mut self, slot: Slot) {
-        self.culprit_rules -= usize::from(self.rules[slot].spec.options.culprit.matters());
+        self.culprit_rules -= usize::from(self.rules[slot].spec.options.process_filter.matters());
         self.release(slot);
         self.detach_special(slot);
         self.arrivals.forget_rule(slot);

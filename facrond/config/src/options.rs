@@ -3,11 +3,11 @@
 //! An option is one entry of [`TABLE`]; nothing else lists them.
 
 use super::account::{self, Account};
-use super::culprit;
 use super::diagnostic::{Line, Problems, show};
 use super::filter::{Filter, ObjectKind, Patterns, check_pattern};
 use super::lex::Word;
 use super::permission::{Decision, Verdict};
+use super::process_filter;
 use super::rule::{Options, Output, Stdin};
 use super::suggest::nearest;
 use super::when;
@@ -85,11 +85,11 @@ const TABLE: &[Known] = &[
         Ok(())
     }),
     once("uid", "uid=backup", |draft, value| {
-        draft.options.culprit.uid = Some(culprit::uid(value)?);
+        draft.options.process_filter.uid = Some(process_filter::uid(value)?);
         Ok(())
     }),
     once("exe", "exe=/usr/bin/rsync", |draft, value| {
-        draft.options.culprit.exe = Some(culprit::exe(value)?);
+        draft.options.process_filter.exe = Some(process_filter::exe(value)?);
         Ok(())
     }),
     once("once", "once", |draft, _| {

@@ -1,9 +1,9 @@
 //! A rule as its line says it: the result of parsing, nothing of its fate.
 
 use super::account::Account;
-use super::culprit::Culprit;
 use super::filter::Filter;
 use super::permission::Permission;
+use super::process_filter::ProcessFilter;
 use super::when::{Busy, Rate};
 use crate::events::Events;
 use std::ffi::OsString;
@@ -102,7 +102,7 @@ pub struct Options {
     pub filter: Filter,
     /// `self`: also what facron's own commands cause
     pub include_own: bool,
-    pub culprit: Culprit,
+    pub process_filter: ProcessFilter,
     pub once: bool,
     pub account: Option<Account>,
     pub umask: u32,
@@ -134,7 +134,7 @@ impl Default for Options {
             recursive: false,
             filter: Filter::default(),
             include_own: false,
-            culprit: Culprit::default(),
+            process_filter: ProcessFilter::default(),
             once: false,
             account: None,
             umask: UMASK,

@@ -3,7 +3,7 @@
 use super::job_log::warn_of_retry;
 use super::wakeups::{Alarm, RELOAD, STOP, signals};
 use super::{Engine, Error, job_store};
-use crate::config::culprit::Judgement;
+use crate::config::process_filter::Judgement;
 use crate::config::rule::Command;
 use crate::control::Calls;
 use crate::job::outcome::Outcome;
@@ -12,7 +12,7 @@ use crate::job::supervisor::Finished;
 use crate::job::{Job, retry, run};
 use crate::kernel::readiness;
 use crate::kernel::signals::Signals;
-use crate::process::Facts;
+use crate::process::attribution::Facts;
 use crate::watch::{self, Hit};
 use crate::{log, service_manager, wire};
 use facron_proto::{RuleId, Text};
@@ -108,7 +108,7 @@ impl Engine {
     fn drain(&mut self) -> Result<watch::Queue, Error> {
         let mut hits = std::mem::take(&mut self.hits);
         if !self.watch.asks_for_culprits() {
-            self.processes.unfollow();
+            self.processes.attribution.unfollow();
         }
         let drained = self.processes.begin();
         let queue = self.watch.drain(&mut self.processes, &mut hits)?;
@@ -143,9 +143,9 @@ impl Engine {
             self.ignored_own += 1;
             return;
         }
-        let Facts { exe, uid } = self.processes.facts(hit.event.pid);
+        let Facts { exe, uid } = self.processes.attribution.facts(hit.event.pid);
         (hit.event.exe, hit.event.uid) = (exe, uid);
-        match spec.options.culprit.judge(hit.event.uid, hit.event.exe.as_deref()) {
+        match spec.options.process_filter.judge(hit.event.uid, hit.event.exe.as_deref()) {
             Judgement::Counts => {}
             Judgement::DoesNot => return,
             Judgement::Unknown => return self.on_unknown_process(&hit),

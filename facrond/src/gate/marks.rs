@@ -174,7 +174,7 @@ fn rule(id: RuleId, spec: &RuleSpec, path: &Path, object: &Object, own: &[PathBu
         events: spec.events.mask(),
         recursive: spec.options.recursive,
         patterns: spec.options.filter.patterns(),
-        culprit: spec.options.culprit.clone(),
+        process_filter: spec.options.process_filter.clone(),
         decision: permission.decision(),
         deadline_ms: milliseconds(permission.deadline()),
         on_failure: permission.on_failure(),

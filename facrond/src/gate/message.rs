@@ -1,9 +1,9 @@
 //! What the daemon and the gate say to each other: one JSON text a packet, on a
 //! `SOCK_SEQPACKET` pair, an order sometimes with the descriptor that it is about.
 
-use crate::config::culprit::Culprit;
 use crate::config::filter::Patterns;
 use crate::config::permission::{Decision, Verdict};
+use crate::config::process_filter::ProcessFilter;
 use crate::kernel::packet;
 use facron_proto::{RuleId, Text};
 use nix::errno::Errno;
@@ -68,7 +68,7 @@ pub struct Rule {
     /// `include=`, `exclude=` and `type=`
     pub patterns: Patterns,
     /// `uid=` and `exe=`
-    pub culprit: Culprit,
+    pub process_filter: ProcessFilter,
     /// Who decides.
     pub decision: Decision,
     /// `deadline=`

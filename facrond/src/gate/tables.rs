@@ -281,9 +281,9 @@ struct Elsewhere;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::culprit::Culprit;
     use crate::config::filter::Patterns;
     use crate::config::permission::{Decision, Verdict};
+    use crate::config::process_filter::ProcessFilter;
     use facron_proto::Text;
     use std::fs;
 
@@ -295,7 +295,7 @@ mod tests {
             events: events.mask(),
             recursive: true,
             patterns: Patterns::default(),
-            culprit: Culprit::default(),
+            process_filter: ProcessFilter::default(),
             decision: Decision::Always(Verdict::Deny),
             deadline_ms: 1000,
             on_failure: Verdict::Allow,

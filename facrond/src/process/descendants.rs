@@ -28,12 +28,12 @@ const MAX_DELAY: u64 = 10_000_000_000;
 #[derive(Debug)]
 pub(crate) struct Descendants {
     daemon: i32,
-    tracked: Option<RefCell<Tracked>>,
+    tracked: RefCell<Tracked>,
 }
 
 #[derive(Debug)]
 struct Tracked {
-    forks: Forks,
+    forks: Option<Forks>,
     lineage: Lineage,
     events: Vec<ProcessEvent<i32>>,
     turn: Turn,
@@ -42,68 +42,56 @@ struct Tracked {
 impl Descendants {
     /// Of the calling thread, which must not have started any process yet.
     pub(crate) fn follow() -> Self {
-        let daemon = nix::unistd::getpid().as_raw();
-        let tracked = match Forks::follow() {
-            Ok(forks) => Some(Tracked {
-                forks,
-                lineage: Lineage::new(daemon),
-                events: Vec::new(),
-                turn: Turn::default(),
-            }),
-            Err(errno) => {
-                tracing::info!(
-                    error = errno.desc(),
-                    "the kernel does not tell of forks (perf_event_open(2))"
-                );
-                None
-            }
-        };
-        Self { daemon, tracked: tracked.map(RefCell::new) }
+        let forks = Forks::follow().inspect_err(|errno| {
+            tracing::info!(error = errno.desc(), "the kernel does not tell of forks (perf_event_open(2))");
+        });
+        Self::told_by(forks.ok())
     }
 
+    fn told_by(forks: Option<Forks>) -> Self {
+        let daemon = nix::unistd::getpid().as_raw();
+        let (lineage, events) = (Lineage::new(daemon), Vec::new());
+        Self { daemon, tracked: RefCell::new(Tracked { forks, lineage, events, turn: Turn::default() }) }
+    }
+
+    /// Whether the kernel tells of forks.
     pub(super) fn are_tracked(&self) -> bool {
-        self.tracked.is_some()
+        self.tracked.borrow().forks.is_some()
     }
 
     /// Adds what becomes readable when [`Descendants::refresh`] is due, however idle
     /// the daemon is.
     pub(super) fn add_to(&self, sources: &Sources) -> Result<(), Errno> {
-        self.tracked.as_ref().map_or(Ok(()), |tracked| sources.add(&tracked.borrow().forks))
+        self.tracked.borrow().forks.as_ref().map_or(Ok(()), |forks| sources.add(forks))
     }
 
     /// Takes in all forks and exits until now.
     pub(super) fn refresh(&self) {
-        if let Some(tracked) = &self.tracked {
-            tracked.borrow_mut().refresh(self.daemon);
-        }
+        self.tracked.borrow_mut().refresh(self.daemon);
     }
 
     /// The same, and what is taken in later is of turn `next`.
     pub(super) fn begin(&self, next: Turn) {
         self.refresh();
-        if let Some(tracked) = &self.tracked {
-            tracked.borrow_mut().turn = next;
-        }
+        self.tracked.borrow_mut().turn = next;
     }
 
     /// Forgets what had ended when `turn` was over.
     pub(super) fn end(&self, turn: Turn) {
-        if let Some(tracked) = &self.tracked {
-            // Most that have ended are commands; one system call tells that of them.
-            let lives = |pid| {
-                !is_to_be_reaped(pid)
-                    && process::look(pid).is_some_and(|process| self.is_living_descendant(&process))
-            };
-            let tracked = &mut *tracked.borrow_mut();
-            let present = Ended { time: now(), turn: tracked.turn };
-            tracked.lineage.end(turn, present, lives);
-        }
+        // Most that have ended are commands; one system call tells that of them.
+        let lives = |pid| {
+            !is_to_be_reaped(pid)
+                && process::look(pid).is_some_and(|process| self.is_living_descendant(&process))
+        };
+        let tracked = &mut *self.tracked.borrow_mut();
+        tracked.lineage.end(turn, Ended { time: now(), turn: tracked.turn }, lives);
     }
 
     /// Whether a process is one of these that caused a record read before the last
     /// [`Descendants::refresh`]; `None` where forks do not tell, and its parents may.
     pub(super) fn are_own(&self, pid: i32) -> Option<bool> {
-        let lineage = &self.tracked.as_ref()?.borrow().lineage;
+        let tracked = self.tracked.borrow();
+        let lineage = tracked.forks.as_ref().map(|_| &tracked.lineage)?;
         // The number of a child that we have not reaped is nobody else's.
         let is_over = |ended| now().saturating_sub(ended) >= MAX_DELAY && !is_to_be_reaped(pid);
         match lineage.contains(pid, is_over) {
@@ -159,22 +147,19 @@ impl Descendants {
     }
 
     fn living(&self, leader: i32) -> Vec<i32> {
-        match &self.tracked {
-            Some(tracked) => {
-                let tracked = &mut *tracked.borrow_mut();
-                tracked.refresh(self.daemon);
-                tracked.lineage.of(leader).collect()
-            }
-            None => {
-                seen(self.daemon).into_iter().filter(|(_, of)| *of == leader).map(|(pid, _)| pid).collect()
-            }
+        let tracked = &mut *self.tracked.borrow_mut();
+        if tracked.forks.is_some() {
+            tracked.refresh(self.daemon);
+            return tracked.lineage.of(leader).collect();
         }
+        seen(self.daemon).into_iter().filter(|(_, of)| *of == leader).map(|(pid, _)| pid).collect()
     }
 }
 
 impl Tracked {
     fn refresh(&mut self, daemon: i32) {
-        self.forks.read(&mut self.events);
+        let Some(forks) = &mut self.forks else { return };
+        forks.read(&mut self.events);
         self.lineage.apply(self.events.drain(..), self.turn);
         if self.lineage.has_lost() {
             tracing::debug!("forks were lost: looking for all descendants");
@@ -256,7 +241,7 @@ mod tests {
     #[test]
     fn without_forks_those_are_found_that_can_be_seen() {
         as_subreaper("without_forks_those_are_found_that_can_be_seen", || {
-            ends_all(&Descendants { daemon: nix::unistd::getpid().as_raw(), tracked: None });
+            ends_all(&Descendants::told_by(None));
         });
     }
 }

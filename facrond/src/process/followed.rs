@@ -1,4 +1,5 @@
-//! One fact about all processes, as process events of the whole system tell it.
+//! One fact about all processes, as process events of the whole system tell it, as long as
+//! a rule asks for it.
 
 use super::now;
 use super::table::{Ended, Table, Turn};
@@ -7,32 +8,50 @@ use crate::kernel::process_events::{ProcessEvent, ProcessEventSource};
 use crate::kernel::sources::Sources;
 use nix::errno::Errno;
 
-/// All processes of the system, and what is known of them.
+/// All processes of the system; none without a source.
 #[derive(Debug)]
 pub(super) struct Followed<S: ProcessEventSource> {
-    source: S,
+    source: Option<S>,
+    /// Whether the kernel was asked for the source; it may have refused.
+    was_asked: bool,
     table: Table<S::Fact>,
     events: Vec<ProcessEvent<S::Fact>>,
     turn: Turn,
 }
 
+impl<S: ProcessEventSource> Default for Followed<S> {
+    fn default() -> Self {
+        let (table, events) = (Table::default(), Vec::new());
+        Self { source: None, was_asked: false, table, events, turn: Turn::default() }
+    }
+}
+
 impl<S: ProcessEventSource> Followed<S> {
-    /// Takes in all processes that there are; `sources` becomes readable when
-    /// [`Followed::refresh`] is due.
-    pub(super) fn follow(turn: Turn, sources: &Sources) -> Result<Self, Errno> {
-        let source = S::follow()?;
-        sources.add(&source)?;
-        let mut followed = Self { source, table: Table::default(), events: Vec::new(), turn };
-        followed.recover();
-        followed.refresh();
-        Ok(followed)
+    /// Takes in all processes that there are, for this option of rules. `sources` becomes
+    /// readable when [`Followed::refresh`] is due.
+    pub(super) fn follow(&mut self, option: &str, sources: &Sources) {
+        if std::mem::replace(&mut self.was_asked, true) {
+            return;
+        }
+        match S::follow().and_then(|source| sources.add(&source).map(|()| source)) {
+            Ok(source) => {
+                self.source = Some(source);
+                self.recover();
+                self.refresh();
+            }
+            Err(errno) => tracing::warn!(
+                error = errno.desc(),
+                "the kernel does not tell of all processes: `{option}` misses those that live for moments only"
+            ),
+        }
     }
 
     /// Takes in what the kernel has told since.
     pub(super) fn refresh(&mut self) {
-        if let Err(errno) = self.source.read(&mut self.events) {
+        let read = self.source.as_mut().map_or(Ok(()), |source| source.read(&mut self.events));
+        read.unwrap_or_else(|errno: Errno| {
             tracing::error!(error = errno.desc(), "cannot read what the kernel tells of processes");
-        }
+        });
         let events = self.events.drain(..);
         self.table.apply(events, self.turn, |pid, _, known| known.or_else(|| S::look_up(pid)));
         if self.table.has_lost() {
@@ -59,6 +78,7 @@ impl<S: ProcessEventSource> Followed<S> {
 
     /// The fact about the process that caused an event.
     pub(super) fn fact(&self, pid: i32) -> Option<S::Fact> {
+        self.source.as_ref()?;
         match self.table.fact(pid) {
             None if self.table.ended(pid).is_none() => S::look_up(pid),
             fact => fact.cloned(),
@@ -73,7 +93,9 @@ mod tests {
     use std::process::Command;
 
     fn follow<S: ProcessEventSource>() -> Followed<S> {
-        Followed::follow(Turn::default(), &Sources::new().unwrap()).unwrap()
+        let mut followed = Followed::default();
+        followed.follow("", &Sources::new().unwrap());
+        followed
     }
 
     #[test]

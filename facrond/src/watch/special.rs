@@ -95,7 +95,8 @@ impl Watch {
                 Err(errno) => self.refuse(slot, no_mounting(errno)),
             }
         }
-        if self.privilege() == Privilege::User && self.rules[slot].spec.options.culprit.must_be_known() {
+        if self.privilege() == Privilege::User && self.rules[slot].spec.options.process_filter.must_be_known()
+        {
             let why = "an ordinary user is not told who causes events, so `uid=` and `exe=` never hold";
             self.refuse(slot, why.to_owned());
         }

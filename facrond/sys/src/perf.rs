@@ -37,7 +37,7 @@ impl<'a> Record<'a> {
         Some((Self { kind, misc, time: u64::from_ne_bytes(*time), body }, after))
     }
 
-    /// A number in the body, which a process's is there.
+    /// A number of 32 bits in the body, such as a pid.
     pub(super) fn number(&self, at: usize) -> Option<i32> {
         Some(i32::from_ne_bytes(self.body.get(at..at + 4)?.try_into().ok()?))
     }
@@ -53,12 +53,12 @@ pub(super) struct Rings {
     bytes: Vec<u8>,
 }
 
-/// Whose deeds are recorded.
+/// The processes of which the kernel writes records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whom {
-    /// What the calling thread starts from now on.
+pub(super) enum Scope {
+    /// Those that the calling thread starts from now on.
     Descendants,
-    /// All processes; for root.
+    /// All of the system; for root.
     Everyone,
 }
 
@@ -118,17 +118,17 @@ impl Rings {
     /// # Errors
     /// That of `perf_event_open(2)` or `mmap(2)`: the kernel has no perf, or does
     /// not let this user have it or that much memory of it.
-    pub(super) fn open(whom: Whom, kinds: u64) -> Result<Self, Errno> {
+    pub(super) fn open(scope: Scope, kinds: u64) -> Result<Self, Errno> {
         let pages = (1024 / cpus().len()).clamp(16, 64).next_power_of_two();
-        Self::with_pages(whom, kinds, pages)
+        Self::with_pages(scope, kinds, pages)
     }
 
     /// The same with rings of so many pages, a power of two.
-    pub(super) fn with_pages(whom: Whom, kinds: u64, pages: usize) -> Result<Self, Errno> {
+    pub(super) fn with_pages(scope: Scope, kinds: u64, pages: usize) -> Result<Self, Errno> {
         let fullness = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut rings = Vec::new();
         for cpu in cpus() {
-            match open(whom, cpu, kinds) {
+            match open(scope, cpu, kinds) {
                 Ok(event) => {
                     let ring = Ring::map(event, pages)?;
                     // Told once each time it gets half full; what is read then is all there is.
@@ -137,7 +137,7 @@ impl Rings {
                     rings.push(ring);
                 }
                 // Nobody runs on a CPU that is offline.
-                Err(Errno::ENODEV) if whom == Whom::Everyone => {}
+                Err(Errno::ENODEV) if scope == Scope::Everyone => {}
                 Err(errno) => return Err(errno),
             }
         }
@@ -177,10 +177,10 @@ impl AsFd for Rings {
     }
 }
 
-fn open(whom: Whom, cpu: i32, kinds: u64) -> Result<OwnedFd, Errno> {
-    let (pid, inherit) = match whom {
-        Whom::Descendants => (0, INHERIT),
-        Whom::Everyone => (-1, 0),
+fn open(scope: Scope, cpu: i32, kinds: u64) -> Result<OwnedFd, Errno> {
+    let (pid, inherit) = match scope {
+        Scope::Descendants => (0, INHERIT),
+        Scope::Everyone => (-1, 0),
     };
     let attributes = Attributes {
         kind: TYPE_SOFTWARE,

@@ -21,7 +21,7 @@ pub struct Pidfd {
 pub struct Facts {
     /// The pid of its parent; 0 if that is not in our namespace.
     pub parent: i32,
-    /// Its effective user.
+    /// The effective user.
     pub uid: u32,
 }
 
@@ -76,7 +76,6 @@ impl Pidfd {
     }
 }
 
-/// Whether processes have identities.
 pub fn has_identities() -> bool {
     let identity = |pid: Pid| Pidfd::open(pid.as_raw()).and_then(|process| process.identity());
     match (identity(Pid::this()), identity(Pid::parent())) {

@@ -19,8 +19,8 @@ pub fn exe(pid: i32) -> Option<Box<[u8]>> {
     Some(path.into_boxed_slice())
 }
 
-/// The effective user id: the owner of the directory in `/proc`, which needs nothing
-/// to be put into words and read again.
+/// The effective user: the owner of the directory in `/proc`, which the kernel need not
+/// write as text.
 pub fn uid(pid: i32) -> Option<u32> {
     stat(format!("/proc/{pid}").as_str()).ok().map(|stat| stat.st_uid)
 }
@@ -28,19 +28,15 @@ pub fn uid(pid: i32) -> Option<u32> {
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// The number of the process.
     pub pid: i32,
-    /// The pid of its parent; 0 if it has none.
+    /// 0 for processes that have no parent.
     pub parent: i32,
-    /// The number of its process group.
     pub group: i32,
-    /// The number of its session.
     pub session: i32,
     /// Whether it has ended and is not reaped.
     pub is_zombie: bool,
 }
 
-/// Looks at a process.
 pub fn look(pid: i32) -> Option<Process> {
     let mut buffer = [0; 512];
     // A file of `/proc` is complete after one read.
@@ -61,7 +57,6 @@ pub fn look(pid: i32) -> Option<Process> {
     })
 }
 
-/// The pids of all processes.
 pub fn pids() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

@@ -22,35 +22,13 @@ use std::os::fd::AsFd;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProcessEvent<T> {
     /// A process was made by another, whose facts hold for it, too.
-    Fork {
-        /// The new process.
-        pid: i32,
-        /// The process that made it.
-        parent: i32,
-        /// When it was made.
-        time: u64,
-    },
+    Fork { pid: i32, parent: i32, time: u64 },
     /// A process got one more thread. Only [`Forks`] has this event.
-    Thread {
-        /// The process.
-        pid: i32,
-    },
-    /// From now on this is the fact about a process.
-    Fact {
-        /// The process.
-        pid: i32,
-        /// For example its new executable.
-        fact: T,
-        /// When it changed.
-        time: u64,
-    },
+    Thread { pid: i32 },
+    /// A fact about a process has changed to this one, for example its executable.
+    Fact { pid: i32, fact: T, time: u64 },
     /// A thread ended ([`Forks`]), or the first thread of a process (the others).
-    Exit {
-        /// The process.
-        pid: i32,
-        /// When it ended.
-        time: u64,
-    },
+    Exit { pid: i32, time: u64 },
     /// Nobody read the events in time: some are missing.
     Lost,
 }
@@ -61,7 +39,6 @@ pub trait ProcessEventSource: AsFd + Sized {
     /// What the source says of a process.
     type Fact: Clone + std::fmt::Debug;
 
-    /// Starts to collect events.
     fn follow() -> Result<Self, Errno>;
 
     /// Adds all events before the call to `events`, in order.

@@ -1,9 +1,9 @@
 //! PATH, EVENTS and OPTIONS: one case a fact.
 
 use super::{errors, read, rule, warnings};
-use crate::culprit::{Condition, Culprit};
 use crate::events::Events;
 use crate::filter::{Filter, ObjectKind, Patterns};
+use crate::process_filter::{Condition, ProcessFilter};
 use crate::rule::{Command, Options, Output, Stdin};
 use crate::when::{Busy, Rate};
 use crate::{Words, parse_words};
@@ -160,7 +160,13 @@ fn options() {
         ),
         ("[exclude=a\\]]", Options { filter: filter(&[], &["a]"], None), ..default() }),
         ("[type=file]", Options { filter: filter(&[], &[], Some(ObjectKind::File)), ..default() }),
-        ("[uid=!0]", Options { culprit: Culprit { uid: Some(Condition::IsNot(0)), exe: None }, ..default() }),
+        (
+            "[uid=!0]",
+            Options {
+                process_filter: ProcessFilter { uid: Some(Condition::IsNot(0)), exe: None },
+                ..default()
+            },
+        ),
         ("[cwd=/var/tmp]", Options { cwd: Some("/var/tmp".into()), ..default() }),
         (
             "[env=A=b=c env=\"B=x y\" env=C=]",

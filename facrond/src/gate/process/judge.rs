@@ -1,8 +1,8 @@
 //! From an event to its answer, and to what is remembered and told of it.
 
 use super::{Gate, monotonic, nanoseconds};
-use crate::config::culprit::Judgement;
 use crate::config::permission::{Decision, Verdict};
+use crate::config::process_filter::Judgement;
 use crate::events::Events;
 use crate::gate::message::{Answered, By, Occasion, Part, Question};
 use crate::gate::questions::{Asked, Hold};
@@ -70,12 +70,12 @@ impl Gate {
 
     /// Whether a rule is only about some processes.
     fn asks_who(&self, part: &Match) -> bool {
-        self.tables.get(part.rule).is_some_and(|known| known.rule.culprit.matters())
+        self.tables.get(part.rule).is_some_and(|known| known.rule.process_filter.matters())
     }
 
     fn counts(&self, part: &Match, uid: Option<u32>, exe: Option<&[u8]>) -> bool {
         let known = self.tables.get(part.rule);
-        known.is_some_and(|known| known.rule.culprit.judge(uid, exe) == Judgement::Counts)
+        known.is_some_and(|known| known.rule.process_filter.judge(uid, exe) == Judgement::Counts)
     }
 
     fn decision(&self, part: &Match) -> Option<Decision> {

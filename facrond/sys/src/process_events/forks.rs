@@ -7,7 +7,7 @@
 //! See `perf_event_open(2)`.
 
 use super::ProcessEvent;
-use crate::perf::{RECORD_EXIT, RECORD_FORK, RECORD_LOST, Record, Rings, TASK, Whom};
+use crate::perf::{RECORD_EXIT, RECORD_FORK, RECORD_LOST, Record, Rings, Scope, TASK};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -22,7 +22,7 @@ impl Forks {
     /// That of `perf_event_open(2)` or `mmap(2)`: the kernel has no perf, or does
     /// not let this user have it or that much memory of it.
     pub fn follow() -> Result<Self, Errno> {
-        Rings::open(Whom::Descendants, TASK).map(Self)
+        Rings::open(Scope::Descendants, TASK).map(Self)
     }
 
     /// Adds all events before the call to `events`, in order. An exit is also told

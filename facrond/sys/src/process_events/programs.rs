@@ -5,7 +5,7 @@
 use super::{ProcessEvent, ProcessEventSource};
 use crate::perf::{
     COMM, COMM_EXEC, MISC_COMM_EXEC, MMAP, RECORD_COMM, RECORD_EXIT, RECORD_FORK, RECORD_LOST, RECORD_MMAP,
-    Record, Rings, TASK, Whom,
+    Record, Rings, Scope, TASK,
 };
 use crate::process;
 use nix::errno::Errno;
@@ -31,7 +31,7 @@ impl ProcessEventSource for Programs {
     /// `EACCES` without `CAP_PERFMON`, `ENOSYS` or `ENOENT` where the kernel has no perf.
     fn follow() -> Result<Self, Errno> {
         Ok(Self {
-            rings: Rings::open(Whom::Everyone, MMAP | COMM | TASK | COMM_EXEC)?,
+            rings: Rings::open(Scope::Everyone, MMAP | COMM | TASK | COMM_EXEC)?,
             loading: FxHashSet::default(),
         })
     }

@@ -49,7 +49,7 @@ fn each_descendant_is_told_with_its_parent() {
 
 #[test]
 fn a_full_ring_is_told() {
-    let mut forks = Forks(Rings::with_pages(Whom::Descendants, TASK, 1).unwrap());
+    let mut forks = Forks(Rings::with_pages(Scope::Descendants, TASK, 1).unwrap());
     let run = |count| {
         let script = format!("i=0; while [ $i -lt {count} ]; do (:); i=$((i+1)); done");
         assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());

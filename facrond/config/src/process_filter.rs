@@ -1,8 +1,8 @@
-//! `uid=` and `exe=`: whose events count.
+//! `uid=` and `exe=`: the processes whose events count.
 //!
-//! Whose an event was is not always known: the process may be gone before `/proc`
-//! was read, or it was found by looking. Unknown is nobody: not that user, and
-//! not anybody else, so a condition does not hold and a negated one does.
+//! The process that caused an event is not always known. It may be gone before `/proc`
+//! was read, or the daemon may have found the change by looking. An unknown process is
+//! nobody's: a condition does not hold for it, and a negated condition does.
 
 use super::diagnostic::show;
 use super::filter::{build, check_pattern};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// What must hold of the process that caused an event.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Culprit {
+pub struct ProcessFilter {
     pub uid: Option<Condition<u32>>,
     pub exe: Option<Condition<Program>>,
 }
@@ -49,24 +49,22 @@ impl PartialEq for Program {
     }
 }
 
-/// What a [`Culprit`] says about a process.
+/// What a [`ProcessFilter`] says about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// The event counts.
     Counts,
-    /// It does not.
     DoesNot,
-    /// It does not, for want of knowledge.
+    /// The event does not count, because the process is not known well enough.
     Unknown,
 }
 
-impl Culprit {
+impl ProcessFilter {
     /// Whether anything is asked of the process.
     pub fn matters(&self) -> bool {
         self.uid.is_some() || self.exe.is_some()
     }
 
-    /// Whether an event of nobody known never counts.
+    /// Whether events of unknown processes never count.
     pub fn must_be_known(&self) -> bool {
         matches!(self.uid, Some(Condition::Is(_))) || matches!(self.exe, Some(Condition::Is(_)))
     }
@@ -157,8 +155,8 @@ fn condition<T>(is_negated: bool, value: T) -> Condition<T> {
 mod tests {
     use super::*;
 
-    fn culprit(uid_value: &str, exe_value: &str) -> Culprit {
-        Culprit {
+    fn filter(uid_value: &str, exe_value: &str) -> ProcessFilter {
+        ProcessFilter {
             uid: (!uid_value.is_empty()).then(|| uid(uid_value.as_bytes()).unwrap()),
             exe: (!exe_value.is_empty()).then(|| exe(exe_value.as_bytes()).unwrap()),
         }
@@ -210,18 +208,18 @@ mod tests {
             ("root", "vim", Counts, Unknown),
             ("!1", "!vim", DoesNot, Counts),
         ] {
-            let culprit = culprit(uid, exe);
-            assert_eq!(culprit.judge(Some(0), vim), known, "{uid} {exe}");
-            assert_eq!(culprit.judge(None, None), unknown, "{uid} {exe}");
-            assert_eq!(culprit.must_be_known(), unknown == Unknown, "{uid} {exe}");
+            let filter = filter(uid, exe);
+            assert_eq!(filter.judge(Some(0), vim), known, "{uid} {exe}");
+            assert_eq!(filter.judge(None, None), unknown, "{uid} {exe}");
+            assert_eq!(filter.must_be_known(), unknown == Unknown, "{uid} {exe}");
         }
-        assert_eq!(culprit("1", "vim").judge(Some(0), None), DoesNot);
+        assert_eq!(filter("1", "vim").judge(Some(0), None), DoesNot);
     }
 
     #[test]
     fn equal_if_the_same_is_asked() {
-        assert_eq!(culprit("root", "vim"), culprit("0", "vim"));
-        assert_ne!(culprit("", "vim"), culprit("", "!vim"));
-        assert_ne!(culprit("", "vim"), culprit("", "vi"));
+        assert_eq!(filter("root", "vim"), filter("0", "vim"));
+        assert_ne!(filter("", "vim"), filter("", "!vim"));
+        assert_ne!(filter("", "vim"), filter("", "vi"));
     }
 }
