@@ -8,10 +8,14 @@
 //! The crate `facron-config` makes rules of text, `facron-sys` has the system calls.
 //! `engine` owns all state, `control` answers clients.
 
+#[doc(hidden)]
+pub mod bench;
 mod control;
 mod daemon;
 mod engine;
 mod event;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod job;
 mod log;

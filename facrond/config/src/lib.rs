@@ -23,6 +23,7 @@ mod diagnostic;
 mod event_names;
 pub mod events;
 pub mod filter;
+pub mod fuzz;
 mod include;
 mod lex;
 mod lines;

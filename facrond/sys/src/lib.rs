@@ -8,6 +8,7 @@ pub mod confine;
 pub mod detach;
 pub mod envoy;
 pub mod fanotify;
+pub mod fuzz;
 pub mod mounts;
 pub mod object;
 pub mod packet;

@@ -14,6 +14,15 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// The records that follow one another in these bytes.
+pub(super) fn records(mut bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
+    iter::from_fn(move || {
+        let (record, after) = Record::split_first(bytes)?;
+        bytes = after;
+        Some(record)
+    })
+}
+
 /// A record: its type, its `misc` bits and what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record<'a> {
@@ -158,13 +167,7 @@ impl Rings {
                 break;
             }
         }
-        let mut rest = &self.bytes[..];
-        let next = || {
-            let (record, after) = Record::split_first(rest)?;
-            rest = after;
-            Some(record)
-        };
-        let mut records: Vec<_> = iter::from_fn(next).collect();
+        let mut records: Vec<_> = records(&self.bytes).collect();
         records.sort_by_key(|record| record.time);
         records
     }

@@ -6,9 +6,9 @@
 //! `/proc` alone is too late: half of the processes that write a file and end are
 //! gone before their file event is read.
 
-mod forks;
-mod programs;
-mod users;
+pub(crate) mod forks;
+pub(crate) mod programs;
+pub(crate) mod users;
 
 pub use forks::Forks;
 pub use programs::Programs;

@@ -39,7 +39,7 @@ impl AsFd for Forks {
     }
 }
 
-fn event<T>(record: &Record<'_>) -> Option<ProcessEvent<T>> {
+pub(crate) fn event<T>(record: &Record<'_>) -> Option<ProcessEvent<T>> {
     let (pid, time) = (record.number(0), record.time);
     match record.kind {
         RECORD_FORK if record.number(4) == pid => Some(ProcessEvent::Thread { pid: pid? }),

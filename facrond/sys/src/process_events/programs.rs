@@ -48,7 +48,9 @@ impl ProcessEventSource for Programs {
     }
 }
 
-fn event(record: &Record<'_>, loading: &mut FxHashSet<i32>) -> Option<ProcessEvent<Rc<[u8]>>> {
+/// The event that a record tells, where `loading` are the processes that have executed a
+/// program and not mapped it yet.
+pub(crate) fn event(record: &Record<'_>, loading: &mut FxHashSet<i32>) -> Option<ProcessEvent<Rc<[u8]>>> {
     if record.kind == RECORD_LOST {
         loading.clear();
         return Some(ProcessEvent::Lost);

@@ -112,7 +112,8 @@ fn listen() -> Vec<u8> {
     message
 }
 
-fn parse(message: &[u8]) -> Option<ProcessEvent<u32>> {
+/// The event that a message of the proc connector tells.
+pub(crate) fn parse(message: &[u8]) -> Option<ProcessEvent<u32>> {
     let word = |at: usize| Some(u32::from_ne_bytes(message.get(at..at + 4)?.try_into().ok()?));
     let pid = |at: usize| word(at).map(u32::cast_signed);
     let time = u64::from_ne_bytes(message.get(TIME..TIME + 8)?.try_into().ok()?);
