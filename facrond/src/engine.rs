@@ -5,9 +5,10 @@
 //! watch::drain -> Hit -> on_hit -> admit -> queue -> start -> supervisor -> on_finished
 //! ```
 //!
-//! The engine only coordinates: `impl Engine` stands in this file (its parts, and which
-//! rules are in force), in `run` (the loop, and the line above) and in `requests`. Each
-//! part has methods of its own and knows nothing of the others.
+//! The engine only coordinates: `impl Engine` stands in this file (its parts, which rules
+//! are in force, which jobs are admitted), in `run` (the loop, and the line above) and in
+//! `requests`. Both call this file, and it calls neither. Each part has methods of its own
+//! and knows nothing of the others.
 
 mod gate;
 mod job_log;
@@ -23,11 +24,11 @@ mod wakeups;
 pub use setup::{Error, Setup};
 pub use store::Store;
 
-use crate::config::rule::RuleSpec;
+use crate::config::rule::{Command, RuleSpec};
 use crate::config::{self, Diagnostic, Loaded, Located};
 use crate::job::Job;
 use crate::job::outcome::Outcome;
-use crate::job::queue::Queue;
+use crate::job::queue::{Admission, Queue};
 use crate::job::run::Runner;
 use crate::job::supervisor::Supervisor;
 use crate::kernel::sources::Sources;
@@ -48,11 +49,11 @@ use std::time::Instant;
 pub struct Engine {
     setup: Setup,
     started: Instant,
-    /// What went wrong at the start and is still so.
+    /// Problems of the start that still exist.
     start_problems: Vec<String>,
     is_stopping: bool,
     pid: i32,
-    /// What there is to be drained.
+    /// Readable when the kernel has events or process events for us.
     sources: Sources,
     watch: Watch,
     hits: Vec<watch::Hit>,
@@ -217,7 +218,7 @@ impl Engine {
         self.rules.retire(id);
     }
 
-    /// Removes a rule, and what waits of it; what runs goes on to its end.
+    /// Removes a rule and its waiting jobs. Its running commands go on to their end.
     fn take_out(&mut self, id: RuleId) {
         self.take_out_of_force(id);
         let Some(entry) = self.rules.remove(id) else { return };
@@ -233,5 +234,48 @@ impl Engine {
                 tracing::info!(%rule, running, "rule removed; its commands that run go on to their end");
             }
         }
+    }
+
+    /// Queues a job and opens its record, or records why it is not queued.
+    fn admit(&mut self, mut job: Job) {
+        if matches!(job.spec.command, Command::Record) && !job.spec.options.waits() {
+            return self.log.record(&mut job, Outcome::Recorded);
+        }
+        job.seq = self.log.next_seq();
+        // The queue takes the job; its record is made of this.
+        let mut known = job.without_batch();
+        match self.queue.push(job, Instant::now()) {
+            Admission::Queued => self.log.open(&mut known),
+            Admission::Merged { into } => self.log.merge(into),
+            Admission::Skipped => {
+                self.log.record(&mut known, Outcome::skipped("the command was running (busy=skip)"));
+            }
+            Admission::Dropped => self.drop_job(&mut known),
+        }
+    }
+
+    fn drop_job(&mut self, job: &mut Job) {
+        let limit = self.queue.limits().pending;
+        let why = format!("{limit} events were waiting already (--max-pending)");
+        self.log.record(job, Outcome::Dropped { why });
+        let dropped = self.log.counts().dropped;
+        if dropped.is_power_of_two() {
+            tracing::error!(
+                dropped,
+                "{limit} events are waiting already (--max-pending); events were dropped"
+            );
+        }
+    }
+
+    /// Lets suspected echoes wait no longer, of one rule or of all.
+    fn release_echoes(&mut self, rule: Option<RuleId>) {
+        for job in self.loop_guard.take_all(rule) {
+            self.admit_late(job);
+        }
+    }
+
+    fn admit_late(&mut self, job: Job) {
+        self.log.count_merged(job.merged);
+        self.admit(job);
     }
 }

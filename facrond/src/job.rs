@@ -47,7 +47,7 @@ pub struct Job {
     pub batch: Option<Box<[Event]>>,
     /// How often its command was started.
     pub tries: u32,
-    /// Kept from an earlier daemon.
+    /// An earlier daemon did not run it, or not to its end.
     pub repeated: bool,
 }
 
@@ -85,7 +85,7 @@ impl Job {
         if self.batch.is_some() { b"" } else { &self.event.path }
     }
 
-    /// The same, to be kept.
+    /// The same, shared.
     fn shared_key(&self) -> Rc<[u8]> {
         if self.batch.is_some() { Rc::default() } else { Rc::clone(&self.event.path) }
     }

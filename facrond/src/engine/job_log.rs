@@ -1,5 +1,5 @@
-//! What became of each job: its number and record, the counts, the history for `tail` and
-//! those who follow it.
+//! The records of jobs: their numbers, the counts, the history for `tail`, and the clients
+//! that follow it.
 //!
 //! Records get their numbers here and nowhere else. A record is opened when a job is
 //! queued, updated while its command runs, and closed once. It takes its travelling form
@@ -59,7 +59,7 @@ impl JobLog {
         self.push(job, Outcome::Pending);
     }
 
-    /// Notes how a job stands that is not at its end.
+    /// Updates the record of a job that goes on.
     pub fn update(&mut self, job: &Job, outcome: Outcome) {
         if let Some(past) = self.past_mut(job.seq) {
             *past = (job.without_batch(), outcome);
@@ -85,13 +85,13 @@ impl JobLog {
         self.counts.merged += events;
     }
 
-    /// Notes what became of a job. Nothing more will.
+    /// Closes the record of a job.
     pub fn close(&mut self, job: &Job, outcome: Outcome) {
         self.conclude(job, &outcome);
         self.update(job, outcome);
     }
 
-    /// Records a job that never waited.
+    /// Opens and closes the record of a job that never waited.
     pub fn record(&mut self, job: &mut Job, outcome: Outcome) {
         job.seq = self.next_seq;
         self.conclude(job, &outcome);

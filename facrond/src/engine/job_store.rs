@@ -1,4 +1,4 @@
-//! Jobs that outlive the daemon: those that wait when it stops run after its next start.
+//! The job store: jobs that wait when the daemon stops, for its next start.
 
 use super::store::{SavedRule, Store, StoreError};
 use crate::job::Job;
@@ -37,7 +37,7 @@ fn save(job: &Job) -> impl Iterator<Item = SavedJob> {
     })
 }
 
-/// Saves what waits for the next start; without a store it is lost, and the log says so.
+/// Saves jobs for the next start. Without a store they are lost, and the log says so.
 pub(super) fn keep(store: Option<&Store>, jobs: &[Job]) {
     let pending = jobs.len();
     let Some(store) = store else {
@@ -54,7 +54,7 @@ pub(super) fn keep(store: Option<&Store>, jobs: &[Job]) {
     }
 }
 
-/// Takes out what was saved.
+/// Reads the saved jobs, and empties the store.
 pub(super) fn take(store: Option<&Store>) -> Result<Vec<SavedJob>, StoreError> {
     store.map_or_else(|| Ok(Vec::new()), |store| Ok(store.take_state::<Saved>(FILE)?.jobs))
 }

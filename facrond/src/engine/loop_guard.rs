@@ -1,6 +1,6 @@
 //! No rule loops by accident.
 //!
-//! Everywhere a rule that fires too fast on one path is reported (`pace`). Where the kernel
+//! Everywhere a rule that fires too fast on one path is reported (`firing_rate`). Where the kernel
 //! hides which process caused an event (it does from ordinary users), an event may be an
 //! *echo* of the rule's own command if that runs on the event's path, or ended a moment ago.
 //! Such an event waits, longer each time that the run after it brings another one, so that
@@ -10,12 +10,12 @@
 //!
 //! Pure but for the log: the clock is the caller's.
 
-mod pace;
+mod firing_rate;
 
 use crate::job::Job;
 use crate::kernel::fanotify::Privilege;
 use facron_proto::{RuleId, Text};
-use pace::Pace;
+use firing_rate::FiringRate;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
@@ -47,7 +47,7 @@ pub struct LoopGuard {
     due: BTreeSet<(Instant, Key)>,
     /// Commands that ended, for as long as they may have echoes.
     ended: VecDeque<(Instant, Key)>,
-    paces: FxHashMap<RuleId, Pace>,
+    rates: FxHashMap<RuleId, FiringRate>,
     /// Probable loops.
     loops: FxHashMap<RuleId, String>,
 }
@@ -81,14 +81,14 @@ impl LoopGuard {
             lanes: HashMap::new(),
             due: BTreeSet::new(),
             ended: VecDeque::new(),
-            paces: FxHashMap::default(),
+            rates: FxHashMap::default(),
             loops: FxHashMap::default(),
         }
     }
 
     /// An event; returned if it is to run now, with the events that waited for it.
     pub fn on_event(&mut self, job: Job, now: Instant) -> Option<Job> {
-        if self.paces.entry(job.rule).or_default().is_loop(&job.event.path, now) {
+        if self.rates.entry(job.rule).or_default().is_loop(&job.event.path, now) {
             let path = Text::from(&*job.event.path);
             let remark = format!("probably a loop: it fired more than 1000 times in a second on {path}");
             tracing::warn!(rule = %job.rule, "{remark}");
@@ -179,7 +179,7 @@ impl LoopGuard {
     }
 
     pub fn forget(&mut self, rule: RuleId) {
-        self.paces.remove(&rule);
+        self.rates.remove(&rule);
         self.loops.remove(&rule);
     }
 

@@ -4,10 +4,8 @@ use super::job_log::warn_of_retry;
 use super::wakeups::{Alarm, RELOAD, STOP, signals};
 use super::{Engine, Error, job_store};
 use crate::config::process_filter::Judgement;
-use crate::config::rule::Command;
 use crate::control::Calls;
 use crate::job::outcome::Outcome;
-use crate::job::queue::Admission;
 use crate::job::supervisor::Finished;
 use crate::job::{Job, retry, run};
 use crate::kernel::readiness;
@@ -15,7 +13,7 @@ use crate::kernel::signals::Signals;
 use crate::process::attribution::Facts;
 use crate::watch::{self, Hit};
 use crate::{log, service_manager, wire};
-use facron_proto::{RuleId, Text};
+use facron_proto::Text;
 use nix::sys::signal::Signal;
 use sd_notify::NotifyState;
 use std::os::fd::AsFd;
@@ -69,7 +67,10 @@ impl Engine {
                         break;
                     }
                 }
-                wake = self.permissions.wake() => self.on_wake(wake),
+                wake = self.permissions.wake() => {
+                    self.on_wake(wake);
+                    self.start_jobs();
+                }
                 finished = self.supervisor.next() => {
                     self.on_finished(finished);
                     self.start_jobs();
@@ -84,7 +85,7 @@ impl Engine {
         self.stop(&signals).await
     }
 
-    /// When there is something to do, if nothing else happens.
+    /// The next time at which a part has something to do.
     fn next_deadline(&self) -> Option<Instant> {
         let parts = [self.queue.next_deadline(), self.supervisor.next_due(), self.loop_guard.next_due()];
         parts.into_iter().flatten().min()
@@ -97,7 +98,7 @@ impl Engine {
             self.admit_late(job);
         }
         if self.queue.next_deadline().is_some_and(|deadline| deadline <= now) {
-            // Reads first what happened before: it may be what a job waits for.
+            // A waiting job may depend on events that happened before its time came.
             self.drain()?;
         }
         self.start_jobs();
@@ -151,7 +152,7 @@ impl Engine {
             Judgement::Unknown => return self.on_unknown_process(&hit),
         }
         self.rules.count_firings(hit.rule, 1, hit.event.time);
-        // What is gathered fires when it starts.
+        // With `settle=` or `batch=` it fires when the job starts.
         let is_last = spec.options.once && spec.options.gather().is_none();
         let job = Job::new(hit.rule, spec, hit.event);
         if let Some(job) = self.loop_guard.on_event(job, Instant::now()) {
@@ -162,7 +163,7 @@ impl Engine {
         }
     }
 
-    /// A rule with `uid=` or `exe=` was not told who did it.
+    /// Nobody knows the process, and the rule has `uid=` or `exe=`.
     fn on_unknown_process(&mut self, hit: &Hit) {
         self.unknown_processes += 1;
         let (rule, path, unknown) = (hit.rule, Text::from(&*hit.event.path), self.unknown_processes);
@@ -174,50 +175,7 @@ impl Engine {
         }
     }
 
-    /// Queues a job and opens its record, or records why it is not queued.
-    pub(super) fn admit(&mut self, mut job: Job) {
-        if matches!(job.spec.command, Command::Record) && !job.spec.options.waits() {
-            return self.log.record(&mut job, Outcome::Recorded);
-        }
-        job.seq = self.log.next_seq();
-        // A job that is merged, skipped or dropped is gone then; what is recorded is at hand.
-        let mut known = job.without_batch();
-        match self.queue.push(job, Instant::now()) {
-            Admission::Queued => self.log.open(&mut known),
-            Admission::Merged { into } => self.log.merge(into),
-            Admission::Skipped => {
-                self.log.record(&mut known, Outcome::skipped("the command was running (busy=skip)"));
-            }
-            Admission::Dropped => self.drop_job(&mut known),
-        }
-    }
-
-    fn drop_job(&mut self, job: &mut Job) {
-        let limit = self.queue.limits().pending;
-        let why = format!("{limit} events were waiting already (--max-pending)");
-        self.log.record(job, Outcome::Dropped { why });
-        let dropped = self.log.counts().dropped;
-        if dropped.is_power_of_two() {
-            tracing::error!(
-                dropped,
-                "{limit} events are waiting already (--max-pending); events were dropped"
-            );
-        }
-    }
-
-    /// Lets suspected echoes wait no longer, of one rule or of all.
-    pub(super) fn release_echoes(&mut self, rule: Option<RuleId>) {
-        for job in self.loop_guard.take_all(rule) {
-            self.admit_late(job);
-        }
-    }
-
-    fn admit_late(&mut self, job: Job) {
-        self.log.count_merged(job.merged);
-        self.admit(job);
-    }
-
-    pub(super) fn start_jobs(&mut self) {
+    fn start_jobs(&mut self) {
         if self.is_stopping {
             return;
         }
@@ -240,7 +198,7 @@ impl Engine {
             self.queue.put_back(rest);
         }
         job.tries += 1;
-        // The start stands still until the program runs: whatever it needs has to answer.
+        // A start waits until the program runs, so every file system that it needs has to answer.
         let unresponsive = run::places(&job.spec).find_map(|place| self.watch.ask(place));
         let started = match unresponsive {
             Some(why) => Err(Outcome::NotStarted { why }),
@@ -292,7 +250,7 @@ impl Engine {
         self.log.close(&job, outcome);
     }
 
-    /// Before a job is tried again; `None` if it is not.
+    /// The pause before a job is tried again; `None` if it is not.
     fn retry_pause(&self, job: &Job, outcome: &Outcome) -> Option<Duration> {
         // A rule that fires once may be gone, and still its command has to succeed.
         let is_wanted = job.spec.options.once || self.rules.get(job.rule).is_some();
@@ -318,12 +276,12 @@ impl Engine {
         self.start_jobs();
     }
 
-    /// Starts nothing more, waits for what runs, and keeps the rest.
+    /// Starts no more jobs, waits for running commands, and saves the jobs that wait.
     async fn stop(&mut self, signals: &Signals) -> Result<(), Error> {
         let io = |what| move |source| Error::Io { what, source };
         self.is_stopping = true;
         service_manager::notify(&[NotifyState::Stopping]);
-        // It answers those that wait; nobody waits for the commands.
+        // The gate answers the processes that wait; nobody waits for the commands.
         self.close_gate();
         self.supervisor.supervise_all();
         self.runner.stop(STOP_GRACE);
@@ -338,7 +296,7 @@ impl Engine {
                 finished = self.supervisor.next() => self.on_finished(finished),
             }
         }
-        // What has happened by now would be known to nobody later.
+        // The next daemon would not learn of events that happened until now.
         self.drain_all().await?;
         self.release_echoes(None);
         job_store::keep(self.setup.store.as_ref(), &self.queue.drain());

@@ -6,7 +6,7 @@ use crate::kernel::wait::Exit;
 use facron_proto::{By, Text};
 use std::time::Duration;
 
-/// What became of a job, or how it stands.
+/// What became of a job, or its present state.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// It waits for its turn, or for another try.

@@ -50,19 +50,19 @@ pub enum Stop {
 #[derive(Debug, Default)]
 pub struct Stopper {
     why: Cell<Option<Stop>>,
-    told: Notify,
+    wake: Notify,
 }
 
 impl Stopper {
     /// Asks it to end, and makes it.
     pub fn stop(&self, why: Stop) {
         self.why.set(Some(why));
-        self.told.notify_one();
+        self.wake.notify_one();
     }
 
     async fn stopped(&self) -> Stop {
         loop {
-            self.told.notified().await;
+            self.wake.notified().await;
             if let Some(why) = self.why.get() {
                 return why;
             }

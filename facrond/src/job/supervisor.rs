@@ -1,9 +1,9 @@
 //! The commands that run, each seen to its end.
 //!
-//! Most commands end within milliseconds: then there is nothing to be done for them
-//! meanwhile, and what they wrote is read at their end. Only a command that goes on to run
-//! gets a task, which looks after its output and its time. For both it is
-//! [`Running::finish`] that says what became of it, and [`Supervisor::next`] that tells it.
+//! Most commands end within milliseconds. They need no care until then, and their output is
+//! read at their end. Only a command that runs for longer gets a task, which reads its output
+//! and stops it when its time is over. For both, [`Running::finish`] makes the outcome, and
+//! the engine gets it from [`Supervisor::next`].
 
 use super::Job;
 use super::outcome::Outcome;
@@ -127,7 +127,7 @@ impl Supervisor {
         }
     }
 
-    /// How many commands of a rule run that nobody has stopped.
+    /// The number of a rule's running commands, without those that were stopped.
     pub fn running_of(&self, rule: RuleId) -> usize {
         self.stoppers.values().filter(|(of, _)| *of == rule).count()
     }

@@ -179,7 +179,6 @@ impl Engine {
             && job.spec.options.permission.verdict.is_some_and(Decision::is_fixed);
         if is_told {
             self.admit(Job { merged: 0, ..job });
-            self.start_jobs();
         }
     }
 

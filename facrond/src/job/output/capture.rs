@@ -17,7 +17,7 @@ const CHUNK: usize = 16 * 1024;
 
 /// Most commands end before this, and what they wrote is read at their end. Only
 /// the pipes of others are worth the runtime's attention.
-const PATIENCE: Duration = Duration::from_millis(5);
+const SHORT_LIVED: Duration = Duration::from_millis(5);
 
 /// How many reads get at what a full pipe holds. More would be new.
 const DRAIN: usize = 8;
@@ -94,7 +94,7 @@ impl Capture {
 
     /// Reads until nobody can write any more. May be dropped at any time.
     pub(in crate::job) async fn follow(&mut self) {
-        sleep_until(self.since + PATIENCE).await;
+        sleep_until(self.since + SHORT_LIVED).await;
         // Without the runtime's help it is read when the command has ended.
         let Ok(pipe) = self.pipe.watched() else { return };
         while pipe.readable().await.is_ok() {

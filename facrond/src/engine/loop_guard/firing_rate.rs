@@ -13,19 +13,19 @@ const MAX_PATHS: usize = 1 << 14;
 
 /// How often a rule fires, by path.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct FiringRate {
     since: Option<Instant>,
     /// By the paths' hashes: two that are taken for one do no harm. Others choose the paths:
     /// keyed, so that they cannot collide at will.
     firings: FxHashMap<u64, u32>,
     hasher: RandomState,
-    is_told: bool,
+    is_reported: bool,
 }
 
-impl Pace {
+impl FiringRate {
     /// Notes a firing; whether it makes a loop, the first time.
     pub fn is_loop(&mut self, path: &[u8], now: Instant) -> bool {
-        if self.is_told {
+        if self.is_reported {
             return false;
         }
         let is_over = self.since.is_none_or(|since| now.saturating_duration_since(since) > SPAN);
@@ -35,8 +35,8 @@ impl Pace {
         }
         let firings = self.firings.entry(self.hasher.hash_one(path)).or_default();
         *firings += 1;
-        self.is_told = *firings > MAX_FIRINGS;
-        self.is_told
+        self.is_reported = *firings > MAX_FIRINGS;
+        self.is_reported
     }
 }
 
@@ -45,19 +45,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loop_is_told_once() {
+    fn a_loop_is_reported_once() {
         let start = Instant::now();
-        let mut pace = Pace::default();
-        let told = (0..5000).filter(|_| pace.is_loop(b"/f", start)).count();
-        assert_eq!(told, 1);
+        let mut rate = FiringRate::default();
+        let reported = (0..5000).filter(|_| rate.is_loop(b"/f", start)).count();
+        assert_eq!(reported, 1);
     }
 
     #[test]
     fn many_paths_and_long_times_are_no_loop() {
         let start = Instant::now();
-        let mut pace = Pace::default();
+        let mut rate = FiringRate::default();
         for n in 0..100_000u32 {
-            assert!(!pace.is_loop(&(n % 1000).to_ne_bytes(), start + Duration::from_micros(15) * n));
+            assert!(!rate.is_loop(&(n % 1000).to_ne_bytes(), start + Duration::from_micros(15) * n));
         }
     }
 }
