@@ -135,13 +135,13 @@ mod tests {
             "/usr/lib",
             "/usr/local/bin",
             "/var/log/journal/x",
-            "/etc/facron.d",
             "/etc/ld.so.cache",
             "/srv/facron.conf",
             "/srv/state/rules.json",
         ] {
             assert!(refused(path), "{path}");
         }
+        assert!(refused(Paths::default().conf_dir.to_str().unwrap()));
         assert!(refused(std::env::current_exe().unwrap().to_str().unwrap()));
     }
 

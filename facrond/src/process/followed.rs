@@ -99,6 +99,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
     fn what_has_ended_is_known_until_its_events_are_read() {
         let (mut users, mut programs) = (follow::<Users>(), follow::<Programs>());
         let args = ["--reuid=65534", "sh", "-c", "(:; :) & wait"];
@@ -117,6 +118,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
     fn who_was_there_before_is_known() {
         let own = std::process::id().cast_signed();
         assert_eq!(follow::<Users>().table.fact(own).copied(), Users::look_up(own));

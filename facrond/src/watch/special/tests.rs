@@ -87,6 +87,7 @@ fn fired(
 }
 
 #[test]
+#[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
 fn mounts_at_and_below_a_path() {
     let mut it = Fixture::new();
     fs::create_dir_all(it.path("a/b")).unwrap();
@@ -113,6 +114,7 @@ fn mounts_at_and_below_a_path() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
 fn what_moves_is_told_under_both_places() {
     let mut it = Fixture::new();
     fs::create_dir(it.path("a")).unwrap();
@@ -144,6 +146,7 @@ fn what_moves_is_told_under_both_places() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
 fn with_other_events_in_one_rule() {
     let mut it = Fixture::new();
     fs::create_dir(it.path("a")).unwrap();
@@ -162,6 +165,7 @@ fn device(mount_point: &Path) -> String {
 }
 
 #[test]
+#[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
 fn errors_of_the_file_system_that_a_path_is_on() {
     let mut it = Fixture::new();
     fs::create_dir(it.path("m")).unwrap();
@@ -186,6 +190,7 @@ fn errors_of_the_file_system_that_a_path_is_on() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
 fn where_the_kernel_refuses_the_rule_says_so() {
     let mut it = Fixture::new();
     let state = it.rule(1, "/proc", Events::FS_ERROR, Options::default());

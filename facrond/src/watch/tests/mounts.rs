@@ -3,6 +3,7 @@
 use super::*;
 
 #[test]
+#[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
 fn mounts_on_and_below_a_path_are_taken_in_and_let_go() {
     let mut f = Fixture::new();
     f.mkdir("m/inner");

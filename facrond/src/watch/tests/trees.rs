@@ -143,6 +143,7 @@ fn a_tree_moved_in_is_told_once_and_while_it_is_renamed() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
 fn a_large_tree_is_watched_by_its_file_system() {
     let mut f = Fixture::new();
     f.mkdir("m");
@@ -207,6 +208,7 @@ fn an_excluded_tree_is_neither_marked_nor_read() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
 fn the_same_races_in_a_large_tree() {
     let mut f = Fixture::new();
     for dir in 0..100 {

@@ -87,6 +87,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
+    #[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
     fn the_programs_of_a_child_are_told_in_order() {
         let mut programs = Programs::follow().unwrap();
         let mut child = Command::new("sh").args(["-c", "exec env true"]).spawn().unwrap();
@@ -108,6 +109,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
     fn a_ring_may_be_read_many_times_over() {
         let mut programs = Programs::follow().unwrap();
         for _ in 0..20 {

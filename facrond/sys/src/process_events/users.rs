@@ -140,6 +140,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
+    #[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
     fn the_users_of_a_child_are_told_in_order() {
         let mut users = Users::follow().unwrap();
         let mut child = Command::new("setpriv").args(["--reuid=65534", "true"]).spawn().unwrap();

@@ -151,6 +151,7 @@ fn a_group_outlives_its_leader() {
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 #[test]
+#[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
 fn another_user_has_nothing_of_ours() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let credentials = Credentials { uid: 65534, gid: 65534, groups: &[65534, 4, 20] };
@@ -179,6 +180,7 @@ fn another_user_has_nothing_of_ours() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
 fn what_the_user_may_not_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
@@ -203,6 +205,7 @@ fn best_start(spawner: &mut Spawner, spawn: &Spawn<'_>) -> Duration {
 }
 
 #[test]
+#[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
 fn a_start_costs_the_same_with_options_and_a_large_daemon() {
     const LARGE: usize = 500 << 20;
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
