@@ -191,3 +191,48 @@ fn warn_of_failure(job: &Job, outcome: &Outcome, then: &str) {
     };
     tracing::warn!(%rule, %path, "command failed{how}{then}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::testing::job;
+
+    const ALL: Wanted = Wanted { rule: None, failed: false };
+
+    fn seqs(log: &JobLog, limit: u64, wanted: &Wanted) -> Vec<u64> {
+        log.last(limit, wanted).iter().map(|record| record.seq).collect()
+    }
+
+    #[test]
+    fn records_are_numbered_without_gaps_and_the_oldest_go() {
+        let mut log = JobLog::new(3, LogTo::Log);
+        let (mut first, mut second) = (job(0, 1, "/a"), job(0, 2, "/b"));
+        log.open(&mut first);
+        log.record(&mut job(0, 1, "/c"), Outcome::Dropped { why: String::new() });
+        log.open(&mut second);
+        log.merge(second.seq);
+        assert_eq!((first.seq, second.seq, log.next_seq()), (1, 3, 4));
+        log.record(&mut job(0, 1, "/d"), Outcome::Recorded);
+        assert_eq!(seqs(&log, 9, &ALL), [2, 3, 4]);
+        assert_eq!(seqs(&log, 2, &ALL), [3, 4]);
+        assert_eq!(seqs(&log, 9, &Wanted { rule: Some(RuleId(2)), failed: false }), [3]);
+        assert_eq!(seqs(&log, 9, &Wanted { rule: None, failed: true }), [2]);
+        assert_eq!(log.last(2, &ALL)[0].merged, 1);
+    }
+
+    #[test]
+    fn what_is_closed_counts_once_and_what_is_forgotten_does_no_harm() {
+        let mut log = JobLog::new(1, LogTo::Log);
+        let (mut first, mut second) = (job(0, 1, "/a"), job(0, 1, "/b"));
+        log.open(&mut first);
+        log.open(&mut second);
+        log.update(&first, Outcome::Running { pid: 9 });
+        log.close(&first, Outcome::NotStarted { why: "why".to_owned() });
+        log.close(&second, Outcome::skipped("why"));
+        let expected = Jobs { failed: 1, skipped: 1, ..Jobs::default() };
+        assert_eq!((log.counts(), seqs(&log, 9, &ALL)), (&expected, vec![2]));
+        let mut none = JobLog::new(0, LogTo::Log);
+        none.record(&mut job(0, 1, "/a"), Outcome::Recorded);
+        assert_eq!((none.next_seq(), none.last(9, &ALL).len()), (2, 0));
+    }
+}
