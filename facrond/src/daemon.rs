@@ -44,7 +44,6 @@ impl Error {
     }
 }
 
-/// `facrond`
 pub fn run(mut options: Daemon) -> ExitCode {
     make_absolute(&mut options);
     let ready = if options.daemon {

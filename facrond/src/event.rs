@@ -20,9 +20,7 @@ pub struct Event {
     pub old_path: Option<Rc<[u8]>>,
     /// The process that caused it; 0 where unknown.
     pub pid: i32,
-    /// That process's executable.
     pub exe: Option<Rc<[u8]>>,
-    /// That process's user.
     pub uid: Option<u32>,
     /// Found by looking, not told by the kernel.
     pub synthetic: bool,

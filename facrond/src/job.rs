@@ -85,7 +85,6 @@ impl Job {
         if self.batch.is_some() { b"" } else { &self.event.path }
     }
 
-    /// The same, shared.
     fn shared_key(&self) -> Rc<[u8]> {
         if self.batch.is_some() { Rc::default() } else { Rc::clone(&self.event.path) }
     }

@@ -51,7 +51,6 @@ use std::process::ExitCode;
 
 /// Exit statuses, of `<sysexits.h>` where it has one.
 mod exit {
-    /// It did not work.
     pub const FAILED: u8 = 1;
     /// The command line makes no sense.
     pub const USAGE: u8 = 2;

@@ -36,7 +36,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Takes what was read.
+    /// Takes the bytes that were read next from the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }

@@ -11,7 +11,7 @@ pub trait Method {
     const NAME: &'static str;
     /// What stands in `"params"`; always an object.
     type Params: Serialize + DeserializeOwned;
-    /// What stands in `"result"`.
+    /// What `"result"` of a reply has in it.
     type Reply: Serialize + DeserializeOwned;
 }
 
@@ -19,7 +19,7 @@ pub trait Method {
 pub trait Notice {
     /// As it stands in `"method"`.
     const NAME: &'static str;
-    /// What stands in `"params"`.
+    /// What `"params"` of a notification has in it.
     type Params: Serialize + DeserializeOwned;
 }
 
@@ -40,9 +40,9 @@ macro_rules! methods {
 methods! {
     /// The versions of the daemon and of this protocol.
     Version = "version": Empty => VersionReply;
-    /// All rules.
+    /// All rules, in the order of their numbers.
     List = "list": Empty => Vec<Rule>;
-    /// One rule.
+    /// Everything about one rule, by number or name.
     Show = "show": ShowParams => Rule;
     /// Adds a rule; the reply comes when its marks are in the kernel.
     Add = "add": AddParams => AddReply;
@@ -52,13 +52,13 @@ methods! {
     Pause = "pause": Rules<RuleRef> => Rules<RuleId>;
     /// Undoes `pause`; all or none.
     Resume = "resume": Rules<RuleRef> => Rules<RuleId>;
-    /// Reads the files again.
+    /// Reads the configuration files again; an error in them changes nothing.
     Reload = "reload": Empty => ReloadReply;
     /// The last records and, with `follow`, those to come.
     Tail = "tail": TailParams => TailReply;
     /// Ends a subscription of this connection.
     Unsubscribe = "unsubscribe": UnsubscribeParams => Empty;
-    /// The daemon's own state.
+    /// The state and the counters of the daemon.
     GetStatus = "status": Empty => Status;
     /// Which rules an event would fire, and what they would run.
     Explain = "explain": ExplainParams => Vec<Explained>;
@@ -82,32 +82,32 @@ impl Notice for Lagged {
     type Params = LaggedParams;
 }
 
-/// `{}`
+/// Parameters or a result without members: `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Empty {}
 
-/// The result of `version`.
+/// The result of the method `version`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionReply {
-    /// The daemon's.
+    /// The version of the daemon, such as `1.2.3`.
     pub facrond: String,
-    /// This protocol's, [`crate::PROTOCOL`].
+    /// The version of the protocol that it speaks, [`crate::PROTOCOL`].
     pub protocol: u32,
 }
 
-/// The parameters of `show`.
+/// The parameters of the method `show`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShowParams {
-    /// The rule.
+    /// The number or the name of the rule.
     pub rule: RuleRef,
 }
 
-/// The parameters of `add`.
+/// The parameters of the method `add`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddParams {
-    /// PATH, absolute.
+    /// PATH, which has to be absolute.
     pub path: Text,
-    /// EVENTS.
+    /// EVENTS, at least one that can happen.
     pub events: EventNames,
     /// COMMAND and its arguments, with tokens.
     pub command: Vec<Text>,
@@ -165,7 +165,7 @@ pub struct ReloadReply {
     pub added: u64,
     /// No longer in the files.
     pub removed: u64,
-    /// Different from before.
+    /// Rules of the same place that are different from before.
     pub changed: u64,
     /// As before, and not touched.
     pub kept: u64,
@@ -178,7 +178,7 @@ fn default_limit() -> u64 {
     DEFAULT_LIMIT
 }
 
-/// The parameters of `tail`.
+/// The parameters of the method `tail`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TailParams {
     /// At most this many records of the past.
@@ -195,10 +195,10 @@ pub struct TailParams {
     pub follow: bool,
 }
 
-/// The result of `tail`.
+/// The result of the method `tail`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TailReply {
-    /// The oldest first.
+    /// The last records that were asked for, the oldest first.
     pub records: Vec<Record>,
     /// With `follow`: what the notifications to come are marked with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -216,10 +216,10 @@ impl fmt::Display for SubscriptionId {
     }
 }
 
-/// The parameters of `unsubscribe`.
+/// The parameters of the method `unsubscribe`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnsubscribeParams {
-    /// Which.
+    /// The subscription that is to end.
     pub subscription: SubscriptionId,
 }
 
@@ -241,19 +241,19 @@ pub struct LaggedParams {
     pub missed: u64,
 }
 
-/// The parameters of `explain`.
+/// The parameters of the method `explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExplainParams {
     /// The path of the imagined event.
     pub path: Text,
-    /// Its events.
+    /// The events that would happen at once.
     pub events: EventNames,
 }
 
 /// A rule that would fire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explained {
-    /// Which.
+    /// The rule that would fire, by its number.
     pub rule: RuleId,
     /// What it would run, tokens replaced; empty where COMMAND is `-`.
     pub argv: Vec<Text>,

@@ -10,13 +10,13 @@ pub struct Record {
     pub seq: u64,
     /// When the daemon read the event (RFC 3339, UTC, nanoseconds).
     pub time: String,
-    /// The rule that matched.
+    /// The rule that the event fired.
     pub rule: RuleId,
-    /// That rule's `name=`.
+    /// The rule's `name=` at that time, if it had one.
     pub rule_name: Option<String>,
     /// The events of the rule that were in it.
     pub events: Vec<String>,
-    /// The full path.
+    /// The path of the event; of `FAN_RENAME` the new one.
     pub path: Text,
     /// The path before, for renames.
     pub old_path: Option<Text>,
@@ -34,7 +34,7 @@ pub struct Record {
     /// of them, but `seq` of the first and `events` of all; under `batch=` there is one
     /// record a run.
     pub merged: u64,
-    /// What became of it.
+    /// What became of the event; changes until it is final.
     pub outcome: Outcome,
 }
 
@@ -43,10 +43,10 @@ pub struct Record {
 pub struct Outcome {
     /// The state; the other members are present where they apply.
     pub state: OutcomeState,
-    /// The command's process.
+    /// The pid of the command, once it was started.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pid: Option<i32>,
-    /// Its exit status.
+    /// The exit status of a command that ended by itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exit: Option<i32>,
     /// The signal that ended it.
@@ -119,9 +119,9 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutcomeState {
-    /// Waits for its turn.
+    /// The event waits for quiet, or its command for its turn.
     Pending,
-    /// Its command runs.
+    /// The command was started and has not ended.
     Running,
     /// The command exited by itself.
     Exited,
@@ -149,9 +149,9 @@ pub enum OutcomeState {
 pub enum By {
     /// `verdict=`, of the record's rule or of the one that `error` names.
     Rule,
-    /// The command's exit status.
+    /// The exit status of COMMAND decided.
     Command,
-    /// What was remembered, `cache=`.
+    /// An earlier verdict for the same file, by `cache=`.
     Cache,
     /// `on-failure=`, since the deadline passed.
     Deadline,
@@ -160,7 +160,7 @@ pub enum By {
 }
 
 impl By {
-    /// As it travels.
+    /// The name that stands in the JSON text.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rule => "rule",

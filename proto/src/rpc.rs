@@ -21,9 +21,9 @@ use std::fmt;
 pub enum Id {
     /// `null`: in a reply, the request had none that could be told.
     Null,
-    /// A number.
+    /// A number, sent back as it was written.
     Number(Number),
-    /// A string.
+    /// A string, sent back as it is.
     String(String),
 }
 
@@ -43,7 +43,7 @@ impl Code {
     pub const PARSE_ERROR: Self = Self(-32700);
     /// JSON, but not a request.
     pub const INVALID_REQUEST: Self = Self(-32600);
-    /// No such method.
+    /// The method does not exist or is not available.
     pub const METHOD_NOT_FOUND: Self = Self(-32601);
     /// Parameters that the method cannot take.
     pub const INVALID_PARAMS: Self = Self(-32602);
@@ -66,17 +66,17 @@ impl Code {
 /// Why a request was not done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Error {
-    /// The kind.
+    /// The kind of the error, for programs.
     pub code: Code,
-    /// One sentence.
+    /// What went wrong, in one sentence for people.
     pub message: String,
-    /// What the kind says.
+    /// More about it, of a form that the code says.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub data: Option<Value>,
 }
 
 impl Error {
-    /// An error without data.
+    /// An error that has a message and no data.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), data: None }
     }
@@ -260,16 +260,16 @@ fn line(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
 pub enum Incoming<'a> {
     /// The reply to one of its requests.
     Reply {
-        /// Which.
+        /// The `id` of the request that it answers.
         id: Id,
         /// The result, or why there is none.
         outcome: Result<&'a RawValue, Error>,
     },
-    /// A notification.
+    /// A notification of a subscription.
     Notice {
-        /// Its name.
+        /// The method of the notification, see [`Notice`](crate::Notice).
         method: Cow<'a, str>,
-        /// Its parameters.
+        /// Its parameters, of the type that the method says.
         params: &'a RawValue,
     },
 }

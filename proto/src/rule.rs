@@ -19,7 +19,7 @@ impl fmt::Display for RuleId {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a rule is a number or a name")]
 pub enum RuleRef {
-    /// By number.
+    /// The `id`, a JSON number.
     Id(RuleId),
     /// By the value of its `name=` option.
     Name(String),
@@ -45,7 +45,7 @@ impl fmt::Display for RuleRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
-    /// A configuration file.
+    /// A line of a configuration file.
     File,
     /// `add`: until removed, or the next boot.
     Runtime,
@@ -54,7 +54,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// As it travels.
+    /// The name that stands in the JSON text.
     pub fn name(self) -> &'static str {
         match self {
             Self::File => "file",
@@ -72,7 +72,7 @@ pub enum State {
     Active,
     /// Its path does not exist yet; it waits at the nearest ancestor that does.
     Waiting,
-    /// Stopped by `pause`.
+    /// It does not fire until it is resumed.
     Paused,
     /// It cannot be watched; `reason` says why.
     Failed,
@@ -81,7 +81,7 @@ pub enum State {
 }
 
 impl State {
-    /// As it travels.
+    /// The name that stands in the JSON text.
     pub fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -109,7 +109,7 @@ pub struct Failure {
 /// One rule and what became of it so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
-    /// Its number.
+    /// Never used for another rule while the state directory lives.
     pub id: RuleId,
     /// Its `name=`, if it has one.
     pub name: Option<String>,
@@ -119,7 +119,7 @@ pub struct Rule {
     pub file: Option<Text>,
     /// The line in that file, from 1.
     pub line: Option<u32>,
-    /// Whether it can fire.
+    /// Whether the rule can fire at present.
     pub state: State,
     /// Why it is waiting or failed.
     pub reason: Option<String>,
@@ -127,9 +127,9 @@ pub struct Rule {
     /// the file system` where the tree is large.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<String>,
-    /// PATH.
+    /// PATH, absolute and without a slash at the end.
     pub path: Text,
-    /// EVENTS, one name each.
+    /// The names of EVENTS, unions taken apart.
     pub events: Vec<String>,
     /// OPTIONS as written, without the brackets.
     pub options: Text,
@@ -141,7 +141,7 @@ pub struct Rule {
     pub fired: u64,
     /// How many of its commands failed.
     pub failed: u64,
-    /// The last of those.
+    /// The last of these failures, if there was one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_failure: Option<Failure>,
     /// When it fired last (RFC 3339, UTC).

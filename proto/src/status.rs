@@ -3,14 +3,14 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The reply of `status`.
+/// The result of the method `status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// The daemon's version.
+    /// The version of the daemon, such as `1.2.3`.
     pub version: String,
-    /// Its process.
+    /// The pid of the daemon, in its own pid namespace.
     pub pid: u32,
-    /// Milliseconds since its start.
+    /// Milliseconds since the daemon was started.
     pub uptime_ms: u64,
     /// Number of rules by state.
     pub rules: BTreeMap<String, u64>,
@@ -49,20 +49,20 @@ pub enum OwnEvents {
 /// Commands that wait and run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queue {
-    /// Waiting.
+    /// Events that wait for their command.
     pub pending: u64,
-    /// Running.
+    /// Commands that run at present.
     pub running: u64,
-    /// How many may wait.
+    /// How many events may wait, `--max-pending`.
     pub limit: u64,
 }
 
 /// Counters of events since the daemon's start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Events {
-    /// Read from the kernel.
+    /// Events that were read from the kernel.
     pub read: u64,
-    /// Firings of rules.
+    /// Firings of rules: one event may fire several.
     pub matched: u64,
     /// Not counted as firings, because facron's own commands caused them.
     pub ignored_own: u64,
@@ -98,9 +98,9 @@ pub struct Gate {
     pub open: u64,
     /// The longest that one has waited, in milliseconds.
     pub longest_wait_ms: f64,
-    /// Answers that allowed.
+    /// Answers that let the process go on.
     pub allowed: u64,
-    /// Answers that denied.
+    /// Answers that gave the process `EPERM`.
     pub denied: u64,
     /// Of both, those by `on-failure=`.
     pub failures: u64,

@@ -13,7 +13,7 @@ use std::fmt;
 pub struct Text(pub Vec<u8>);
 
 impl Text {
-    /// The bytes.
+    /// The bytes, whether they are UTF-8 or not.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -64,7 +64,6 @@ fn show_notice(client: &mut Client, terminal: &mut Terminal<'_>) -> Result<(), E
 /// Which records get a line.
 #[derive(Clone, Copy, PartialEq)]
 enum Show {
-    /// All, in whatever state.
     Always,
     /// Those of which nothing more will become, so that each is shown once.
     Final,

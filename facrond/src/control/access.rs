@@ -16,7 +16,6 @@ pub enum Access {
     Full,
     /// What changes nothing: members of the group `facron`.
     Read,
-    /// Nothing.
     Denied,
 }
 
@@ -56,13 +55,11 @@ impl Access {
 pub struct Caller {
     /// Its user when it connected.
     pub uid: u32,
-    /// What it may do.
     pub access: Access,
     pub(super) subscriptions: Arc<Subscriptions>,
 }
 
 impl Caller {
-    /// A client without subscriptions.
     pub fn new(uid: u32, access: Access) -> Self {
         Self { uid, access, subscriptions: Arc::default() }
     }

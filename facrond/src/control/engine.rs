@@ -13,7 +13,6 @@ const QUEUE: usize = 64;
 /// A method that is answered at once. The reply is sent when `serve` returns, so all
 /// that it says must be true by then.
 pub trait Serve<M: Method> {
-    /// Carries out the request.
     fn serve(&mut self, params: M::Params, caller: &Caller) -> Result<M::Reply, Error>;
 }
 

@@ -40,10 +40,8 @@ const INHERITED: Duration = Duration::from_secs(2);
 /// Why the socket cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another daemon has it.
     #[error("{} is in use by the facrond with pid {pid}; stop that one, or choose another socket with -s", show(.path))]
     InUse {
-        /// The socket.
         path: PathBuf,
         /// The other one's process, `?` if it has not said so yet.
         pid: String,
@@ -51,14 +49,11 @@ pub enum BindError {
     /// Something else is in its place.
     #[error("{} exists and is not a socket; remove it, or choose another path with -s", show(.0))]
     NotASocket(PathBuf),
-    /// A system call failed.
     #[error("cannot {what} {}", show(.path))]
     Io {
         /// What was to be done.
         what: &'static str,
-        /// With what.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
 }

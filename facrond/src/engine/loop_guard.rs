@@ -48,7 +48,6 @@ pub struct LoopGuard {
     /// Commands that ended, for as long as they may have echoes.
     ended: VecDeque<(Instant, Key)>,
     rates: FxHashMap<RuleId, FiringRate>,
-    /// Probable loops.
     loops: FxHashMap<RuleId, String>,
 }
 

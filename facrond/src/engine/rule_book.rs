@@ -50,7 +50,6 @@ pub struct Entry {
     pub origin: Origin,
     pub switch: Switch,
     pub added: SystemTime,
-    /// Events that it matched.
     pub fired: u64,
     /// Commands of it that failed.
     pub failed: u64,
@@ -232,7 +231,6 @@ impl RuleBook {
         self.get(id).filter(is_same).or_else(|| self.iter().find(is_same))
     }
 
-    /// All rules, by number.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
     }

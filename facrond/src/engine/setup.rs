@@ -32,7 +32,6 @@ impl Setup {
     }
 }
 
-/// What ends the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]

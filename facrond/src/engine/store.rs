@@ -54,7 +54,6 @@ pub struct StoreError {
     source: io::Error,
 }
 
-/// The two directories.
 #[derive(Clone, Debug)]
 pub struct Store {
     state: PathBuf,

@@ -20,7 +20,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// What `output=log` means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogTo {
     /// The daemon's log, line by line.
@@ -35,7 +34,6 @@ pub(super) enum Target {
     /// A pipe that we read, or a file.
     Own(OwnedFd),
     Null,
-    /// Where ours goes.
     Inherited(io::Stdout, io::Stderr),
 }
 

@@ -21,7 +21,6 @@ pub(super) struct Batch {
 
 #[derive(Debug)]
 struct Open {
-    /// Of its first event.
     seq: u64,
     rule: RuleId,
     spec: Rc<RuleSpec>,

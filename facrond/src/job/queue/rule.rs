@@ -37,7 +37,6 @@ pub(super) struct RuleQueue {
     busy: Busy,
     /// Whether it is in [`Queue::turns`](super::Queue).
     pub(super) has_turn: bool,
-    /// Its time in [`Queue::timers`](super::Queue).
     pub(super) timer: Option<Instant>,
 }
 
