@@ -267,7 +267,7 @@ pub enum Incoming<'a> {
     },
     /// A notification of a subscription.
     Notice {
-        /// The method of the notification, see [`Notice`](crate::Notice).
+        /// The method of the notification, see [`Notice`].
         method: Cow<'a, str>,
         /// Its parameters, of the type that the method says.
         params: &'a RawValue,
