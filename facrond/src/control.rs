@@ -20,6 +20,6 @@ mod socket;
 mod tests;
 
 pub use access::{Access, Caller};
-pub use engine::{Api, Calls, EngineHandle, Serve, ServeLater, channel};
+pub use engine::{Api, Calls, EngineHandle, ReplyHandle, Serve, ServeLater, channel};
 pub use follow::{Follower, encode};
 pub use socket::{BindError, Socket};

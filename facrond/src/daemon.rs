@@ -10,9 +10,11 @@ use crate::kernel::fanotify::Privilege;
 use crate::{config, exit, log, service_manager, watch};
 use nix::errno::Errno;
 use sd_notify::NotifyState;
+use std::convert::Infallible;
 use std::error::Error as _;
 use std::io;
 use std::process::ExitCode;
+use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 /// What ends a daemon before its time.
@@ -111,15 +113,26 @@ async fn serve(options: Daemon, ready: Option<Ready>) -> Result<(), Error> {
     }
     let socket_path =
         facron_proto::Text::from(std::os::unix::ffi::OsStrExt::as_bytes(options.socket.as_os_str()));
-    tracing::info!(rules, socket = %socket_path, "facrond {} is ready", env!("CARGO_PKG_VERSION"));
-    service_manager::notify(&[NotifyState::Ready]);
-    if let Some(ready) = ready {
-        ready.tell().map_err(|error| Error::Io("detach", error))?;
-    }
+    let (announce, announced) = oneshot::channel();
+    let announce = move |_: &mut Engine| {
+        tracing::info!(rules, socket = %socket_path, "facrond {} is ready", env!("CARGO_PKG_VERSION"));
+        service_manager::notify(&[NotifyState::Ready]);
+        // The receiver is gone when the daemon ends already.
+        let _ = announce.send(());
+    };
     let (handle, calls) = channel();
+    let served = async {
+        // Clients that come earlier wait in the socket's queue.
+        if announced.await.is_ok()
+            && let Some(ready) = ready
+        {
+            ready.tell().map_err(|error| Error::Io("detach", error))?;
+        }
+        Ok::<Infallible, Error>(socket.serve(handle).await)
+    };
     tokio::select! {
-        result = engine.run(calls) => result?,
-        never = socket.serve(handle) => match never {},
+        result = engine.run(calls, announce) => result?,
+        result = served => match result? {},
     }
     tracing::info!("facrond ends");
     Ok(())

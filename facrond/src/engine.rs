@@ -10,15 +10,16 @@
 //! `requests`. Both call this file, and it calls neither. Each part has methods of its own
 //! and knows nothing of the others.
 
-mod gate;
 mod job_log;
 mod job_store;
 mod loop_guard;
+mod permissions;
 mod requests;
 mod rule_book;
 mod run;
 mod setup;
 mod store;
+mod waiters;
 mod wakeups;
 
 pub use setup::{Error, Setup};
@@ -35,15 +36,19 @@ use crate::kernel::sources::Sources;
 use crate::process::Processes;
 use crate::watch::{self, PathState, Watch};
 use facron_proto::RuleId;
-use gate::Permissions;
 use job_log::JobLog;
 use job_store::SavedJob;
 use loop_guard::LoopGuard;
 use nix::unistd::Pid;
+use permissions::Permissions;
 use rule_book::{Entry, Origin, RuleBook};
 use std::io;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use waiters::Waiters;
+
+/// How long a `status` waits for the gate's numbers.
+const COUNT: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub struct Engine {
@@ -52,7 +57,6 @@ pub struct Engine {
     /// Problems of the start that still exist.
     start_problems: Vec<String>,
     is_stopping: bool,
-    pid: i32,
     /// Readable when the kernel has events or process events for us.
     sources: Sources,
     watch: Watch,
@@ -60,6 +64,7 @@ pub struct Engine {
     processes: Processes,
     rules: RuleBook,
     permissions: Permissions,
+    waiters: Waiters,
     loop_guard: LoopGuard,
     queue: Queue,
     runner: Runner,
@@ -91,12 +96,12 @@ impl Engine {
             started: Instant::now(),
             start_problems: Vec::new(),
             is_stopping: false,
-            pid: Pid::this().as_raw(),
             sources,
             hits: Vec::new(),
             processes,
             rules: RuleBook::new(setup.store.clone()),
-            permissions: Permissions::new(setup.own_places()),
+            permissions: Permissions::new(Pid::this().as_raw(), setup.own_places()),
+            waiters: Waiters::default(),
             loop_guard: LoopGuard::new(watch.privilege()),
             watch,
             queue: Queue::new(setup.limits),
@@ -196,7 +201,10 @@ impl Engine {
             return;
         }
         self.follow_processes(&spec);
-        if let PathState::Failed(why) = self.put_in_force(id, spec) {
+        self.put_in_force(id, spec);
+        if let Some(PathState::Failed(why)) = self.watch.state(id)
+            && self.permissions.state(id).is_none()
+        {
             tracing::warn!(rule = %id, "cannot be watched: {why}");
         }
     }
@@ -277,5 +285,53 @@ impl Engine {
     fn admit_late(&mut self, job: Job) {
         self.log.count_merged(job.merged);
         self.admit(job);
+    }
+
+    /// Watches a rule, or puts it before the gate. The state of a permission rule is
+    /// final when it is settled.
+    fn put_in_force(&mut self, id: RuleId, spec: Rc<RuleSpec>) {
+        if spec.asks_permission() {
+            self.permissions.insert(id, spec, &mut self.watch, &mut self.log);
+        } else {
+            self.permissions.remove(id, &mut self.log);
+            self.watch.attach(id, spec);
+        }
+    }
+
+    /// Takes a rule out of force.
+    fn take_out_of_force(&mut self, id: RuleId) {
+        self.watch.detach(id);
+        self.permissions.remove(id, &mut self.log);
+    }
+
+    /// Where a rule's PATH leads, and whether that is watched.
+    pub fn path_state(&self, id: RuleId) -> Option<&PathState> {
+        self.permissions.state(id).or_else(|| self.watch.state(id))
+    }
+
+    /// Goes on when a rule is in force, or it is known why not.
+    fn once_in_force(&mut self, id: RuleId, work: impl FnOnce(&mut Self) + 'static) {
+        self.waiters.push(None, move |engine| engine.permissions.is_settled(id), work);
+    }
+
+    /// Goes on when the rules that were let go hold nobody any more.
+    fn once_out_of_force(&mut self, work: impl FnOnce(&mut Self) + 'static) {
+        let number = self.permissions.acknowledgement(&mut self.log).unwrap_or_default();
+        self.waiters.push(None, move |engine| engine.permissions.is_acknowledged(number), work);
+    }
+
+    /// Goes on when that is so, and all others are in force, or it is known why not.
+    fn once_all_in_force(&mut self, work: impl FnOnce(&mut Self) + 'static) {
+        let in_force = |engine: &mut Self| {
+            engine.waiters.push(None, |engine| engine.permissions.are_all_settled(), work);
+        };
+        self.once_out_of_force(in_force);
+    }
+
+    /// Goes on when the gate has told its numbers, or has not for a while.
+    fn once_counted(&mut self, work: impl FnOnce(&mut Self) + 'static) {
+        let number = self.permissions.count(&mut self.log).unwrap_or_default();
+        let deadline = Some(Instant::now() + COUNT);
+        self.waiters.push(deadline, move |engine| engine.permissions.is_acknowledged(number), work);
     }
 }

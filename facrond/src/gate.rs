@@ -1,10 +1,11 @@
 //! Permission rules: a process that may hold others, and must never hold the machine.
 //!
 //! ```text
-//! kernel group -> gate: tables -> answer            (verdict=allow, deny, cache, own descendants)
-//!                         |  ^
-//!                 Question v  | Decided              (verdict=command)
-//!                       daemon -> command
+//! kernel group -> gate: rule index -> answer       (verdict=allow, deny, cache, own descendants)
+//!                   |  ^         ^
+//!          Question v  | Decided | Mark
+//!                 daemon -> command
+//!                         -> walker -> inodes
 //! ```
 //!
 //! The gate is a process of its own: facrond itself, executed as `facrond gate`. It
@@ -15,15 +16,14 @@
 //! and the daemon starts another. Answers come first: what is told of them goes to the
 //! daemon where there is room, and is counted where there is none.
 //!
-//! `process` is the gate's side, `client` the daemon's, `message` what they say.
+//! `process` is the gate's side, `message` what it and the daemon say to each other. The
+//! daemon's side is `engine::permissions`. `walker` is another process: it looks for the
+//! inodes that the gate is to mark.
 
-pub mod client;
-pub mod marks;
-mod memory;
 pub mod message;
-mod outbox;
+mod notices;
 pub mod process;
 mod questions;
-mod tables;
-
-pub use memory::find;
+mod rule_index;
+mod verdict_cache;
+pub mod walker;

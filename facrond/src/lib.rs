@@ -17,6 +17,7 @@ mod event;
 #[doc(hidden)]
 pub mod fuzz;
 mod gate;
+mod helper;
 mod job;
 mod log;
 mod matcher;
@@ -44,8 +45,7 @@ pub(crate) mod kernel {
 }
 
 use clap::Parser;
-use cli::{Cli, Command, GateClass};
-use kernel::permission::Class;
+use cli::{Cli, Command};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
@@ -69,7 +69,8 @@ pub fn main() -> ExitCode {
     }
     match cli.command {
         None => daemon::run(cli.daemon),
-        Some(Command::Gate(gate)) => gate::process::run(class(gate.class), gate.daemon),
+        Some(Command::Gate(gate)) => gate::process::run(gate.daemon),
+        Some(Command::Walker) => gate::walker::run(),
         Some(Command::Envoy(_)) => kernel::envoy::run(),
         Some(Command::Watch(watch)) => watch_command::run(&watch),
         Some(Command::Check(check)) => {
@@ -78,12 +79,5 @@ pub fn main() -> ExitCode {
             print!("{text}");
             if is_good { ExitCode::SUCCESS } else { exit::FAILED.into() }
         }
-    }
-}
-
-fn class(class: GateClass) -> Class {
-    match class {
-        GateClass::Content => Class::Content,
-        GateClass::PreContent => Class::PreContent,
     }
 }

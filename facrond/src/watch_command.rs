@@ -17,6 +17,7 @@ use std::io::IsTerminal;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 /// `facrond watch PATH EVENTS [-o OPTIONS] [--] COMMAND [ARGUMENT...]`
@@ -83,23 +84,29 @@ async fn serve(options: &Watch, spec: RuleSpec) -> Result<ExitCode, Error> {
     let path = Text::from(spec.path.as_os_str().as_bytes());
     let events = spec.events;
     let id = engine.add_rule(spec);
-    match engine.path_state(id) {
+    let (fail, failed) = oneshot::channel();
+    let announce = move |engine: &mut Engine| match engine.path_state(id) {
         Some(PathState::Failed(why)) => {
             eprintln!("facrond: this cannot be watched: {why}");
-            return Ok(exit::FAILED.into());
+            // The receiver is gone when the engine ends already.
+            let _ = fail.send(());
         }
-        Some(PathState::Waiting(why) | PathState::Silent(why)) => {
-            eprintln!("facrond: waiting for {path}: {why}");
+        state => {
+            if let Some(PathState::Waiting(why) | PathState::Silent(why)) = state {
+                eprintln!("facrond: waiting for {path}: {why}");
+            }
+            eprintln!("facrond: watching {path} for {events}; Ctrl-C ends it");
+            if engine.watch().privilege() == Privilege::User {
+                eprintln!(
+                    "facrond: as an ordinary user: the pids of other processes are hidden, marks and queue \
+                     are limited"
+                );
+            }
         }
-        _ => {}
-    }
-    eprintln!("facrond: watching {path} for {events}; Ctrl-C ends it");
-    if engine.watch().privilege() == Privilege::User {
-        eprintln!(
-            "facrond: as an ordinary user: the pids of other processes are hidden, marks and queue are limited"
-        );
-    }
+    };
     let (_calls, receiver) = channel();
-    engine.run(receiver).await?;
-    Ok(ExitCode::SUCCESS)
+    tokio::select! {
+        result = engine.run(receiver, announce) => result.map(|()| ExitCode::SUCCESS),
+        Ok(()) = failed => Ok(exit::FAILED.into()),
+    }
 }

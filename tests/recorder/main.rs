@@ -12,7 +12,7 @@
 
 use facron_config::events::Events;
 use facron_sys::object::Object;
-use facron_sys::permission::{Answer, Class, Group, Told};
+use facron_sys::permission::{Answer, Group, Told};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -42,7 +42,7 @@ fn main() -> io::Result<()> {
 
 /// The least that any program has to do which is asked for permission.
 fn allow(file: &Path) -> io::Result<()> {
-    let mut group = Group::open(Class::Content)?;
+    let mut group = Group::open()?;
     group.add_mark(&Object::open(&fs::canonicalize(file)?)?, Events::OPEN_PERM.mask())?;
     println!("ready");
     let mut told = Vec::new();

@@ -48,6 +48,9 @@ pub enum Command {
     /// What the daemon starts for permission events; of no use to anybody else
     #[command(hide = true)]
     Gate(Gate),
+    /// What the daemon starts to look for the inodes of permission rules; of no use to anybody else
+    #[command(hide = true)]
+    Walker,
     /// What the daemon starts for file systems that may not answer; of no use to anybody else
     #[command(hide = true)]
     Envoy(Envoy),
@@ -150,8 +153,6 @@ pub struct Watch {
 
 #[derive(Debug, Args)]
 pub struct Gate {
-    /// The class of its group
-    pub class: GateClass,
     /// The daemon's pid
     pub daemon: i32,
 }
@@ -160,15 +161,6 @@ pub struct Gate {
 pub struct Envoy {
     /// Where the file system is mounted: for who lists processes
     pub point: PathBuf,
-}
-
-/// The class of a permission group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum GateClass {
-    /// For all but `FAN_PRE_ACCESS`.
-    Content,
-    /// For all.
-    PreContent,
 }
 
 #[derive(Debug, Args)]

@@ -1,9 +1,13 @@
 //! The loop: what wakes the engine, and the way of an event from there to its end.
 
 use super::job_log::warn_of_retry;
+use super::permissions::Decided;
+use super::waiters::Waiter;
 use super::wakeups::{Alarm, RELOAD, STOP, signals};
 use super::{Engine, Error, job_store};
+use crate::config::permission::Decision;
 use crate::config::process_filter::Judgement;
+use crate::config::rule::Command;
 use crate::control::Calls;
 use crate::job::outcome::Outcome;
 use crate::job::supervisor::Finished;
@@ -11,7 +15,7 @@ use crate::job::{Job, retry, run};
 use crate::kernel::readiness;
 use crate::kernel::signals::Signals;
 use crate::process::attribution::Facts;
-use crate::watch::{self, Hit};
+use crate::watch::{self, Hit, PathState};
 use crate::{log, service_manager, wire};
 use facron_proto::Text;
 use nix::sys::signal::Signal;
@@ -27,7 +31,12 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Runs until SIGTERM or SIGINT. To be called within a `LocalSet`.
-    pub async fn run(mut self, mut calls: Calls<Self>) -> Result<(), Error> {
+    /// `announce` is called once, when all rules are in force as far as they can be.
+    pub async fn run(
+        mut self,
+        mut calls: Calls<Self>,
+        announce: impl FnOnce(&mut Self) + 'static,
+    ) -> Result<(), Error> {
         let io = |what| move |source| Error::Io { what, source };
         let signals = signals().map_err(io("catch signals"))?;
         let mounts = self.watch.mounts_fd().try_clone_to_owned().map_err(io("watch mounts"))?;
@@ -36,7 +45,10 @@ impl Engine {
         let sources = readiness(sources, Interest::READABLE).map_err(io("watch the sources"))?;
         let mut alarm = Alarm::new();
         self.start_jobs();
+        self.advance();
+        self.once_all_in_force(announce);
         loop {
+            self.advance();
             let deadline = self.next_deadline();
             tokio::select! {
                 ready = sources.readable() => {
@@ -67,8 +79,8 @@ impl Engine {
                         break;
                     }
                 }
-                wake = self.permissions.wake() => {
-                    self.on_wake(wake);
+                () = self.permissions.wake() => {
+                    self.on_permissions();
                     self.start_jobs();
                 }
                 finished = self.supervisor.next() => {
@@ -85,15 +97,77 @@ impl Engine {
         self.stop(&signals).await
     }
 
+    /// Reads what the gate and the walker have said.
+    fn on_permissions(&mut self) {
+        for decided in self.permissions.read(&mut self.log, self.queue.limits()) {
+            self.on_decided(decided);
+        }
+    }
+
+    /// Starts what is due for permission rules, and goes on with what waited for them.
+    fn advance(&mut self) {
+        self.permissions.advance(&mut self.runner, &mut self.log, self.queue.limits());
+        let now = Instant::now();
+        while Waiter::run_next(self, now) {}
+        // A rule that was to be added is gone by now: the client was told why.
+        for id in self.permissions.take_failed() {
+            if let Some(PathState::Failed(why)) = self.permissions.state(id) {
+                tracing::warn!(rule = %id, "cannot be watched: {why}");
+            }
+        }
+    }
+
+    /// A process was answered: the part of one rule in that is recorded.
+    fn on_decided(&mut self, decided: Decided) {
+        let Decided { mut job, outcome, is_open, is_failure, times } = decided;
+        let (rule, is_last) = (job.rule, job.spec.options.once);
+        self.rules.count_firings(rule, times, job.event.time);
+        if is_failure {
+            self.rules.count_failure(rule, None);
+            let why = outcome.why().unwrap_or("no verdict");
+            let path = facron_proto::Text::from(&*job.event.path);
+            tracing::warn!(%rule, %path, "decided by on-failure: {why}");
+        }
+        if is_open {
+            self.log.close(&job, outcome);
+        } else {
+            self.log.record(&mut job, outcome);
+            self.run_afterwards(job);
+        }
+        if is_last {
+            self.retire(rule);
+        }
+    }
+
+    /// `verdict=allow` and `verdict=deny`: the command, if there is one, is told afterwards.
+    fn run_afterwards(&mut self, job: Job) {
+        let is_told = job.spec.command != Command::Record
+            && job.spec.options.permission.verdict.is_some_and(Decision::is_fixed);
+        if is_told {
+            self.admit(Job { merged: 0, ..job });
+        }
+    }
+
     /// The next time at which a part has something to do.
     fn next_deadline(&self) -> Option<Instant> {
-        let parts = [self.queue.next_deadline(), self.supervisor.next_due(), self.loop_guard.next_due()];
+        let parts = [
+            self.queue.next_deadline(),
+            self.supervisor.next_due(),
+            self.loop_guard.next_due(),
+            self.permissions.next_due(),
+            self.waiters.next_due(),
+        ];
         parts.into_iter().flatten().min()
     }
 
     fn on_deadline(&mut self) -> Result<(), Error> {
         let now = Instant::now();
         self.supervisor.on_due(now);
+        if self.permissions.next_due().is_some_and(|deadline| deadline <= now) {
+            // Reads first what was said before: the time may have been the daemon's own.
+            self.on_permissions();
+            self.permissions.on_due(now, &mut self.log);
+        }
         for job in self.loop_guard.take_due(now) {
             self.admit_late(job);
         }
@@ -117,7 +191,7 @@ impl Engine {
             self.on_hit(hit);
         }
         self.hits = hits;
-        self.follow_changes();
+        self.permissions.follow_changes(&self.watch, &mut self.log);
         if queue == watch::Queue::Drained {
             self.processes.end(drained);
         }
@@ -136,7 +210,7 @@ impl Engine {
     /// One firing: counted, and a job if there is something to run.
     fn on_hit(&mut self, mut hit: Hit) {
         if self.permissions.state(hit.rule).is_some() {
-            return self.on_change(&hit);
+            return self.permissions.on_change(&hit);
         }
         let Some(entry) = self.rules.get(hit.rule).filter(|entry| entry.is_on()) else { return };
         let spec = Rc::clone(&entry.spec);
@@ -217,7 +291,7 @@ impl Engine {
     /// Reaps children, but reads first what they caused: until then their pids are
     /// not used again.
     async fn on_children(&mut self) -> Result<(), Error> {
-        self.end_a_stopped_gate();
+        self.permissions.end_a_stopped_gate();
         self.drain_all().await?;
         self.supervisor.on_reaped(&self.runner.reap());
         while let Some(finished) = self.supervisor.try_next() {
@@ -282,7 +356,7 @@ impl Engine {
         self.is_stopping = true;
         service_manager::notify(&[NotifyState::Stopping]);
         // The gate answers the processes that wait; nobody waits for the commands.
-        self.close_gate();
+        self.permissions.close(&mut self.log);
         self.supervisor.supervise_all();
         self.runner.stop(STOP_GRACE);
         while self.queue.running() > 0 || self.permissions.running() > 0 {
@@ -292,7 +366,7 @@ impl Engine {
                         self.on_children().await?;
                     }
                 }
-                wake = self.permissions.wake() => self.on_wake(wake),
+                () = self.permissions.wake() => self.on_permissions(),
                 finished = self.supervisor.next() => self.on_finished(finished),
             }
         }

@@ -1,55 +1,43 @@
-//! What the daemon and the gate say to each other: one JSON text a packet, on a
-//! `SOCK_SEQPACKET` pair, an order sometimes with the descriptor that it is about.
+//! The messages of the daemon to the gate, and of the gate to the daemon. An order
+//! sometimes comes with the descriptor that it is about.
 
 use crate::config::filter::Patterns;
 use crate::config::permission::{Decision, Verdict};
 use crate::config::process_filter::ProcessFilter;
-use crate::kernel::packet;
 use facron_proto::{RuleId, Text};
-use nix::errno::Errno;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-/// The longest packet.
-const LONGEST: usize = packet::LONGEST;
 
 /// From the daemon.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Order {
-    /// Takes a rule in, or in place of the one that had its number.
+    /// Takes a rule in, or in place of the one that had its number. Until the rule is
+    /// placed, the marks of both forms count.
     Rule(Box<Rule>),
-    /// All inodes of a rule have been marked since it was told of last; others are its no more.
-    Settled(RuleId),
-    /// Lets a rule go, after its marks.
+    /// Marks the inode that comes with it for a rule; `below` is its path below PATH.
+    Mark { rule: RuleId, below: Text },
+    /// Everything that was found for a rule is marked; asks for [`Notice::Placed`].
+    Placed { rule: RuleId, extent: Extent, number: u64 },
+    /// Lets a rule go.
     Forget(RuleId),
-    /// Marks the inode that comes with it.
-    Mark {
-        /// For this rule.
-        rule: RuleId,
-        /// Its path below the rule's.
-        below: Text,
-    },
-    /// Marks the inode that comes with it no more, as far as this rule is concerned.
-    Unmark(RuleId),
-    /// What was here, and below, is elsewhere now, or nowhere.
-    Gone {
-        /// Below the PATH of this rule.
-        rule: RuleId,
-        /// The path below it; empty for all.
-        below: Text,
-    },
-    /// Answers a question.
-    Decided {
-        /// Its number.
-        question: u64,
-        /// The verdict; none where the command has failed to give one.
-        verdict: Option<Verdict>,
-    },
-    /// Answers [`Notice::Find`]; the file comes with it, where there still is one.
+    /// Takes from the mark of the inode that comes with it what no rule needs of `mask`.
+    Unmark { mask: u64 },
+    /// What was at and below a path of a rule's tree is elsewhere now, or nowhere.
+    Gone { rule: RuleId, below: Text },
+    /// Answers a question. Without a verdict the command has failed to give one.
+    Decided { question: u64, verdict: Option<Verdict> },
+    /// Answers [`Notice::Find`]; the file comes with it, unless it was deleted.
     Found(u64),
-    /// Asks for [`Notice::Done`].
-    Sync(u64),
+    /// Asks for [`Notice::Counted`].
+    Count(u64),
+}
+
+/// How much of a rule's tree was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Extent {
+    /// All of it: inodes that were not found belong to it no longer.
+    Whole,
+    /// A part, beside what is marked already.
+    Part,
 }
 
 /// A rule as the gate needs it.
@@ -84,24 +72,20 @@ pub struct Rule {
 /// From the gate.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Notice {
-    /// It asks for its first orders.
+    /// It has its group, and carries out orders.
     Ready,
-    /// It cannot be one, for this reason of the system.
+    /// It cannot open a group, for this reason of the system.
     Unfit(i32),
-    /// All orders before a [`Order::Sync`] are carried out.
-    Done {
-        /// The number of that order.
-        sync: u64,
-        /// Marks that the kernel refused since the last one, the first of each rule.
-        refused: Vec<(RuleId, i32)>,
-        /// The gate's numbers.
-        totals: Totals,
-    },
-    /// Where is a file that was remembered?
+    /// An [`Order::Placed`] and all orders before it are carried out. `refused` is the
+    /// error of the first mark of the rule that the kernel refused.
+    Placed { number: u64, refused: Option<i32> },
+    /// An [`Order::Count`] and all orders before it are carried out.
+    Counted { number: u64, totals: Totals },
+    /// Asks where a file is whose verdict is remembered.
     Find(Lost),
-    /// Somebody waits for a command's verdict.
+    /// Asks for a command's verdict about a process that waits.
     Question(Question),
-    /// These were answered; the gate's numbers since.
+    /// These were answered; the gate's numbers since its start.
     Answered(Vec<Answered>, Totals),
 }
 
@@ -228,51 +212,5 @@ impl Totals {
             lost: self.lost + other.lost,
             untold: self.untold + other.untold,
         }
-    }
-}
-
-/// One end of the line between them.
-#[derive(Debug)]
-pub struct Line {
-    socket: OwnedFd,
-    buffer: Vec<u8>,
-}
-
-impl Line {
-    /// Over one end of a [`packet::pair`].
-    pub fn new(socket: OwnedFd) -> Self {
-        Self { socket, buffer: vec![0; LONGEST] }
-    }
-
-    /// Sends without waiting.
-    ///
-    /// # Errors
-    /// `EAGAIN` where there is no room, `EPIPE` where nobody is left, `EMSGSIZE` for
-    /// what is too long.
-    pub fn send(&self, message: &impl Serialize, fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
-        let bytes = serde_json::to_vec(message).map_err(|_| Errno::EINVAL)?;
-        if bytes.len() > LONGEST {
-            return Err(Errno::EMSGSIZE);
-        }
-        packet::send(&self.socket, &bytes, fd)
-    }
-
-    /// Receives without waiting; `None` where the other end is closed.
-    ///
-    /// # Errors
-    /// `EAGAIN` where there is nothing, `EBADMSG` for nonsense.
-    pub fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<(T, Option<OwnedFd>)>, Errno> {
-        let (length, fd) = packet::receive(&self.socket, &mut self.buffer)?;
-        if length == 0 {
-            return Ok(None);
-        }
-        let message = serde_json::from_slice(&self.buffer[..length]).map_err(|_| Errno::EBADMSG)?;
-        Ok(Some((message, fd)))
-    }
-}
-
-impl AsFd for Line {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }

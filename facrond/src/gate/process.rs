@@ -4,21 +4,23 @@
 //! it opens, it opens by `O_PATH` or in `/proc`, for which no permission is asked;
 //! anything else could be held up by the gate itself.
 
-mod judge;
+mod decide;
 
-use super::memory::{Memory, Stuck};
-use super::message::{By, Line, Notice, Order, Totals};
-use super::outbox::Outbox;
+use super::message::{By, Extent, Notice, Order, Totals};
+use super::notices::Notices;
 use super::questions::Questions;
-use super::tables::Tables;
+use super::rule_index::RuleIndex;
+use super::verdict_cache::{Stuck, VerdictCache};
+use crate::helper::Channel;
 use crate::kernel::confine;
 use crate::kernel::object::{Object, Paths};
-use crate::kernel::permission::{Class, EVENTS_PER_READ, Group, Told};
+use crate::kernel::permission::{EVENTS_PER_READ, Group, Told};
 use crate::process::ancestry::Ancestry;
 use facron_proto::RuleId;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -50,20 +52,19 @@ impl From<Stuck> for End {
     }
 }
 
-/// `facrond gate`: over the line on standard input, for the daemon of this pid.
-pub fn run(class: Class, daemon: i32) -> ExitCode {
-    let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
-    let line = Line::new(socket);
-    let (kernel, files) = match prepare(class) {
+/// `facrond gate`: for the daemon of this pid.
+pub fn run(daemon: i32) -> ExitCode {
+    let Ok(channel) = Channel::of_helper() else { return ExitCode::FAILURE };
+    let (kernel, files) = match prepare() {
         Ok(prepared) => prepared,
         Err(errno) => {
             // Without it the daemon takes this for a crash, which is as good.
-            let _ = line.send(&Notice::Unfit(errno as i32), None);
+            let _ = channel.send(&Notice::Unfit(errno as i32), None);
             return ExitCode::FAILURE;
         }
     };
-    let mut gate = Gate::new(line, kernel, daemon, files);
-    gate.outbox.push(Notice::Ready);
+    let mut gate = Gate::new(channel, kernel, daemon, files);
+    gate.notices.push(Notice::Ready);
     let end = loop {
         if let Err(end) = gate.turn() {
             break end;
@@ -80,11 +81,11 @@ pub fn run(class: Class, daemon: i32) -> ExitCode {
 }
 
 /// Opens the group, and gives up all that is not needed from then on.
-fn prepare(class: Class) -> Result<((Group, Paths), usize), Errno> {
+fn prepare() -> Result<((Group, Paths), usize), Errno> {
     confine::ignore_requests_to_end()?;
     let files = confine::raise_file_limit(FILES)?;
     let paths = Paths::new()?;
-    let group = Group::open(class)?;
+    let group = Group::open()?;
     confine::keep_capabilities(&[
         confine::CAP_DAC_READ_SEARCH,
         confine::CAP_SYS_PTRACE,
@@ -96,17 +97,18 @@ fn prepare(class: Class) -> Result<((Group, Paths), usize), Errno> {
 
 #[derive(Debug)]
 struct Gate {
-    line: Line,
+    channel: Channel,
     group: Group,
     paths: Paths,
-    tables: Tables,
+    index: RuleIndex,
     questions: Questions,
-    memory: Memory,
+    cache: VerdictCache,
     ancestry: Ancestry,
-    outbox: Outbox,
+    notices: Notices,
     totals: Totals,
     told: Vec<Told>,
-    refused: Vec<(RuleId, i32)>,
+    /// The first error of the kernel for each rule since it was placed last.
+    refused: BTreeMap<RuleId, i32>,
     /// How many may wait for commands at a time.
     capacity: usize,
     is_daemon_gone: bool,
@@ -122,20 +124,20 @@ struct Ready {
 }
 
 impl Gate {
-    fn new(line: Line, (group, paths): (Group, Paths), daemon: i32, files: usize) -> Self {
+    fn new(channel: Channel, (group, paths): (Group, Paths), daemon: i32, files: usize) -> Self {
         confine::end_after(STALL);
         Self {
-            line,
+            channel,
             group,
             paths,
-            tables: Tables::default(),
+            index: RuleIndex::default(),
             questions: Questions::default(),
-            memory: Memory::default(),
+            cache: VerdictCache::default(),
             ancestry: Ancestry::new(daemon),
-            outbox: Outbox::default(),
+            notices: Notices::default(),
             totals: Totals::default(),
             told: Vec::with_capacity(EVENTS_PER_READ),
-            refused: Vec::new(),
+            refused: BTreeMap::new(),
             capacity: files.saturating_sub(RESERVE + 2 * EVENTS_PER_READ).max(1),
             is_daemon_gone: false,
             last_sign_of_life: Instant::now(),
@@ -154,10 +156,10 @@ impl Gate {
         while let Some(question) = self.questions.overdue(now) {
             self.decide(question, None, By::Deadline);
         }
-        for lost in self.memory.expire(&self.group, now)? {
-            self.outbox.push(Notice::Find(lost));
+        for lost in self.cache.expire(&self.group, now)? {
+            self.notices.push(Notice::Find(lost));
         }
-        self.outbox.flush(&self.line, &self.questions, self.totals).map_err(|_| End::DaemonGone)
+        self.notices.flush(&self.channel, &self.questions, self.totals).map_err(|_| End::DaemonGone)
     }
 
     /// Waits for something to do; the kernel knows meanwhile that all is well.
@@ -167,7 +169,7 @@ impl Gate {
             confine::end_after(STALL);
             self.last_sign_of_life = now;
         }
-        let times = [self.questions.time_left(now), self.memory.time_left(now), self.outbox.time_left(now)];
+        let times = [self.questions.time_left(now), self.cache.time_left(now), self.notices.time_left(now)];
         let time = times.into_iter().flatten().min();
         self.ready = self.poll(Some(time.unwrap_or(SIGN_OF_LIFE).min(SIGN_OF_LIFE)));
         if self.ready == Ready::default()
@@ -183,10 +185,13 @@ impl Gate {
     }
 
     fn poll(&self, time: Option<Duration>) -> Ready {
-        let line =
-            if self.outbox.is_blocked() { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
+        let line = if self.notices.is_blocked() {
+            PollFlags::POLLIN | PollFlags::POLLOUT
+        } else {
+            PollFlags::POLLIN
+        };
         let mut fds =
-            [PollFd::new(self.group.as_fd(), PollFlags::POLLIN), PollFd::new(self.line.as_fd(), line)];
+            [PollFd::new(self.group.as_fd(), PollFlags::POLLIN), PollFd::new(self.channel.as_fd(), line)];
         // Rounded up, or the last millisecond would be spent in circles.
         let timeout =
             time.map(|time| PollTimeout::try_from(time.as_millis() + 1).unwrap_or(PollTimeout::MAX));
@@ -199,7 +204,7 @@ impl Gate {
 
     fn take_orders(&mut self) -> Result<(), End> {
         loop {
-            match self.line.receive() {
+            match self.channel.receive() {
                 Ok(Some((order, fd))) => self.obey(order, fd)?,
                 Err(Errno::EAGAIN) => return Ok(()),
                 Err(Errno::EINTR) => {}
@@ -214,50 +219,52 @@ impl Gate {
         match order {
             Order::Rule(rule) => {
                 self.forget_verdicts();
-                self.tables.insert(*rule);
-            }
-            Order::Settled(rule) => self.tables.settle(rule),
-            Order::Forget(rule) => {
-                self.forget_verdicts();
-                self.tables.remove(rule);
+                self.index.insert(*rule);
             }
             Order::Mark { rule, below } => self.mark(rule, object.as_ref(), below.as_bytes()),
-            Order::Unmark(rule) => {
+            Order::Placed { rule, extent, number } => {
+                if extent == Extent::Whole {
+                    self.index.settle(rule);
+                }
+                self.notices.push(Notice::Placed { number, refused: self.refused.remove(&rule) });
+            }
+            Order::Forget(rule) => {
+                self.forget_verdicts();
+                self.refused.remove(&rule);
+                self.index.remove(rule);
+            }
+            Order::Unmark { mask } => {
                 if let Some(object) = object {
-                    let mask = self.tables.remove_place(object.inode(), rule);
                     // A mark that stays costs time, and nothing else.
-                    let _ = self.group.remove_mark(&object, mask);
+                    let _ = self.group.remove_mark(&object, mask & !self.index.needed(object.inode()));
                 }
             }
-            Order::Gone { rule, below } => self.tables.forget_below(rule, below.as_bytes()),
+            Order::Gone { rule, below } => self.index.forget_below(rule, below.as_bytes()),
             Order::Decided { question, verdict } => self.decide(question, verdict, By::Failure),
-            Order::Found(number) => self.memory.found(&self.group, number, object.as_ref())?,
-            Order::Sync(sync) => {
-                let refused = std::mem::take(&mut self.refused);
-                self.outbox.push(Notice::Done { sync, refused, totals: self.totals });
+            Order::Found(number) => self.cache.found(&self.group, number, object.as_ref())?,
+            Order::Count(number) => {
+                self.notices.push(Notice::Counted { number, totals: self.totals });
             }
         }
         Ok(())
     }
 
     fn forget_verdicts(&mut self) {
-        for lost in self.memory.clear(&self.group, Instant::now()) {
-            self.outbox.push(Notice::Find(lost));
+        for lost in self.cache.clear(&self.group, Instant::now()) {
+            self.notices.push(Notice::Find(lost));
         }
     }
 
     fn mark(&mut self, rule: RuleId, object: Option<&Object>, below: &[u8]) {
         let result = object.ok_or(Errno::EMFILE).and_then(|object| {
-            let mask = self.tables.add_place(object, rule, below).ok_or(Errno::ENOENT)?;
+            let mask = self.index.add_place(object, rule, below).ok_or(Errno::ENOENT)?;
             self.group.add_mark(object, mask)
         });
         if let Err(errno) = result {
             if let Some(object) = object {
-                self.tables.remove_place(object.inode(), rule);
+                self.index.remove_place(object.inode(), rule);
             }
-            if !self.refused.iter().any(|(known, _)| *known == rule) {
-                self.refused.push((rule, errno as i32));
-            }
+            self.refused.entry(rule).or_insert(errno as i32);
         }
     }
 

@@ -4,7 +4,7 @@
 //! is to decide. The first denial answers it, else the last allowance does.
 
 use super::message::{By, Occasion};
-use super::tables::Match;
+use super::rule_index::Match;
 use crate::config::permission::Verdict;
 use crate::kernel::object::Object;
 use facron_proto::RuleId;

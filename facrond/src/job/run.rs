@@ -94,14 +94,19 @@ impl Runner {
     }
 
     /// Starts the daemon's own program as a process of another kind, with a socket on
-    /// its standard input and neither output nor environment; its pid.
-    pub fn start_helper(&mut self, arguments: &[CString], socket: BorrowedFd<'_>) -> Result<i32, Errno> {
+    /// its standard input and neither output nor environment. It is a group of its own.
+    pub fn start_helper(
+        &mut self,
+        arguments: &[CString],
+        socket: BorrowedFd<'_>,
+    ) -> Result<ProcessGroup, Errno> {
         let null = self.null.as_fd();
         let spawn = Spawn::of_self(arguments, [socket, null, null]);
-        let group = self.spawner.spawn(&spawn).map_err(|error| error.errno)?;
+        let mut group = self.spawner.spawn(&spawn).map_err(|error| error.errno)?;
+        group.hold();
         // Whoever has the other end of the socket sees it end.
         drop(self.children.insert(group.pid()));
-        Ok(group.pid())
+        Ok(group)
     }
 
     /// Leaves a batch as many of its paths as fit into one command line; the rest,

@@ -221,7 +221,7 @@ impl Object {
     }
 
     /// As [`Object::entries`], each as soon as it is known.
-    pub(super) fn each_entry(&self, mut visit: impl FnMut(&[u8], Option<Kind>)) -> Result<(), Errno> {
+    pub fn each_entry(&self, mut visit: impl FnMut(&[u8], Option<Kind>)) -> Result<(), Errno> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut dir = nix::dir::Dir::openat(&self.fd, ".", flags, Mode::empty())?;
         for entry in dir.iter() {

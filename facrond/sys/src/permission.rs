@@ -19,15 +19,6 @@ const FAN_REPORT_FD_ERROR: u32 = 0x2000;
 
 const METADATA: usize = size_of::<libc::fanotify_event_metadata>();
 
-/// Which other groups are asked before this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// Those that fill files with content.
-    Content,
-    /// None; the one class that has `FAN_PRE_ACCESS`.
-    PreContent,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     Allow,
@@ -67,17 +58,14 @@ pub struct Group {
 struct Buffer([u8; METADATA * EVENTS_PER_READ]);
 
 impl Group {
-    /// Opens a group that knows no limits.
+    /// Opens a group without limits. Its class is the only one that has `FAN_PRE_ACCESS`;
+    /// groups of the other class are asked after it.
     ///
     /// # Errors
     /// That of `fanotify_init(2)`; `EPERM` without `CAP_SYS_ADMIN`, `EINVAL` without
     /// `CONFIG_FANOTIFY_ACCESS_PERMISSIONS`.
-    pub fn open(class: Class) -> Result<Self, Errno> {
-        let class = match class {
-            Class::Content => libc::FAN_CLASS_CONTENT,
-            Class::PreContent => libc::FAN_CLASS_PRE_CONTENT,
-        };
-        let base = class
+    pub fn open() -> Result<Self, Errno> {
+        let base = libc::FAN_CLASS_PRE_CONTENT
             | libc::FAN_UNLIMITED_QUEUE
             | libc::FAN_UNLIMITED_MARKS
             | libc::FAN_CLOEXEC
@@ -114,7 +102,7 @@ impl Group {
     }
 
     /// Asks about `mask` at this file again.
-    pub fn heed(&self, object: &Object, mask: u64) -> Result<(), Errno> {
+    pub fn unignore(&self, object: &Object, mask: u64) -> Result<(), Errno> {
         let flags = libc::FAN_MARK_REMOVE | libc::FAN_MARK_IGNORED_MASK;
         match mark(self.fd.as_fd(), flags, object, mask) {
             Err(Errno::ENOENT) => Ok(()),

@@ -65,7 +65,10 @@ fn a_command_never_waits_for_itself() {
 
 /// Whether a command of the daemon's runs, the gate left out.
 fn has_commands(daemon: &Daemon<'_>) -> bool {
-    children(daemon.pid()).into_iter().any(|pid| Some(pid) != crate::harness::gate_of(daemon.pid()))
+    // Facron's own processes have its name.
+    let is_own =
+        |pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"facrond\0"));
+    children(daemon.pid()).into_iter().any(|pid| !is_own(pid))
 }
 
 fn fails(what: &str, text: Option<&str>, by: &str) {
@@ -130,5 +133,25 @@ fn what_a_command_leaves_behind_ends_with_it() {
     with_rules(rules, |place, daemon| {
         assert_eq!(open(&place.play("file")), Opened::Denied);
         wait_until("its processes to be gone", || !has_commands(daemon));
+    });
+}
+
+/// The gate lets go of the process that waits; nobody needs the verdict any more.
+#[test]
+fn the_daemon_ends_while_a_command_decides() {
+    let rules = |place: &Place| {
+        // It ends after the gate.
+        let text =
+            format!("trap 'sleep 1; exit' TERM\n: > {}\nwhile :; do sleep 0.1; done", place.path("started"));
+        let decide = script(place, "decide", &text);
+        format!("{} OPEN_PERM [deadline=5m on-failure=allow name=ask] {decide}\n", place.write("file"))
+    };
+    with_rules(rules, |place, daemon| {
+        let file = place.play("file");
+        let opener = std::thread::spawn(move || open(&file));
+        wait_until("the command to run", || fs::exists(place.path("started")).unwrap());
+        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        assert!(daemon.wait().success());
+        assert_eq!(opener.join().unwrap(), Opened::Yes);
     });
 }

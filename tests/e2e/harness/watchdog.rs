@@ -78,7 +78,7 @@ fn gates() -> Vec<(i32, i32)> {
         let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let mut words = words.split(|byte| *byte == 0);
         let is_gate = words.next()? == b"facrond" && words.next()? == b"gate";
-        let daemon = std::str::from_utf8(words.nth(1)?).ok()?.parse().ok()?;
+        let daemon = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
         (is_gate && fs::canonicalize(format!("/proc/{pid}/exe")).ok() == own).then_some((pid, daemon))
     })
     .collect()

@@ -1,7 +1,7 @@
 //! `add`.
 
 use crate::config::{Diagnostic, Words, blind_spot, parse_words};
-use crate::control::{Caller, Serve};
+use crate::control::{Caller, ReplyHandle, ServeLater};
 use crate::engine::Engine;
 use crate::engine::rule_book::Origin;
 use crate::watch::PathState;
@@ -10,9 +10,26 @@ use facron_proto::rpc::{Code, Error};
 use facron_proto::{RuleId, RuleRef, Source, Text};
 use std::rc::Rc;
 
-impl Serve<Add> for Engine {
-    /// The rule is in the kernel and on the disk when this returns, or nowhere.
-    fn serve(&mut self, params: AddParams, caller: &Caller) -> Result<AddReply, Error> {
+/// A rule that was asked for, and may not be in force yet.
+struct Asked {
+    id: RuleId,
+    source: Source,
+    uid: u32,
+    warnings: Vec<Diagnostic>,
+}
+
+impl ServeLater<Add> for Engine {
+    /// The rule is in the kernel and on the disk when the reply is sent, or nowhere.
+    fn serve_later(&mut self, params: AddParams, caller: &Caller, reply: ReplyHandle<Add>) {
+        match self.begin_add(&params, caller) {
+            Ok(asked) => self.once_in_force(asked.id, move |engine| reply.send(engine.end_add(&asked))),
+            Err(error) => reply.send(Err(error)),
+        }
+    }
+}
+
+impl Engine {
+    fn begin_add(&mut self, params: &AddParams, caller: &Caller) -> Result<Asked, Error> {
         let words = Words {
             path: params.path.as_bytes(),
             events: params.events.0.as_bytes(),
@@ -32,26 +49,30 @@ impl Serve<Add> for Engine {
         let spec = Rc::new(spec);
         let id = self.rules.insert(Rc::clone(&spec), origin);
         self.follow_processes(&spec);
-        if let PathState::Failed(why) = self.put_in_force(id, spec) {
+        self.put_in_force(id, spec);
+        Ok(Asked { id, source, uid: caller.uid, warnings })
+    }
+
+    fn end_add(&mut self, asked: &Asked) -> Result<AddReply, Error> {
+        let id = asked.id;
+        if let Some(PathState::Failed(why)) = self.path_state(id) {
             let error = Error::new(Code::RULE_REFUSED, format!("this cannot be watched: {why}"));
             self.forget(id);
             return Err(error);
         }
-        if let Err(error) = self.rules.save_layer(source) {
+        if let Err(error) = self.rules.save_layer(asked.source) {
             self.forget(id);
             return Err(Error::new(Code::FAILED, format!("{error}; the rule was not added")));
         }
         // A number that a runtime rule has taken is used up, too.
-        if source == Source::Runtime {
+        if asked.source == Source::Runtime {
             self.rules.save_ids();
         }
-        tracing::info!(rule = %id, path = %params.path, uid = caller.uid, "rule added");
         let rule = self.find(&RuleRef::Id(id)).map(|entry| self.rule(entry))?;
-        Ok(AddReply { rule, warnings: warnings.iter().map(Diagnostic::to_proto).collect() })
+        tracing::info!(rule = %id, path = %rule.path, uid = asked.uid, "rule added");
+        Ok(AddReply { rule, warnings: asked.warnings.iter().map(Diagnostic::to_proto).collect() })
     }
-}
 
-impl Engine {
     fn forget(&mut self, id: RuleId) {
         self.take_out_of_force(id);
         self.rules.remove(id);

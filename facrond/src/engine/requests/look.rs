@@ -1,6 +1,6 @@
 //! `version`, `list`, `show`, `status`: nothing changes.
 
-use crate::control::{Caller, Serve};
+use crate::control::{Caller, ReplyHandle, Serve, ServeLater};
 use crate::engine::Engine;
 use crate::engine::rule_book::{Entry, Origin, Switch};
 use crate::kernel::fanotify::Privilege;
@@ -30,10 +30,9 @@ impl Serve<Show> for Engine {
     }
 }
 
-impl Serve<GetStatus> for Engine {
-    fn serve(&mut self, _: Empty, _: &Caller) -> Result<Status, Error> {
-        self.count_answers();
-        Ok(self.status())
+impl ServeLater<GetStatus> for Engine {
+    fn serve_later(&mut self, _: Empty, _: &Caller, reply: ReplyHandle<GetStatus>) {
+        self.once_counted(|engine| reply.send(Ok(engine.status())));
     }
 }
 

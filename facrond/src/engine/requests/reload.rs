@@ -1,7 +1,7 @@
 //! `reload`.
 
 use crate::config::{self, Diagnostic};
-use crate::control::{Caller, Serve};
+use crate::control::{Caller, ReplyHandle, ServeLater};
 use crate::engine::Engine;
 use crate::engine::rule_book::Origin;
 use crate::log;
@@ -9,14 +9,15 @@ use facron_proto::method::{Empty, Reload, ReloadReply};
 use facron_proto::rpc::{Code, Error};
 use std::rc::Rc;
 
-impl Serve<Reload> for Engine {
-    fn serve(&mut self, _: Empty, _: &Caller) -> Result<ReloadReply, Error> {
-        self.reload().map_err(|diagnostics| {
+impl ServeLater<Reload> for Engine {
+    fn serve_later(&mut self, _: Empty, _: &Caller, reply: ReplyHandle<Reload>) {
+        let result = self.reload().map_err(|diagnostics| {
             log::diagnostics(&diagnostics);
             let diagnostics: Vec<_> = diagnostics.iter().map(Diagnostic::to_proto).collect();
             let message = "the configuration has errors; nothing was changed";
             Error::refused(Code::RELOAD_REFUSED, message, &diagnostics)
-        })
+        });
+        self.once_all_in_force(|_| reply.send(result));
     }
 }
 

@@ -1,6 +1,6 @@
 //! `remove`, `pause` and `resume`: of all the rules named, or of none.
 
-use crate::control::{Caller, Serve};
+use crate::control::{Caller, ReplyHandle, ServeLater};
 use crate::engine::Engine;
 use crate::engine::rule_book::{Entry, Origin, Switch};
 use facron_proto::method::{Pause, Remove, Resume, Rules};
@@ -9,8 +9,15 @@ use facron_proto::{RuleId, RuleRef, Text};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
-impl Serve<Remove> for Engine {
-    fn serve(&mut self, params: Rules<RuleRef>, _: &Caller) -> Result<Rules<RuleId>, Error> {
+impl ServeLater<Remove> for Engine {
+    fn serve_later(&mut self, params: Rules<RuleRef>, _: &Caller, reply: ReplyHandle<Remove>) {
+        let result = self.remove(&params);
+        self.once_out_of_force(|_| reply.send(result));
+    }
+}
+
+impl Engine {
+    fn remove(&mut self, params: &Rules<RuleRef>) -> Result<Rules<RuleId>, Error> {
         let entries = self.find_all(&params.rules)?;
         for entry in &entries {
             if let Origin::File { file, line } = &entry.origin {
@@ -31,8 +38,15 @@ impl Serve<Remove> for Engine {
     }
 }
 
-impl Serve<Pause> for Engine {
-    fn serve(&mut self, params: Rules<RuleRef>, _: &Caller) -> Result<Rules<RuleId>, Error> {
+impl ServeLater<Pause> for Engine {
+    fn serve_later(&mut self, params: Rules<RuleRef>, _: &Caller, reply: ReplyHandle<Pause>) {
+        let result = self.pause(&params);
+        self.once_out_of_force(|_| reply.send(result));
+    }
+}
+
+impl Engine {
+    fn pause(&mut self, params: &Rules<RuleRef>) -> Result<Rules<RuleId>, Error> {
         let entries = self.find_all(&params.rules)?;
         for entry in entries.iter().filter(|entry| entry.is_on()) {
             self.take_out_of_force(entry.id);
@@ -43,8 +57,15 @@ impl Serve<Pause> for Engine {
     }
 }
 
-impl Serve<Resume> for Engine {
-    fn serve(&mut self, params: Rules<RuleRef>, _: &Caller) -> Result<Rules<RuleId>, Error> {
+impl ServeLater<Resume> for Engine {
+    fn serve_later(&mut self, params: Rules<RuleRef>, _: &Caller, reply: ReplyHandle<Resume>) {
+        let result = self.resume(&params);
+        self.once_all_in_force(|_| reply.send(result));
+    }
+}
+
+impl Engine {
+    fn resume(&mut self, params: &Rules<RuleRef>) -> Result<Rules<RuleId>, Error> {
         let entries = self.find_all(&params.rules)?;
         for entry in entries.iter().filter(|entry| entry.switch == Switch::Paused) {
             self.rules.turn(entry.id, Switch::On);

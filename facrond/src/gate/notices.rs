@@ -1,14 +1,15 @@
-//! What the gate has to say and the daemon has not been told yet. Bounded: the gate
-//! never waits for the daemon, and its memory must not grow by it.
+//! Notices that wait to be sent to the daemon. Their number is bounded: the gate never
+//! waits for the daemon, and its memory must not grow by it.
 //!
 //! Questions go at once. Answers are told of several at a time: who was answered goes
 //! on without it, and each packet wakes the daemon, which somebody else may need to be
 //! quiet.
 
-use super::message::{Answered, Line, Notice, Question, Totals};
+use super::message::{Answered, Notice, Question, Totals};
 use super::questions::Questions;
-use super::tables::Match;
+use super::rule_index::Match;
 use crate::config::permission::Verdict;
+use crate::helper::Channel;
 use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -22,9 +23,9 @@ const TOGETHER: usize = 16;
 /// The longest that an answer waits for others.
 const GATHERING: Duration = Duration::from_millis(5);
 
-/// What waits to be sent. Questions go first.
+/// What waits to be sent. Questions go before answers.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct Notices {
     others: VecDeque<Notice>,
     questions: VecDeque<Question>,
     answers: VecDeque<Answered>,
@@ -34,7 +35,7 @@ pub struct Outbox {
     is_blocked: bool,
 }
 
-impl Outbox {
+impl Notices {
     /// Whether it has to wait until the daemon has room.
     pub fn is_blocked(&self) -> bool {
         self.is_blocked
@@ -88,36 +89,36 @@ impl Outbox {
     ///
     /// # Errors
     /// `EPIPE` when the daemon is gone.
-    pub fn flush(&mut self, line: &Line, open: &Questions, totals: Totals) -> Result<(), Errno> {
-        let sent = self.send_all(line, open, totals);
+    pub fn flush(&mut self, channel: &Channel, open: &Questions, totals: Totals) -> Result<(), Errno> {
+        let sent = self.send_all(channel, open, totals);
         self.is_blocked = sent == Err(Errno::EAGAIN);
         if self.is_blocked { Ok(()) } else { sent }
     }
 
-    fn send_all(&mut self, line: &Line, open: &Questions, totals: Totals) -> Result<(), Errno> {
+    fn send_all(&mut self, channel: &Channel, open: &Questions, totals: Totals) -> Result<(), Errno> {
         while let Some(notice) = self.others.front() {
-            line.send(notice, None)?;
+            channel.send(notice, None)?;
             self.others.pop_front();
         }
         while let Some(question) = self.questions.front() {
             if open.is_open(question.number) {
-                line.send(&Notice::Question(question.clone()), None)?;
+                channel.send(&Notice::Question(question.clone()), None)?;
             }
             self.questions.pop_front();
         }
         let is_due = self.due.is_some_and(|due| due <= Instant::now());
         if self.answers.len() >= TOGETHER || is_due {
-            self.send_answers(line, totals)?;
+            self.send_answers(channel, totals)?;
         }
         Ok(())
     }
 
-    fn send_answers(&mut self, line: &Line, totals: Totals) -> Result<(), Errno> {
+    fn send_answers(&mut self, channel: &Channel, totals: Totals) -> Result<(), Errno> {
         let mut together = TOGETHER;
         while !self.answers.is_empty() {
             let count = together.min(self.answers.len());
             let first = &self.answers.make_contiguous()[..count];
-            match line.send(&Notice::Answered(first.to_vec(), totals), None) {
+            match channel.send(&Notice::Answered(first.to_vec(), totals), None) {
                 // Long paths: one of them always fits.
                 Err(Errno::EMSGSIZE) if count > 1 => together = 1,
                 sent => {

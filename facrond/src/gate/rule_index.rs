@@ -57,7 +57,7 @@ struct Place {
 
 /// The rules, and what is marked for them.
 #[derive(Debug, Default)]
-pub struct Tables {
+pub struct RuleIndex {
     rules: BTreeMap<RuleId, Known>,
     places: FxHashMap<Inode, Vec<Place>>,
     /// The rules by PATH.
@@ -85,7 +85,7 @@ impl Known {
     }
 }
 
-impl Tables {
+impl RuleIndex {
     /// Takes a rule in, or in another form. What is marked for it counts until it is
     /// [settled](Self::settle): nobody comes through in between.
     pub fn insert(&mut self, rule: Rule) {
@@ -147,20 +147,20 @@ impl Tables {
         Some(mask)
     }
 
-    /// Notes that an inode is not marked for a rule any more; what nobody needs of its mark.
-    pub fn remove_place(&mut self, inode: Inode, rule: RuleId) -> u64 {
-        let Some(places) = self.places.get_mut(&inode) else { return 0 };
-        let before = places.len();
-        places.retain(|place| place.rule != rule);
-        if places.len() == before {
-            return 0;
+    /// Notes that an inode is not marked for a rule after all.
+    pub fn remove_place(&mut self, inode: Inode, rule: RuleId) {
+        if let Some(places) = self.places.get_mut(&inode) {
+            places.retain(|place| place.rule != rule);
+            if places.is_empty() {
+                self.places.remove(&inode);
+            }
         }
-        let mask_of = |rule: &RuleId| self.rules.get(rule).map_or(0, Known::mask);
-        let needed = places.iter().fold(0, |mask, place| mask | mask_of(&place.rule));
-        if places.is_empty() {
-            self.places.remove(&inode);
-        }
-        mask_of(&rule) & !needed
+    }
+
+    /// What the rules need of an inode's mark.
+    pub fn needed(&self, inode: Inode) -> u64 {
+        let places = self.places.get(&inode).into_iter().flatten();
+        places.filter_map(|place| self.rules.get(&place.rule)).fold(0, |mask, known| mask | known.mask())
     }
 
     /// Forgets what was marked at and below a path of a rule.
@@ -304,9 +304,9 @@ mod tests {
         }
     }
 
-    fn ids(tables: &Tables, path: &Path, told: &[u8], events: Events) -> Vec<u64> {
+    fn ids(index: &RuleIndex, path: &Path, told: &[u8], events: Events) -> Vec<u64> {
         let object = Object::open(path).unwrap();
-        tables.matches(&object, Some(told), events).iter().map(|found| found.rule.0).collect()
+        index.matches(&object, Some(told), events).iter().map(|found| found.rule.0).collect()
     }
 
     fn bytes(path: &Path) -> &[u8] {
@@ -321,21 +321,21 @@ mod tests {
         fs::create_dir(&sub).unwrap();
         fs::write(&file, "").unwrap();
         fs::hard_link(&file, &other).unwrap();
-        let mut tables = Tables::default();
-        tables.insert(rule(1, &sub, Events::OPEN_PERM));
-        tables.insert(rule(2, &file, Events::OPEN_PERM));
-        tables.add_place(&Object::open(&sub).unwrap(), RuleId(1), b"");
-        tables.add_place(&Object::open(&file).unwrap(), RuleId(2), b"");
-        assert_eq!(ids(&tables, &file, bytes(&file), Events::OPEN_PERM), [2, 1]);
-        assert_eq!(ids(&tables, &file, bytes(&file), Events::ACCESS_PERM), [] as [u64; 0]);
+        let mut index = RuleIndex::default();
+        index.insert(rule(1, &sub, Events::OPEN_PERM));
+        index.insert(rule(2, &file, Events::OPEN_PERM));
+        index.add_place(&Object::open(&sub).unwrap(), RuleId(1), b"");
+        index.add_place(&Object::open(&file).unwrap(), RuleId(2), b"");
+        assert_eq!(ids(&index, &file, bytes(&file), Events::OPEN_PERM), [2, 1]);
+        assert_eq!(ids(&index, &file, bytes(&file), Events::ACCESS_PERM), [] as [u64; 0]);
         // Another name of the file is no entry of the directory.
-        assert_eq!(ids(&tables, &other, bytes(&other), Events::OPEN_PERM), [2]);
+        assert_eq!(ids(&index, &other, bytes(&other), Events::OPEN_PERM), [2]);
         // A path of another namespace: whoever looks for such a name.
-        assert_eq!(ids(&tables, &file, b"/nowhere/file", Events::OPEN_PERM), [2, 1]);
+        assert_eq!(ids(&index, &file, b"/nowhere/file", Events::OPEN_PERM), [2, 1]);
         // The directory itself only with ONDIR.
-        assert_eq!(ids(&tables, &sub, bytes(&sub), Events::OPEN_PERM.with(Events::ONDIR)), [] as [u64; 0]);
-        tables.remove(RuleId(2));
-        assert_eq!(ids(&tables, &file, bytes(&file), Events::OPEN_PERM), [1]);
+        assert_eq!(ids(&index, &sub, bytes(&sub), Events::OPEN_PERM.with(Events::ONDIR)), [] as [u64; 0]);
+        index.remove(RuleId(2));
+        assert_eq!(ids(&index, &file, bytes(&file), Events::OPEN_PERM), [1]);
     }
 
     #[test]
@@ -348,12 +348,12 @@ mod tests {
         let mut one = rule(1, &top, Events::OPEN_PERM);
         one.patterns.exclude = vec!["*.log".to_owned()];
         one.spared = vec![Text::from(top.join("own").as_os_str().as_bytes())];
-        let mut tables = Tables::default();
-        tables.insert(one);
-        tables.add_place(&Object::open(&top).unwrap(), RuleId(1), b"");
+        let mut index = RuleIndex::default();
+        index.insert(one);
+        index.add_place(&Object::open(&top).unwrap(), RuleId(1), b"");
         for (name, expected) in [("a.txt", &[1][..]), ("b.log", &[]), ("own", &[])] {
             let path = top.join(name);
-            assert_eq!(ids(&tables, &path, bytes(&path), Events::OPEN_PERM), expected, "{name}");
+            assert_eq!(ids(&index, &path, bytes(&path), Events::OPEN_PERM), expected, "{name}");
         }
     }
 
@@ -362,15 +362,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let object = Object::open(&fs::canonicalize(dir.path()).unwrap()).unwrap();
         let inode = object.inode();
-        let mut tables = Tables::default();
-        tables.insert(rule(1, dir.path(), Events::OPEN_PERM));
-        tables.insert(rule(2, dir.path(), Events::OPEN_PERM.with(Events::ACCESS_PERM)));
+        let mut index = RuleIndex::default();
+        index.insert(rule(1, dir.path(), Events::OPEN_PERM));
+        index.insert(rule(2, dir.path(), Events::OPEN_PERM.with(Events::ACCESS_PERM)));
         let child = Events::EVENT_ON_CHILD;
-        assert_eq!(tables.add_place(&object, RuleId(1), b""), Some(Events::OPEN_PERM.with(child).mask()));
-        tables.add_place(&object, RuleId(2), b"");
-        assert_eq!(tables.remove_place(inode, RuleId(2)), Events::ACCESS_PERM.mask());
-        assert_eq!(tables.remove_place(inode, RuleId(1)), Events::OPEN_PERM.with(child).mask());
-        assert_eq!(tables.remove_place(inode, RuleId(1)), 0);
+        assert_eq!(index.add_place(&object, RuleId(1), b""), Some(Events::OPEN_PERM.with(child).mask()));
+        index.add_place(&object, RuleId(2), b"");
+        let both = Events::OPEN_PERM.with(Events::ACCESS_PERM).with(child);
+        assert_eq!(index.needed(inode), both.mask());
+        index.remove(RuleId(2));
+        assert_eq!(index.needed(inode), Events::OPEN_PERM.with(child).mask());
+        index.remove_place(inode, RuleId(1));
+        assert_eq!(index.needed(inode), 0);
     }
 
     #[test]
@@ -380,19 +383,19 @@ mod tests {
         let (file, link) = (top.join("file"), top.join("link"));
         fs::write(&file, "").unwrap();
         fs::hard_link(&file, &link).unwrap();
-        let found = |tables: &Tables| ids(tables, &file, bytes(&file), Events::OPEN_PERM);
+        let found = |index: &RuleIndex| ids(index, &file, bytes(&file), Events::OPEN_PERM);
         for path in [&top, &file] {
-            let mut tables = Tables::default();
-            tables.insert(rule(1, path, Events::OPEN_PERM));
-            tables.add_place(&Object::open(path).unwrap(), RuleId(1), b"");
-            tables.insert(rule(1, path, Events::OPEN_PERM));
-            assert_eq!(found(&tables), [1]);
+            let mut index = RuleIndex::default();
+            index.insert(rule(1, path, Events::OPEN_PERM));
+            index.add_place(&Object::open(path).unwrap(), RuleId(1), b"");
+            index.insert(rule(1, path, Events::OPEN_PERM));
+            assert_eq!(found(&index), [1]);
         }
-        let mut tables = Tables::default();
-        tables.insert(rule(1, &link, Events::OPEN_PERM));
-        tables.add_place(&Object::open(&link).unwrap(), RuleId(1), b"");
-        tables.insert(rule(1, &top.join("elsewhere"), Events::OPEN_PERM));
-        tables.settle(RuleId(1));
-        assert_eq!(found(&tables), [] as [u64; 0]);
+        let mut index = RuleIndex::default();
+        index.insert(rule(1, &link, Events::OPEN_PERM));
+        index.add_place(&Object::open(&link).unwrap(), RuleId(1), b"");
+        index.insert(rule(1, &top.join("elsewhere"), Events::OPEN_PERM));
+        index.settle(RuleId(1));
+        assert_eq!(found(&index), [] as [u64; 0]);
     }
 }

@@ -10,7 +10,6 @@ use crate::config::permission::Verdict;
 use crate::kernel::object::{Inode, Object};
 use crate::kernel::permission::Group;
 use facron_proto::Text;
-use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
@@ -60,9 +59,9 @@ impl Looks {
     }
 }
 
-/// What is remembered.
+/// The verdicts that are remembered.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct VerdictCache {
     allowed: BTreeMap<(Instant, u64), Allowed>,
     next: u64,
     /// Masks of allowances that the daemon was asked to find, and until when.
@@ -75,7 +74,7 @@ pub struct Memory {
 #[derive(Debug)]
 pub struct Stuck;
 
-impl Memory {
+impl VerdictCache {
     /// Remembers a verdict about a file until `until`. `object` is how the file was
     /// when it was asked about, and still is held by its descriptor.
     pub fn remember(
@@ -104,7 +103,7 @@ impl Memory {
         // What was modified before the mark was there must be asked about again.
         if !object.is_unchanged() {
             // The kernel takes it away by itself if this fails: the file was just modified.
-            let _ = group.heed(object, mask);
+            let _ = group.unignore(object, mask);
             return;
         }
         self.next += 1;
@@ -176,7 +175,7 @@ impl Memory {
 
     fn take_back(&mut self, group: &Group, number: u64, allowed: Allowed, now: Instant) -> Option<Lost> {
         let object = Object::open_cached(&allowed.path).ok().filter(|object| object.inode() == allowed.inode);
-        if object.is_some_and(|object| group.heed(&object, allowed.mask).is_ok()) {
+        if object.is_some_and(|object| group.unignore(&object, allowed.mask).is_ok()) {
             return None;
         }
         self.sought.insert(number, (allowed.mask, now + SEARCH));
@@ -192,25 +191,6 @@ impl Memory {
     /// The daemon has found a file, or that it is no more.
     pub fn found(&mut self, group: &Group, number: u64, object: Option<&Object>) -> Result<(), Stuck> {
         let Some((mask, _)) = self.sought.remove(&number) else { return Ok(()) };
-        object.map_or(Ok(()), |object| group.heed(object, mask)).map_err(|_| Stuck)
-    }
-}
-
-/// Where a file is that is elsewhere now: by the daemon, which may open directories.
-///
-/// Nothing, where it was deleted; an error where that cannot be told.
-pub fn find(lost: &Lost) -> Result<Option<Object>, Errno> {
-    let inode = Inode { device: lost.device, number: lost.inode };
-    let path = Path::new(OsStr::from_bytes(lost.path.as_bytes()));
-    if let Some(object) = Object::open(path).ok().filter(|object| object.inode() == inode) {
-        return Ok(Some(object));
-    }
-    let directory = path.ancestors().skip(1).find_map(|path| Object::open(path).ok());
-    let directory =
-        directory.filter(|directory| directory.inode().device == inode.device).ok_or(Errno::ENOENT)?;
-    match directory.open_beside(lost.handle.as_bytes()) {
-        Ok(object) => Ok(Some(object)),
-        Err(Errno::ESTALE) => Ok(None),
-        Err(errno) => Err(errno),
+        object.map_or(Ok(()), |object| group.unignore(object, mask)).map_err(|_| Stuck)
     }
 }

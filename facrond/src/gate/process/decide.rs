@@ -6,7 +6,7 @@ use crate::config::process_filter::Judgement;
 use crate::events::Events;
 use crate::gate::message::{Answered, By, Occasion, Part, Question};
 use crate::gate::questions::{Asked, Hold};
-use crate::gate::tables::Match;
+use crate::gate::rule_index::Match;
 use crate::kernel::object::{Kind, Object};
 use crate::kernel::permission::{Answer, Held};
 use crate::kernel::process;
@@ -22,11 +22,11 @@ impl Gate {
             Ok(object) => object,
             Err((fd, _)) => return self.answer(fd.as_fd(), Verdict::Allow),
         };
-        let path = match self.tables.path_of(&object) {
+        let path = match self.index.path_of(&object) {
             Some(path) => Some(path.to_vec()),
             None => self.paths.of(&object),
         };
-        let matches = self.tables.matches(&object, path.as_deref(), Events::from_mask(held.mask));
+        let matches = self.index.matches(&object, path.as_deref(), Events::from_mask(held.mask));
         let is_general = !matches.iter().any(|part| self.asks_who(part));
         // What is allowed whoever asks needs no look at who asks first.
         let allowed = Some(Decision::Always(Verdict::Allow));
@@ -38,7 +38,7 @@ impl Gate {
             return;
         }
         let path = path.unwrap_or_default();
-        if is_allowed && self.outbox.merge(held.pid, held.mask, &path, &matches) {
+        if is_allowed && self.notices.merge(held.pid, held.mask, &path, &matches) {
             self.totals.allowed += 1;
             return;
         }
@@ -65,26 +65,26 @@ impl Gate {
             exe: exe.map(|exe| Text(exe.into_vec())),
             uid: opener.uid,
         };
-        self.judge(Hold { object, occasion, since, held_for, is_general, parts });
+        self.decide_at_once(Hold { object, occasion, since, held_for, is_general, parts });
     }
 
     /// Whether a rule is only about some processes.
     fn asks_who(&self, part: &Match) -> bool {
-        self.tables.get(part.rule).is_some_and(|known| known.rule.process_filter.matters())
+        self.index.get(part.rule).is_some_and(|known| known.rule.process_filter.matters())
     }
 
     fn counts(&self, part: &Match, uid: Option<u32>, exe: Option<&[u8]>) -> bool {
-        let known = self.tables.get(part.rule);
+        let known = self.index.get(part.rule);
         known.is_some_and(|known| known.rule.process_filter.judge(uid, exe) == Judgement::Counts)
     }
 
     fn decision(&self, part: &Match) -> Option<Decision> {
-        self.tables.get(part.rule).map(|known| known.rule.decision)
+        self.index.get(part.rule).map(|known| known.rule.decision)
     }
 
     /// Answers at once, or asks.
-    fn judge(&mut self, mut hold: Hold) {
-        if hold.held_for.is_none() && self.memory.denies(&hold.object, permission(&hold), hold.since) {
+    fn decide_at_once(&mut self, mut hold: Hold) {
+        if hold.held_for.is_none() && self.cache.denies(&hold.object, permission(&hold), hold.since) {
             set_all(&mut hold, By::Cache);
             return self.conclude(&hold, Verdict::Deny);
         }
@@ -112,7 +112,7 @@ impl Gate {
 
     /// The rules of these whose commands are to decide.
     fn asked(&self, hold: &Hold) -> Vec<Asked> {
-        let rules = hold.parts.iter().filter_map(|(part, _)| self.tables.get(part.rule));
+        let rules = hold.parts.iter().filter_map(|(part, _)| self.index.get(part.rule));
         let by_command = rules.filter(|known| known.rule.decision == Decision::Command);
         by_command
             .map(|known| Asked {
@@ -138,7 +138,7 @@ impl Gate {
                 deadline_ns: nanoseconds(monotonic() + left),
                 occasion: occasion.clone(),
             };
-            self.outbox.ask(question, &self.questions);
+            self.notices.ask(question, &self.questions);
         }
     }
 
@@ -175,7 +175,7 @@ impl Gate {
             parts: hold.parts.iter().map(part).collect(),
             merged: 0,
         };
-        if !self.outbox.tell(answered) {
+        if !self.notices.tell(answered) {
             self.totals.untold += 1;
         }
     }
@@ -194,7 +194,7 @@ impl Gate {
 
     /// A verdict of rules that all say `cache=`, or a denial of one that does.
     fn remember(&mut self, hold: &Hold, verdict: Verdict) {
-        let cache = |part: &Match| self.tables.get(part.rule).and_then(|known| known.rule.cache_ms);
+        let cache = |part: &Match| self.index.get(part.rule).and_then(|known| known.rule.cache_ms);
         let decided = |by: By| matches!(by, By::Rule | By::Command);
         let mut deciding =
             hold.parts.iter().filter(|(part, _)| verdict == Verdict::Allow || decided(part.by));
@@ -206,7 +206,7 @@ impl Gate {
             return;
         };
         let until = Instant::now() + Duration::from_millis(time);
-        self.memory.remember(
+        self.cache.remember(
             &self.group,
             &hold.object,
             hold.occasion.path.as_bytes(),

@@ -1,0 +1,241 @@
+//! Commands that decide: the gate's questions, their turn, and the verdicts.
+
+use crate::config::permission::Verdict;
+use crate::config::rule::RuleSpec;
+use crate::engine::job_log::JobLog;
+use crate::event::Event;
+use crate::events::Events;
+use crate::gate::message::{Occasion, Question};
+use crate::gate::process::monotonic;
+use crate::job::Job;
+use crate::job::outcome::{self, Ended as Exited, Ending, Outcome};
+use crate::job::queue::Limits;
+use crate::job::run::Runner;
+use crate::kernel::wait::Exit;
+use facron_proto::RuleId;
+use rustc_hash::FxHashMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
+
+/// How long a question is kept after its deadline, if the gate never tells of its answer.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// The generation of the gate that has asked, and the question's number.
+pub(super) type QuestionId = (u64, u64);
+
+/// An answer to a question. Without a verdict the command has failed to give one.
+pub(super) type Answer = (QuestionId, Option<Verdict>);
+
+/// A question that was asked.
+#[derive(Debug)]
+pub(in crate::engine) struct Asked {
+    pub job: Job,
+    /// Of `CLOCK_MONOTONIC`.
+    deadline: Duration,
+    /// What became of the command so far.
+    pub outcome: Outcome,
+}
+
+/// A command that decides has ended.
+#[derive(Debug)]
+struct Ended {
+    question: QuestionId,
+    rule: RuleId,
+    outcome: Outcome,
+}
+
+#[derive(Debug)]
+pub(super) struct Decisions {
+    asked: FxHashMap<QuestionId, Asked>,
+    waiting: VecDeque<QuestionId>,
+    running: BTreeMap<RuleId, u32>,
+    finished: mpsc::UnboundedSender<Ended>,
+    ended: mpsc::UnboundedReceiver<Ended>,
+    /// Answers that the gate was not given yet.
+    answers: Vec<Answer>,
+}
+
+impl Decisions {
+    pub fn new() -> Self {
+        let (finished, ended) = mpsc::unbounded_channel();
+        Self {
+            asked: FxHashMap::default(),
+            waiting: VecDeque::new(),
+            running: BTreeMap::new(),
+            finished,
+            ended,
+            answers: Vec::new(),
+        }
+    }
+
+    /// How many questions have no answer yet.
+    pub fn open(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// How long the oldest of them has waited.
+    pub fn longest_wait(&self) -> Duration {
+        let oldest = self.asked.values().map(|asked| asked.job.event.time).min();
+        oldest.and_then(|time| time.elapsed().ok()).unwrap_or_default()
+    }
+
+    /// How many commands that decide run.
+    pub fn running(&self) -> u32 {
+        self.running.values().sum()
+    }
+
+    /// Ready when a command has ended: there may be an answer to give, and room for others.
+    pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut ready = Poll::Pending;
+        while let Poll::Ready(Some(ended)) = self.ended.poll_recv(context) {
+            self.on_ended(ended);
+            ready = Poll::Ready(());
+        }
+        ready
+    }
+
+    pub fn take_answers(&mut self) -> Vec<Answer> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// The gate asks: the rule's command has to wait for its turn.
+    pub fn ask(
+        &mut self,
+        gate: u64,
+        question: Question,
+        spec: &Rc<RuleSpec>,
+        log: &mut JobLog,
+        limits: Limits,
+    ) {
+        let id = (gate, question.number);
+        let mut job = Job::new(question.rule, Rc::clone(spec), event(question.occasion, question.events));
+        log.open(&mut job);
+        let deadline = Duration::from_nanos(question.deadline_ns);
+        self.asked.insert(id, Asked { job, deadline, outcome: Outcome::Pending });
+        if self.waiting.len() >= limits.pending {
+            return self.answers.push((id, None));
+        }
+        self.waiting.push_back(id);
+        if self.asked.len().is_multiple_of(1024) {
+            let now = monotonic();
+            let old = self.asked.extract_if(|_, asked| asked.deadline + KEPT < now);
+            old.for_each(|(_, asked)| give_up(log, &asked, "the gate had no room to tell of its answer"));
+        }
+    }
+
+    /// A question without a rule, which was removed meanwhile.
+    pub fn refuse(&mut self, gate: u64, question: &Question) {
+        self.answers.push(((gate, question.number), None));
+    }
+
+    /// Starts the commands whose turn it is, as far as `--max-jobs` and `jobs=` allow. They
+    /// have a limit of their own: other commands must not keep a process waiting.
+    pub fn start(&mut self, runner: &mut Runner, log: &mut JobLog, limits: Limits) {
+        let limit = u32::try_from(limits.running).unwrap_or(u32::MAX);
+        let mut at = 0;
+        while self.running() < limit && at < self.waiting.len() {
+            let id = self.waiting[at];
+            let is_full = self.asked.get(&id).is_some_and(|asked| {
+                let running = self.running.get(&asked.job.rule).copied().unwrap_or_default();
+                asked.job.spec.options.jobs.is_some_and(|jobs| running >= jobs.get())
+            });
+            if is_full {
+                at += 1;
+                continue;
+            }
+            self.waiting.remove(at);
+            self.start_one(id, runner, log);
+        }
+    }
+
+    fn start_one(&mut self, id: QuestionId, runner: &mut Runner, log: &mut JobLog) {
+        // The gate has answered it meanwhile, or is about to.
+        let Some(asked) = self.asked.get_mut(&id) else { return };
+        let left = asked.deadline.saturating_sub(monotonic());
+        if left.is_zero() {
+            return;
+        }
+        match runner.start_decision(&asked.job, left, SystemTime::now() + left) {
+            Ok(running) => {
+                asked.outcome = Outcome::Running { pid: running.pid() };
+                log.update(&asked.job, asked.outcome.clone());
+                *self.running.entry(asked.job.rule).or_default() += 1;
+                let (rule, finished) = (asked.job.rule, self.finished.clone());
+                tokio::task::spawn_local(async move {
+                    let outcome = running.finish().await;
+                    // The receiver is gone only when the daemon ends.
+                    let _ = finished.send(Ended { question: id, rule, outcome });
+                });
+            }
+            Err(outcome) => {
+                asked.outcome = outcome;
+                self.answers.push((id, None));
+            }
+        }
+    }
+
+    /// The exit status of a command is its verdict.
+    fn on_ended(&mut self, Ended { question, rule, outcome }: Ended) {
+        if let Some(running) = self.running.get_mut(&rule) {
+            *running -= 1;
+            if *running == 0 {
+                self.running.remove(&rule);
+            }
+        }
+        let verdict = match &outcome {
+            Outcome::Ended(Exited { ending: Ending::TimedOut, .. }) => None,
+            Outcome::Ended(Exited { exit: Exit::Code(0), .. }) => Some(Verdict::Allow),
+            Outcome::Ended(Exited { exit: Exit::Code(_), .. }) => Some(Verdict::Deny),
+            _ => None,
+        };
+        let Some(asked) = self.asked.get_mut(&question) else { return };
+        asked.outcome = outcome;
+        // After the deadline the gate has decided by itself.
+        if asked.deadline > monotonic() {
+            self.answers.push((question, verdict));
+        }
+    }
+
+    /// The gate has told how a question was answered.
+    pub fn take(&mut self, id: QuestionId) -> Option<Asked> {
+        self.asked.remove(&id)
+    }
+
+    /// The gate has ended, and will never tell how its questions were answered.
+    pub fn on_gate_end(&mut self, log: &mut JobLog) {
+        self.waiting.clear();
+        self.answers.clear();
+        for (_, asked) in self.asked.drain() {
+            give_up(log, &asked, "the gate ended, so the kernel let it go");
+        }
+    }
+}
+
+fn give_up(log: &mut JobLog, asked: &Asked, why: &str) {
+    let answer = outcome::Answer {
+        verdict: Verdict::Allow,
+        by: facron_proto::By::Failure,
+        why: Some(why.to_owned()),
+        held: None,
+        command: Outcome::Pending,
+    };
+    log.close(&asked.job, Outcome::Answered(Box::new(answer)));
+}
+
+/// What happened, as an event of a rule.
+pub(super) fn event(occasion: Occasion, events: u64) -> Event {
+    Event {
+        time: UNIX_EPOCH + Duration::from_nanos(occasion.time_ns),
+        events: Events::from_mask(events),
+        mask: occasion.mask,
+        path: occasion.path.0.into(),
+        old_path: None,
+        pid: occasion.pid,
+        exe: occasion.exe.map(|exe| exe.0.into()),
+        uid: occasion.uid,
+        synthetic: false,
+    }
+}
