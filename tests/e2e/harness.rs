@@ -24,4 +24,4 @@ pub use rpc::Rpc;
 pub use server::{Server, Stopped};
 pub use user::{MEMBER_GROUP, QueueLimit, STRANGER, as_member, as_stranger, give, with_facron_group};
 pub use wait::{PATIENCE, report, wait_for, wait_until};
-pub use watchdog::{Watchdog, gate_of};
+pub use watchdog::{Watchdog, gate_of, walker_of};

@@ -1,12 +1,15 @@
 //! `recursive`, and paths that come and go.
 
 use super::{Opened, open, with_rules};
-use crate::harness::{Mount, Place, Watchdog, run, wait_until};
+use crate::harness::{Mount, Place, Watchdog, kill, run, wait_for, wait_until, walker_of};
 use nix::fcntl::{OFlag, open as open_file, openat};
+use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, mkdirat};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 #[test]
 fn directories_that_come_later_are_gated_too() {
@@ -151,5 +154,38 @@ fn a_tree_without_a_bottom_does_no_harm() {
         // Nothing that removes by recursion could.
         run(&["rm", "-r", "--one-file-system", &place.play("tree")]);
         assert_eq!(place.status()["gate"]["starts"], 1);
+    });
+}
+
+/// A look at a file system may never end. Only the rule that it is for waits.
+#[test]
+fn a_look_that_does_not_end_holds_up_nobody_else() {
+    let rules = |place: &Place| {
+        place.write("later");
+        format!("{} OPEN_PERM [verdict=deny name=first] -\n", place.write("first"))
+    };
+    with_rules(rules, |place, daemon| {
+        let later = place.play("later");
+        let walker = wait_for("a walker", || walker_of(daemon.pid()));
+        kill(walker, Signal::SIGSTOP);
+        let options = ["add", "-o", "verdict=deny name=later", &later, "OPEN_PERM", "-"];
+        let mut add = place.facronctl().args(options).stdout(Stdio::null()).spawn().unwrap();
+        let state = || {
+            let rules = place.ctl_json(&["list"]);
+            let mut rules = rules.as_array().unwrap().iter();
+            rules.find(|rule| rule["name"] == "later").map(|rule| rule["state"].clone())
+        };
+        wait_until("the rule to wait", || state().is_some_and(|state| state == "waiting"));
+        let start = Instant::now();
+        assert_eq!(open(&place.play("first")), Opened::Denied);
+        place.ctl_ok(&["pause", "first"]);
+        assert_eq!(open(&place.play("first")), Opened::Yes);
+        place.status();
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        assert_eq!(add.try_wait().unwrap(), None, "the reply comes when the rule is in force, or cannot be");
+        assert!(add.wait().unwrap().success());
+        // Another walker takes over as soon as the first one has ended.
+        wait_until("the rule to be in force", || open(&later) == Opened::Denied);
+        daemon.wait_for_log(&format!("{later} does not answer"));
     });
 }

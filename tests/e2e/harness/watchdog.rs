@@ -64,6 +64,13 @@ pub fn gate_of(daemon: i32) -> Option<i32> {
     gates().into_iter().find(|(_, of)| *of == daemon).map(|(pid, _)| pid)
 }
 
+/// The process that looks for the inodes of a daemon's permission rules, if it runs.
+pub fn walker_of(daemon: i32) -> Option<i32> {
+    let is_walker =
+        |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"facrond\0walker\0");
+    super::process::children(daemon).into_iter().find(is_walker)
+}
+
 fn end((gate, _): (i32, i32)) {
     // It may have ended by itself.
     let _ = kill(Pid::from_raw(gate), Signal::SIGKILL);

@@ -37,6 +37,8 @@ const PARTS: usize = 64;
 /// Files named in one packet for the walker.
 const FILES_PER_TASK: usize = 16;
 
+const NOT_YET: &str = "its marks are not in the kernel yet";
+
 /// A permission rule, and how far it is in force.
 #[derive(Debug)]
 struct Placed {
@@ -172,11 +174,12 @@ impl Placement {
     /// Takes a rule in, or in another form. `watched` tells where its PATH leads.
     pub fn insert(&mut self, id: RuleId, spec: Rc<RuleSpec>, watched: &PathState) {
         self.cancel(id);
-        let (state, leads) = (watched.clone(), Leads::of(watched));
-        let rule = Placed { spec, state, leads, is_pending: false, is_walked: false, parts: 0 };
-        if let Some(before) = self.rules.insert(id, rule) {
-            self.pending -= usize::from(before.is_pending);
-        }
+        let before = self.rules.remove(&id);
+        let is_pending = before.as_ref().is_some_and(|before| before.is_pending);
+        // Its old form counts until the new one does.
+        let state = before.map_or_else(|| PathState::Waiting(NOT_YET.to_owned()), |before| before.state);
+        let leads = Leads::of(watched);
+        self.rules.insert(id, Placed { spec, state, leads, is_pending, is_walked: false, parts: 0 });
         self.on_watched(id, watched);
     }
 
@@ -228,7 +231,7 @@ impl Placement {
         self.pending += usize::from(!rule.is_pending);
         rule.is_pending = true;
         if rule.state != PathState::Active {
-            rule.state = PathState::Waiting("its marks are not in the kernel yet".to_owned());
+            rule.state = PathState::Waiting(NOT_YET.to_owned());
         }
     }
 
