@@ -100,7 +100,7 @@ impl Engine {
             hits: Vec::new(),
             processes,
             rules: RuleBook::new(setup.store.clone()),
-            permissions: Permissions::new(Pid::this().as_raw(), setup.own_places()),
+            permissions: Permissions::new(Pid::this().as_raw(), &setup.own_places()),
             waiters: Waiters::default(),
             loop_guard: LoopGuard::new(watch.privilege()),
             watch,
@@ -130,7 +130,7 @@ impl Engine {
             self.attach(id, spec);
         }
         let Loaded { rules, diagnostics, files } = config::load(&self.setup.conf, &self.setup.conf_dir);
-        self.permissions.protect(&files);
+        self.permissions.rules_mut().protect(&files);
         for located in rules {
             self.insert(located);
         }
@@ -203,7 +203,7 @@ impl Engine {
         self.follow_processes(&spec);
         self.put_in_force(id, spec);
         if let Some(PathState::Failed(why)) = self.watch.state(id)
-            && self.permissions.state(id).is_none()
+            && self.permissions.rules().state(id).is_none()
         {
             tracing::warn!(rule = %id, "cannot be watched: {why}");
         }
@@ -306,12 +306,12 @@ impl Engine {
 
     /// Where a rule's PATH leads, and whether that is watched.
     pub fn path_state(&self, id: RuleId) -> Option<&PathState> {
-        self.permissions.state(id).or_else(|| self.watch.state(id))
+        self.permissions.rules().state(id).or_else(|| self.watch.state(id))
     }
 
     /// Goes on when a rule is in force, or it is known why not.
     fn once_in_force(&mut self, id: RuleId, work: impl FnOnce(&mut Self) + 'static) {
-        self.waiters.push(None, move |engine| engine.permissions.is_settled(id), work);
+        self.waiters.push(None, move |engine| engine.permissions.rules().is_settled(id), work);
     }
 
     /// Goes on when the rules that were let go hold nobody any more.
@@ -323,7 +323,7 @@ impl Engine {
     /// Goes on when that is so, and all others are in force, or it is known why not.
     fn once_all_in_force(&mut self, work: impl FnOnce(&mut Self) + 'static) {
         let in_force = |engine: &mut Self| {
-            engine.waiters.push(None, |engine| engine.permissions.are_all_settled(), work);
+            engine.waiters.push(None, |engine| engine.permissions.rules().are_all_settled(), work);
         };
         self.once_out_of_force(in_force);
     }

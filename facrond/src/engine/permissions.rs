@@ -20,7 +20,7 @@ use crate::gate::walker::Task;
 use crate::helper::{Failure, Helper, Restart};
 use crate::job::queue::Limits;
 use crate::job::run::Runner;
-use crate::watch::{Hit, PathState, Watch};
+use crate::watch::{Hit, Watch};
 use decisions::Decisions;
 use facron_proto::RuleId;
 use nix::errno::Errno;
@@ -85,13 +85,15 @@ pub(super) struct Permissions {
 
 impl Permissions {
     /// Without rules there is no gate. `own` are files of facron's that are always left alone.
-    pub fn new(daemon: i32, own: Vec<PathBuf>) -> Self {
+    pub fn new(daemon: i32, own: &[PathBuf]) -> Self {
+        let mut placement = Placement::default();
+        placement.protect(own);
         Self {
             gate: None,
             restart: Restart::default(),
             generation: 0,
             daemon,
-            placement: Placement::new(own),
+            placement,
             decisions: Decisions::new(),
             totals: (Totals::default(), Totals::default()),
             longest: Duration::ZERO,
@@ -99,9 +101,13 @@ impl Permissions {
         }
     }
 
-    /// Files that are facron's own, too.
-    pub fn protect(&mut self, files: &[PathBuf]) {
-        self.placement.protect(files);
+    /// The rules, and how far they are in force.
+    pub fn rules(&self) -> &Placement {
+        &self.placement
+    }
+
+    pub fn rules_mut(&mut self) -> &mut Placement {
+        &mut self.placement
     }
 
     /// Ready when [`Self::read`] has something to do.
@@ -137,26 +143,6 @@ impl Permissions {
     /// Commands that decide at present.
     pub fn running(&self) -> u32 {
         self.decisions.running()
-    }
-
-    /// Whether a rule is in force; `None` if it is no permission rule.
-    pub fn state(&self, id: RuleId) -> Option<&PathState> {
-        self.placement.state(id)
-    }
-
-    /// Whether the state of a rule is final for now.
-    pub fn is_settled(&self, id: RuleId) -> bool {
-        self.placement.is_settled(id)
-    }
-
-    /// Whether that of all rules is.
-    pub fn are_all_settled(&self) -> bool {
-        self.placement.are_all_settled()
-    }
-
-    /// Rules that have failed since the last call.
-    pub fn take_failed(&mut self) -> Vec<RuleId> {
-        self.placement.take_failed()
     }
 
     /// As clients see it.

@@ -110,8 +110,8 @@ impl Engine {
         let now = Instant::now();
         while Waiter::run_next(self, now) {}
         // A rule that was to be added is gone by now: the client was told why.
-        for id in self.permissions.take_failed() {
-            if let Some(PathState::Failed(why)) = self.permissions.state(id) {
+        for id in self.permissions.rules_mut().take_failed() {
+            if let Some(PathState::Failed(why)) = self.permissions.rules().state(id) {
                 tracing::warn!(rule = %id, "cannot be watched: {why}");
             }
         }
@@ -209,7 +209,7 @@ impl Engine {
 
     /// One firing: counted, and a job if there is something to run.
     fn on_hit(&mut self, mut hit: Hit) {
-        if self.permissions.state(hit.rule).is_some() {
+        if self.permissions.rules().state(hit.rule).is_some() {
             return self.permissions.on_change(&hit);
         }
         let Some(entry) = self.rules.get(hit.rule).filter(|entry| entry.is_on()) else { return };

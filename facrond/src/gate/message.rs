@@ -14,17 +14,31 @@ pub enum Order {
     /// placed, the marks of both forms count.
     Rule(Box<Rule>),
     /// Marks the inode that comes with it for a rule; `below` is its path below PATH.
-    Mark { rule: RuleId, below: Text },
+    Mark {
+        rule: RuleId,
+        below: Text,
+    },
     /// Everything that was found for a rule is marked; asks for [`Notice::Placed`].
-    Placed { rule: RuleId, extent: Extent, number: u64 },
-    /// Lets a rule go.
+    Placed {
+        rule: RuleId,
+        extent: Extent,
+        number: u64,
+    },
     Forget(RuleId),
     /// Takes from the mark of the inode that comes with it what no rule needs of `mask`.
-    Unmark { mask: u64 },
+    Unmark {
+        mask: u64,
+    },
     /// What was at and below a path of a rule's tree is elsewhere now, or nowhere.
-    Gone { rule: RuleId, below: Text },
+    Gone {
+        rule: RuleId,
+        below: Text,
+    },
     /// Answers a question. Without a verdict the command has failed to give one.
-    Decided { question: u64, verdict: Option<Verdict> },
+    Decided {
+        question: u64,
+        verdict: Option<Verdict>,
+    },
     /// Answers [`Notice::Find`]; the file comes with it, unless it was deleted.
     Found(u64),
     /// Asks for [`Notice::Counted`].
@@ -43,27 +57,19 @@ pub enum Extent {
 /// A rule as the gate needs it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Rule {
-    /// Its number.
     pub id: RuleId,
     /// PATH, all symbolic links resolved.
     pub path: Text,
-    /// Whether a directory is there.
     pub is_directory: bool,
-    /// EVENTS as a mask.
     pub events: u64,
-    /// `recursive`
     pub recursive: bool,
     /// `include=`, `exclude=` and `type=`
     pub patterns: Patterns,
     /// `uid=` and `exe=`
     pub process_filter: ProcessFilter,
-    /// Who decides.
     pub decision: Decision,
-    /// `deadline=`
     pub deadline_ms: u64,
-    /// `on-failure=`
     pub on_failure: Verdict,
-    /// `cache=`
     pub cache_ms: Option<u64>,
     /// What is never held up, although it is below PATH.
     pub spared: Vec<Text>,
@@ -92,15 +98,10 @@ pub enum Notice {
 /// A file that is not where it was.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Lost {
-    /// The number of the question.
     pub number: u64,
-    /// Where it was.
     pub path: Text,
-    /// Its device.
     pub device: u64,
-    /// Its inode's number.
     pub inode: u64,
-    /// Its handle.
     pub handle: Text,
 }
 
@@ -109,39 +110,30 @@ pub struct Lost {
 pub struct Occasion {
     /// Nanoseconds since 1970.
     pub time_ns: u64,
-    /// The full path.
     pub path: Text,
-    /// The kernel's mask.
     pub mask: u64,
     /// The process that waits; 0 where unknown.
     pub pid: i32,
-    /// Its executable.
     pub exe: Option<Text>,
-    /// Its effective user.
     pub uid: Option<u32>,
 }
 
 /// Asks for a verdict.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Question {
-    /// Its number.
     pub number: u64,
     /// The rule whose command is to decide.
     pub rule: RuleId,
-    /// The rule's events that are in it.
     pub events: u64,
     /// When no answer counts any more, in nanoseconds of `CLOCK_MONOTONIC`.
     pub deadline_ns: u64,
-    /// What it is about.
     pub occasion: Occasion,
 }
 
 /// Tells of an answer, after it was given.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Answered {
-    /// What it was about.
     pub occasion: Occasion,
-    /// What the process was told.
     pub verdict: Verdict,
     /// How long it waited, in microseconds.
     pub held_us: u64,
@@ -154,9 +146,7 @@ pub struct Answered {
 /// What a rule had to do with an answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Part {
-    /// The rule.
     pub rule: RuleId,
-    /// The rule's events that are in it.
     pub events: u64,
     /// The question that its command was asked.
     pub question: Option<u64>,
@@ -169,7 +159,6 @@ pub struct Part {
 pub enum By {
     /// `verdict=`
     Rule,
-    /// The command.
     Command,
     /// What was remembered.
     Cache,
@@ -186,9 +175,7 @@ pub enum By {
 /// Numbers since the gate's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// Allowed.
     pub allowed: u64,
-    /// Denied.
     pub denied: u64,
     /// Of both, those by `on-failure=`.
     pub failures: u64,
@@ -201,8 +188,6 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Both together.
-    #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
             allowed: self.allowed + other.allowed,

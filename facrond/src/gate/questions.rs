@@ -12,14 +12,10 @@ use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// A process that waits.
 #[derive(Debug)]
 pub struct Hold {
-    /// What for.
     pub object: Object,
-    /// What is told of it.
     pub occasion: Occasion,
-    /// Since when.
     pub since: Instant,
     /// How long, where it was answered already: what the rules say was clear.
     pub held_for: Option<Duration>,
@@ -40,15 +36,11 @@ struct Question {
 /// A rule's command that is to decide.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
-    /// The rule.
     pub rule: RuleId,
-    /// Until when.
     pub deadline: Instant,
-    /// What holds then.
     pub on_failure: Verdict,
 }
 
-/// All that are open.
 #[derive(Debug, Default)]
 pub struct Questions {
     next: u64,
@@ -58,7 +50,6 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// How many processes wait.
     pub fn holds(&self) -> usize {
         self.holds.len()
     }
@@ -119,7 +110,6 @@ impl Questions {
         self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, number)| *number)
     }
 
-    /// Any question.
     pub fn any(&self) -> Option<u64> {
         self.deadlines.first().map(|(_, number)| *number)
     }

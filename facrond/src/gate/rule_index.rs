@@ -27,7 +27,6 @@ use std::path::Path;
 /// A rule and what it has marked.
 #[derive(Debug)]
 pub struct Known {
-    /// As the daemon gave it.
     pub rule: Rule,
     events: Events,
     filter: Filter,
@@ -38,7 +37,6 @@ pub struct Known {
 /// A rule that an event is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Match {
-    /// The rule.
     pub rule: RuleId,
     /// Its events that are in it.
     pub events: Events,
@@ -60,7 +58,6 @@ struct Place {
 pub struct RuleIndex {
     rules: BTreeMap<RuleId, Known>,
     places: FxHashMap<Inode, Vec<Place>>,
-    /// The rules by PATH.
     paths: FxHashMap<Box<[u8]>, Vec<RuleId>>,
     /// The rules on directories of each file system.
     directories: FxHashMap<FsId, Vec<RuleId>>,
@@ -115,7 +112,6 @@ impl RuleIndex {
         self.retain_places(|place| place.rule != rule || place.version == version);
     }
 
-    /// Lets a rule go.
     pub fn remove(&mut self, rule: RuleId) {
         self.forget_path(rule);
         self.directories.retain(|_, rules| {
@@ -126,7 +122,6 @@ impl RuleIndex {
         self.forget_below(rule, b"");
     }
 
-    /// The rule of this number.
     pub fn get(&self, rule: RuleId) -> Option<&Known> {
         self.rules.get(&rule)
     }
@@ -214,7 +209,6 @@ impl RuleIndex {
         !self.directories.is_empty() && self.directories.contains_key(&object.fs())
     }
 
-    /// The rules with this PATH.
     fn at(&self, path: &[u8]) -> impl Iterator<Item = &Known> {
         self.paths.get(path).into_iter().flatten().filter_map(|id| self.rules.get(id))
     }

@@ -5,11 +5,12 @@
 //! answer, and both could be held up for ever by one look. The walker may. It descends from
 //! the daemon, so the gate always lets it open what it needs.
 
-use super::message::Lost;
-use crate::config::filter::{Filter, Patterns};
+use super::message::{Lost, Order, Rule};
+use crate::config::filter::Filter;
 use crate::config::mountinfo::Mounts;
 use crate::config::places;
 use crate::config::rule::DEEPEST;
+use crate::events::Events;
 use crate::helper::Channel;
 use crate::kernel::confine;
 use crate::kernel::object::{Inode, Kind, Object};
@@ -38,21 +39,19 @@ const FILES: u64 = 4 * DEEPEST as u64;
 pub enum Task {
     /// Further files of facron's own, which are always left out.
     Protect(Vec<Text>),
-    /// Opens the inodes of a rule.
-    Walk { number: u64, tree: Tree },
+    /// Opens the inodes of a rule: PATH and, if it is `recursive`, all directories below.
+    Walk { number: u64, rule: Box<Rule>, work: Work },
     /// Looks for a file.
     Find(Lost),
 }
 
-/// A rule's inodes: PATH and, if it is `recursive`, all directories below it.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Tree {
-    pub path: Text,
-    /// Only the tree at this path below PATH is walked.
-    pub below: Option<Text>,
-    pub is_recursive: bool,
-    /// `exclude=` of directories.
-    pub patterns: Patterns,
+/// What is to become of the inodes of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Work {
+    Place,
+    /// Only the tree at this path below PATH.
+    PlaceBelow(Text),
+    Unmark,
 }
 
 /// From the walker.
@@ -60,16 +59,12 @@ pub struct Tree {
 pub enum Finding {
     /// Still at work.
     Alive,
-    /// The object at PATH: its path without symbolic links, and whether it is a directory.
-    Top { number: u64, path: Text, is_directory: bool },
-    /// An inode, which comes with it, and its path below PATH.
-    Inode { number: u64, below: Text },
+    /// For the gate, with the descriptor that comes with it.
+    Order { walk: Option<u64>, order: Order },
     /// A directory that is left out, for a reason that the administrator should know.
     LeftOut { path: Text, why: String },
     /// The end of a walk.
     End { number: u64, refusal: Option<Refusal> },
-    /// A file that was looked for, which comes with it unless it was deleted.
-    Found(u64),
 }
 
 /// Why nothing may be marked for a rule.
@@ -107,16 +102,17 @@ impl Walker {
         while let Some((task, _)) = self.channel.receive_blocking()? {
             match task {
                 Task::Protect(own) => self.own.extend(own.iter().map(path_of)),
-                Task::Walk { number, tree } => {
-                    let filter = Filter::new(tree.patterns.clone()).unwrap_or_default();
+                Task::Walk { number, rule, work } => {
+                    let filter = Filter::new(rule.patterns.clone()).unwrap_or_default();
                     let mounts = Mounts::read();
-                    let refusal = Walk { walker: self, number, tree: &tree, filter, mounts }.run()?;
+                    let refusal = Walk { walker: self, number, rule: *rule, work, filter, mounts }.run()?;
                     self.send(&Finding::End { number, refusal }, None)?;
                 }
                 Task::Find(lost) => {
                     // Without an answer the gate starts anew, and so remembers nothing.
                     if let Ok(found) = find(&lost) {
-                        self.send(&Finding::Found(lost.number), found.as_ref().map(AsFd::as_fd))?;
+                        let order = Order::Found(lost.number);
+                        self.send(&Finding::Order { walk: None, order }, found.as_ref().map(AsFd::as_fd))?;
                     }
                 }
             }
@@ -152,7 +148,8 @@ struct Level {
 struct Walk<'a> {
     walker: &'a mut Walker,
     number: u64,
-    tree: &'a Tree,
+    rule: Rule,
+    work: Work,
     filter: Filter,
     mounts: Mounts,
 }
@@ -164,30 +161,44 @@ impl Walk<'_> {
             Ok(top) => top,
             Err(refusal) => return Ok(Some(refusal)),
         };
-        let Some(below) = &self.tree.below else {
-            let is_directory = object.kind() == Kind::Directory;
-            let top = Finding::Top { number: self.number, path: text(&path), is_directory };
-            self.walker.send(&top, None)?;
-            return self.walk(object, path, Vec::new()).map(|()| None);
-        };
-        let below = below.as_bytes();
-        let path = path.join(OsStr::from_bytes(below));
-        if self.is_left_out(&path, below)? {
-            return Ok(None);
+        if self.work == Work::Place {
+            let spared = places::left_out(&path, &self.walker.own);
+            let rule = Rule {
+                path: text(&path),
+                is_directory: object.kind() == Kind::Directory,
+                spared: spared.iter().map(|path| text(path)).collect(),
+                ..self.rule.clone()
+            };
+            self.order(Order::Rule(Box::new(rule)), None)?;
         }
-        match Object::open(&path) {
-            Ok(object) if object.kind() == Kind::Directory => self.walk(object, path, below.to_vec())?,
-            // There is, or will be, an event of its end.
-            Ok(_) | Err(Errno::ENOENT) => {}
-            Err(errno) => self.leave_out(&path, errno.desc())?,
+        match self.work.clone() {
+            Work::PlaceBelow(below) => self.walk_part(&path, below.as_bytes())?,
+            Work::Place | Work::Unmark => self.walk(object, path, Vec::new())?,
         }
         Ok(None)
     }
 
+    fn walk_part(&mut self, top: &Path, below: &[u8]) -> Result<(), Errno> {
+        let path = top.join(OsStr::from_bytes(below));
+        if self.is_left_out(&path, below)? {
+            return Ok(());
+        }
+        match Object::open(&path) {
+            Ok(object) if object.kind() == Kind::Directory => self.walk(object, path, below.to_vec()),
+            // There is, or will be, an event of its end.
+            Ok(_) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => self.leave_out(&path, errno.desc()),
+        }
+    }
+
+    fn order(&mut self, order: Order, fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+        self.walker.send(&Finding::Order { walk: Some(self.number), order }, fd)
+    }
+
     /// Where the rule's path leads, and what is there.
     fn top(&self) -> Result<(PathBuf, Object), Refusal> {
-        let missing = || Refusal::Missing(self.tree.path.clone());
-        let path = fs::canonicalize(path_of(&self.tree.path)).map_err(|_| missing())?;
+        let missing = || Refusal::Missing(self.rule.path.clone());
+        let path = fs::canonicalize(path_of(&self.rule.path)).map_err(|_| missing())?;
         let refuse = |why: String| Err(Refusal::Refused { path: text(&path), why });
         let mut names = self.mounts.aliases(&path).into_iter();
         if let Some(why) = names.find_map(|name| places::refusal(&name, &self.walker.own)) {
@@ -224,10 +235,13 @@ impl Walk<'_> {
     }
 
     fn enter(&mut self, object: Object, path: PathBuf, below: Vec<u8>) -> Result<Level, Errno> {
-        let inode = Finding::Inode { number: self.number, below: Text::from(&below[..]) };
-        self.walker.send(&inode, Some(object.as_fd()))?;
+        let order = match self.work {
+            Work::Unmark => Order::Unmark { mask: self.rule.events | Events::EVENT_ON_CHILD.mask() },
+            _ => Order::Mark { rule: self.rule.id, below: Text::from(&below[..]) },
+        };
+        self.order(order, Some(object.as_fd()))?;
         let mut directories = Vec::new();
-        if object.kind() == Kind::Directory && self.tree.is_recursive {
+        if object.kind() == Kind::Directory && self.rule.recursive {
             let mut is_heard = Ok(());
             let read = object.each_entry(|name, kind| {
                 if kind.is_none_or(|kind| kind == Kind::Directory) {

@@ -6,11 +6,10 @@
 //! the walk still finds below it is left aside.
 
 use super::Failed;
-use crate::config::places;
 use crate::config::rule::RuleSpec;
 use crate::events::Events;
 use crate::gate::message::{Extent, Order, Rule};
-use crate::gate::walker::{Finding, Refusal, Task, Tree};
+use crate::gate::walker::{Finding, Refusal, Task, Work};
 use crate::helper::{Failure, Helper, Restart};
 use crate::job::run::Runner;
 use crate::matcher;
@@ -18,6 +17,7 @@ use crate::watch::PathState;
 use facron_proto::{RuleId, Text};
 use nix::errno::Errno;
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::{discriminant, take};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -31,8 +31,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Findings that are received in one turn.
 const FINDINGS_PER_TURN: usize = 64;
 
-/// Walks of parts that a rule has at most; then its whole tree is walked again.
-const PARTS: usize = 64;
+/// Directories that may leave a tree during one walk. After more, the walk begins anew.
+const GONE: usize = 64;
 
 /// Files named in one packet for the walker.
 const FILES_PER_TASK: usize = 16;
@@ -44,51 +44,26 @@ const NOT_YET: &str = "its marks are not in the kernel yet";
 struct Placed {
     spec: Rc<RuleSpec>,
     state: PathState,
-    /// Where its PATH led when the watch was asked last.
-    leads: Leads,
+    /// What the watch said of its PATH last.
+    watched: PathState,
     /// Whether the state is about to become another one.
     is_pending: bool,
     /// Whether the whole tree is being walked.
     is_walked: bool,
-    /// How many parts are being walked.
-    parts: usize,
 }
 
-/// Where a path leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leads {
-    /// To an object.
-    Somewhere,
-    /// To a file system that does not answer.
-    Astray,
-    Nowhere,
-}
-
-impl Leads {
-    fn of(watched: &PathState) -> Self {
-        match watched {
-            PathState::Active => Self::Somewhere,
-            PathState::Silent(_) => Self::Astray,
-            PathState::Waiting(_) | PathState::Failed(_) => Self::Nowhere,
-        }
-    }
-}
-
-/// What the walker and the gate are busy with on behalf of a rule.
+/// A walk that the walker or the gate is busy with.
 #[derive(Debug)]
-enum Walk {
-    Place {
-        rule: RuleId,
-        extent: Extent,
-        /// Paths of the tree at which nothing is any more what the walk may find.
-        gone: Vec<Text>,
-    },
-    /// A rule that is gone, which had asked for these events.
-    Unmark(Events),
+struct Walk {
+    /// None for a rule that is gone, and whose inodes are unmarked.
+    rule: Option<RuleId>,
+    extent: Extent,
+    /// Paths of the tree at which nothing is any more of what the walk may find.
+    gone: Vec<Text>,
 }
 
-#[derive(Debug)]
-pub(super) struct Placement {
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Placement {
     rules: BTreeMap<RuleId, Placed>,
     /// How many of them are pending.
     pending: usize,
@@ -103,28 +78,12 @@ pub(super) struct Placement {
     /// Files of facron's own, and how many of them the walker knows.
     own: Vec<PathBuf>,
     known: usize,
-    /// Rules that have failed, and nobody was told of yet.
+    /// Rules that have failed since [`Self::take_failed`].
     failed: Vec<RuleId>,
 }
 
 impl Placement {
-    pub fn new(own: Vec<PathBuf>) -> Self {
-        Self {
-            rules: BTreeMap::new(),
-            pending: 0,
-            todo: BTreeSet::new(),
-            walks: BTreeMap::new(),
-            next: 0,
-            walker: None,
-            restart: Restart::default(),
-            hanging: Vec::new(),
-            own,
-            known: 0,
-            failed: Vec::new(),
-        }
-    }
-
-    /// Files that are facron's own, too.
+    /// Files that are facron's own are always left alone.
     pub fn protect(&mut self, files: &[PathBuf]) {
         let new: Vec<_> = files.iter().filter(|file| !self.own.contains(file)).cloned().collect();
         self.own.extend(new);
@@ -142,6 +101,7 @@ impl Placement {
         self.rules.get(&id).map(|rule| &rule.spec)
     }
 
+    /// Whether a rule is in force; `None` if it is no permission rule.
     pub fn state(&self, id: RuleId) -> Option<&PathState> {
         self.rules.get(&id).map(|rule| &rule.state)
     }
@@ -155,12 +115,10 @@ impl Placement {
         self.pending == 0
     }
 
-    /// Rules that have failed since the last call.
     pub fn take_failed(&mut self) -> Vec<RuleId> {
-        std::mem::take(&mut self.failed)
+        take(&mut self.failed)
     }
 
-    /// Whether a gate is needed now.
     pub fn needs_gate(&self) -> bool {
         !self.todo.is_empty()
     }
@@ -173,13 +131,12 @@ impl Placement {
 
     /// Takes a rule in, or in another form. `watched` tells where its PATH leads.
     pub fn insert(&mut self, id: RuleId, spec: Rc<RuleSpec>, watched: &PathState) {
-        self.cancel(id);
         let before = self.rules.remove(&id);
         let is_pending = before.as_ref().is_some_and(|before| before.is_pending);
         // Its old form counts until the new one does.
         let state = before.map_or_else(|| PathState::Waiting(NOT_YET.to_owned()), |before| before.state);
-        let leads = Leads::of(watched);
-        self.rules.insert(id, Placed { spec, state, leads, is_pending, is_walked: false, parts: 0 });
+        let rule = Placed { spec, state, watched: watched.clone(), is_pending, is_walked: false };
+        self.rules.insert(id, rule);
         self.on_watched(id, watched);
     }
 
@@ -191,8 +148,7 @@ impl Placement {
         self.pending -= usize::from(rule.is_pending);
         let Some(gate) = gate else { return Ok(()) };
         gate.send(&Order::Forget(id), None)?;
-        let walk = Walk::Unmark(rule.spec.events.with(Events::EVENT_ON_CHILD));
-        if !self.start_walk(tree(&rule.spec, None), walk) {
+        if !self.start_walk(rule_of(id, &rule.spec), None, Work::Unmark) {
             tracing::debug!(rule = %id, "its marks stay until the gate ends");
         }
         Ok(())
@@ -201,17 +157,17 @@ impl Placement {
     /// Forgets the walks of a rule. What they still find is left aside.
     fn cancel(&mut self, id: RuleId) {
         self.todo.remove(&id);
-        self.walks.retain(|_, walk| !matches!(walk, Walk::Place { rule, .. } if *rule == id));
+        self.walks.retain(|_, walk| walk.rule != Some(id));
         if let Some(rule) = self.rules.get_mut(&id) {
-            (rule.is_walked, rule.parts) = (false, 0);
+            rule.is_walked = false;
         }
     }
 
-    /// What the watch says of the path of a rule has changed.
+    /// The watch says where the path of a rule leads now.
     fn on_watched(&mut self, id: RuleId, watched: &PathState) {
         self.cancel(id);
         if let Some(rule) = self.rules.get_mut(&id) {
-            rule.leads = Leads::of(watched);
+            rule.watched = watched.clone();
         }
         if *watched == PathState::Active {
             self.want(id);
@@ -237,8 +193,7 @@ impl Placement {
 
     fn settle(&mut self, id: RuleId, state: PathState) {
         let Some(rule) = self.rules.get_mut(&id) else { return };
-        self.pending -= usize::from(rule.is_pending);
-        rule.is_pending = false;
+        self.pending -= usize::from(take(&mut rule.is_pending));
         if matches!(state, PathState::Failed(_)) {
             self.failed.push(id);
         }
@@ -247,7 +202,7 @@ impl Placement {
 
     /// Whether the watch has something new to say of the path of a rule.
     pub fn differs(&self, id: RuleId, watched: &PathState) -> bool {
-        self.rules.get(&id).is_some_and(|rule| rule.leads != Leads::of(watched))
+        self.rules.get(&id).is_some_and(|rule| discriminant(&rule.watched) != discriminant(watched))
     }
 
     /// Something has changed at the path of a rule, or about it.
@@ -258,8 +213,8 @@ impl Placement {
         gate: Option<&mut Helper>,
     ) -> Result<(), Failure> {
         self.on_watched(id, watched);
-        match gate {
-            Some(gate) if Leads::of(watched) == Leads::Nowhere => {
+        match (gate, watched) {
+            (Some(gate), PathState::Waiting(_) | PathState::Failed(_)) => {
                 gate.send(&Order::Gone { rule: id, below: Text::default() }, None)
             }
             _ => Ok(()),
@@ -268,19 +223,14 @@ impl Placement {
 
     /// A directory below the path of a rule has come.
     pub fn on_directory(&mut self, id: RuleId, below: &Path) {
-        let Some(rule) = self.rules.get(&id).filter(|rule| rule.leads == Leads::Somewhere) else { return };
-        // The walk that is still to come finds it.
+        let Some(rule) = self.rules.get(&id).filter(|rule| rule.watched == PathState::Active) else { return };
+        // A walk that has not begun finds it.
         if self.todo.contains(&id) {
             return;
         }
-        let walk = Walk::Place { rule: id, extent: Extent::Part, gone: Vec::new() };
-        let tree = tree(&rule.spec, Some(below));
-        let has_room = rule.parts < PARTS && self.walker.as_ref().is_some_and(Helper::has_room);
-        if has_room && self.start_walk(tree, walk) {
-            if let Some(rule) = self.rules.get_mut(&id) {
-                rule.parts += 1;
-            }
-        } else {
+        let task = rule_of(id, &rule.spec);
+        let has_room = self.walker.as_ref().is_some_and(Helper::has_room);
+        if !has_room || !self.start_walk(task, Some(id), Work::PlaceBelow(text(below))) {
             self.want(id);
         }
     }
@@ -288,16 +238,12 @@ impl Placement {
     /// A directory below the path of a rule has gone.
     pub fn on_directory_gone(&mut self, id: RuleId, below: &Path, gate: &mut Helper) -> Result<(), Failure> {
         let below = text(below);
-        for walk in self.walks.values_mut() {
-            if let Walk::Place { rule, gone, .. } = walk
-                && *rule == id
-            {
-                gone.push(below.clone());
-            }
+        let mut most = 0;
+        for walk in self.walks.values_mut().filter(|walk| walk.rule == Some(id)) {
+            walk.gone.push(below.clone());
+            most = most.max(walk.gone.len());
         }
-        let is_much =
-            |walk: &Walk| matches!(walk, Walk::Place { rule, gone, .. } if *rule == id && gone.len() > PARTS);
-        if self.walks.values().any(is_much) {
+        if most > GONE {
             self.cancel(id);
             self.want(id);
         }
@@ -305,16 +251,16 @@ impl Placement {
     }
 
     /// Sends a task to the walker; `false` where it cannot be sent.
-    fn start_walk(&mut self, tree: Tree, walk: Walk) -> bool {
+    fn start_walk(&mut self, task: Rule, rule: Option<RuleId>, work: Work) -> bool {
         let number = self.number();
         let Some(walker) = &mut self.walker else { return false };
-        match walker.request(number, &Task::Walk { number, tree }, None) {
-            Ok(()) => {
-                self.walks.insert(number, walk);
-                true
-            }
-            Err(_) => false,
+        let extent = if work == Work::Place { Extent::Whole } else { Extent::Part };
+        let task = Task::Walk { number, rule: Box::new(task), work };
+        let is_sent = walker.request(number, &task, None).is_ok();
+        if is_sent {
+            self.walks.insert(number, Walk { rule, extent, gone: Vec::new() });
         }
+        is_sent
     }
 
     /// Starts the walks that are due.
@@ -323,8 +269,8 @@ impl Placement {
             return;
         }
         self.send_own_files();
-        let todo: Vec<_> =
-            self.todo.iter().copied().filter(|id| !self.rules.get(id).is_some_and(|r| r.is_walked)).collect();
+        let is_walked = |id: &RuleId| self.rules.get(id).is_some_and(|rule| rule.is_walked);
+        let todo: Vec<_> = self.todo.iter().copied().filter(|id| !is_walked(id)).collect();
         for id in todo {
             if !self.walker.as_ref().is_some_and(Helper::has_room) {
                 return;
@@ -332,12 +278,16 @@ impl Placement {
             self.todo.remove(&id);
             let Some(rule) = self.rules.get_mut(&id) else { continue };
             rule.is_walked = true;
-            let walk = Walk::Place { rule: id, extent: Extent::Whole, gone: Vec::new() };
-            let tree = tree(&rule.spec, None);
-            if !self.start_walk(tree, walk) {
-                self.settle(id, PathState::Failed(Failed::TooLong.to_string()));
+            let task = rule_of(id, &rule.spec);
+            if !self.start_walk(task, Some(id), Work::Place) {
+                self.fail_too_long(id);
             }
         }
+    }
+
+    fn fail_too_long(&mut self, id: RuleId) {
+        self.cancel(id);
+        self.settle(id, PathState::Failed(Failed::TooLong.to_string()));
     }
 
     fn start_walker(&mut self, runner: &mut Runner) -> bool {
@@ -383,7 +333,7 @@ impl Placement {
 
     /// No gate can be had: the rules that need one have failed.
     pub fn fail(&mut self, why: &str) {
-        for id in std::mem::take(&mut self.todo) {
+        for id in take(&mut self.todo) {
             self.settle(id, PathState::Failed(why.to_owned()));
         }
         self.on_gate_end(why);
@@ -393,16 +343,15 @@ impl Placement {
     /// The gate has ended, and its marks with it: the next one needs all of them.
     pub fn on_gate_end(&mut self, why: &str) {
         // A walker that is at work for it would only keep the next walks waiting.
-        if !self.walks.is_empty()
+        if !take(&mut self.walks).is_empty()
             && let Some(walker) = self.walker.take()
         {
             walker.kill();
         }
-        self.walks.clear();
         for id in self.ids() {
             let Some(rule) = self.rules.get_mut(&id) else { continue };
-            (rule.is_walked, rule.parts) = (false, 0);
-            if rule.leads == Leads::Somewhere {
+            rule.is_walked = false;
+            if rule.watched == PathState::Active {
                 self.todo.insert(id);
             }
             if rule.is_pending || rule.state == PathState::Active {
@@ -416,20 +365,16 @@ impl Placement {
     pub fn receive(&mut self, mut gate: Option<&mut Helper>) -> Result<(), Failure> {
         self.receive_late();
         for _ in 0..FINDINGS_PER_TURN {
-            if gate.as_ref().is_some_and(|gate| !gate.has_room()) {
-                return Ok(());
-            }
-            let Some(walker) = &mut self.walker else { return Ok(()) };
+            let has_room = gate.as_ref().is_none_or(|gate| gate.has_room());
+            let Some(walker) = self.walker.as_mut().filter(|_| has_room) else { return Ok(()) };
             match walker.receive() {
                 Ok(Some((finding, fd))) => {
-                    let fd = fd.as_ref().map(AsFd::as_fd);
-                    self.on_finding(finding, fd, gate.as_deref_mut())?;
+                    self.on_finding(finding, fd.as_ref().map(AsFd::as_fd), gate.as_deref_mut())?;
                 }
                 Ok(None) => return Ok(()),
                 Err(_) => {
                     self.restart.on_end(Instant::now());
                     self.on_walker_end(None);
-                    return Ok(());
                 }
             }
         }
@@ -441,10 +386,8 @@ impl Placement {
     fn receive_late(&mut self) {
         let is_silent = |helper: &mut Helper| matches!(helper.receive::<Finding>(), Ok(None));
         let late: Vec<_> = self.hanging.extract_if(.., |(helper, _)| !is_silent(helper)).collect();
-        for (_, rule) in late {
-            if let Some(id) = rule
-                && self.rules.get(&id).is_some_and(|rule| rule.leads == Leads::Somewhere)
-            {
+        for id in late.into_iter().filter_map(|(_, rule)| rule) {
+            if self.rules.get(&id).is_some_and(|rule| rule.watched == PathState::Active) {
                 self.want(id);
             }
         }
@@ -460,76 +403,50 @@ impl Placement {
             (Finding::LeftOut { path, why }, _) => {
                 tracing::warn!(%path, "no permission is asked for in this directory: {why}");
             }
-            (Finding::Top { number, path, is_directory }, Some(gate)) => {
-                return self.on_top(number, path, is_directory, gate);
-            }
-            (Finding::Inode { number, below }, Some(gate)) => {
-                let order = match self.walks.get(&number) {
-                    Some(Walk::Place { rule, gone, .. }) if !is_in(&below, gone) => {
-                        Order::Mark { rule: *rule, below }
-                    }
-                    Some(Walk::Unmark(events)) => Order::Unmark { mask: events.mask() },
-                    _ => return Ok(()),
+            (Finding::Order { walk, order }, Some(gate)) => {
+                let walk = walk.map(|number| self.walks.get(&number));
+                let is_wanted = match (walk, &order) {
+                    (Some(Some(walk)), Order::Mark { below, .. }) => !is_in(below, &walk.gone),
+                    (Some(walk), _) => walk.is_some(),
+                    (None, _) => true,
                 };
-                return gate.send(&order, fd);
+                let rule = walk.flatten().and_then(|walk| walk.rule);
+                match if is_wanted { gate.send(&order, fd) } else { Ok(()) } {
+                    Err(Failure::TooLong) => rule.into_iter().for_each(|id| self.fail_too_long(id)),
+                    sent => return sent,
+                }
             }
             (Finding::End { number, refusal }, gate) => {
                 if let Some(walker) = &mut self.walker {
                     walker.settle(number);
                 }
                 match (self.walks.get(&number), refusal, gate) {
-                    (Some(Walk::Place { .. }), Some(refusal), _) => self.on_refusal(number, &refusal),
-                    (Some(Walk::Place { rule, extent, .. }), None, Some(gate)) => {
+                    (Some(Walk { rule: Some(rule), extent, .. }), None, Some(gate)) => {
                         let order = Order::Placed { rule: *rule, extent: *extent, number };
                         return gate.request(number, &order, None);
                     }
-                    _ => drop(self.walks.remove(&number)),
+                    (_, refusal, _) => self.on_refusal(number, refusal),
                 }
-            }
-            (Finding::Found(number), Some(gate)) => {
-                return gate.send(&Order::Found(number), fd);
             }
             (Finding::Alive, _) | (_, None) => {}
         }
         Ok(())
     }
 
-    fn on_top(
-        &mut self,
-        number: u64,
-        path: Text,
-        is_directory: bool,
-        gate: &mut Helper,
-    ) -> Result<(), Failure> {
-        let Some(Walk::Place { rule: id, .. }) = self.walks.get(&number) else { return Ok(()) };
-        let (id, Some(rule)) = (*id, self.rules.get(id)) else { return Ok(()) };
-        let spared = places::left_out(Path::new(std::ffi::OsStr::from_bytes(path.as_bytes())), &self.own);
-        let order = Order::Rule(Box::new(order_of(id, &rule.spec, path, is_directory, &spared)));
-        match gate.send(&order, None) {
-            Err(Failure::TooLong) => {
-                self.cancel(id);
-                self.settle(id, PathState::Failed(Failed::TooLong.to_string()));
-                Ok(())
-            }
-            sent => sent,
-        }
-    }
-
-    fn on_refusal(&mut self, number: u64, refusal: &Refusal) {
-        let Some((id, extent)) = self.end_walk(number) else { return };
+    fn on_refusal(&mut self, number: u64, refusal: Option<Refusal>) {
         // A part that cannot be reached is on its way out of the tree.
-        if extent == Extent::Part {
-            return;
-        }
+        let Some((id, Extent::Whole)) = self.end_walk(number) else { return };
+        let Some(refusal) = refusal else { return };
+        let why = refusal.to_string();
         match refusal {
             Refusal::Missing(_) => {
-                self.settle(id, PathState::Waiting(refusal.to_string()));
                 // If the watch knows of something there, another walk finds it.
                 if let Some(rule) = self.rules.get_mut(&id) {
-                    rule.leads = Leads::Nowhere;
+                    rule.watched = PathState::Waiting(why.clone());
                 }
+                self.settle(id, PathState::Waiting(why));
             }
-            Refusal::Refused { .. } => self.settle(id, PathState::Failed(refusal.to_string())),
+            Refusal::Refused { .. } => self.settle(id, PathState::Failed(why)),
         }
     }
 
@@ -537,24 +454,20 @@ impl Placement {
     pub fn on_placed(&mut self, number: u64, refused: Option<i32>) {
         let Some((id, extent)) = self.end_walk(number) else { return };
         let Some(rule) = self.rules.get(&id) else { return };
-        let is_done = extent == Extent::Whole && !self.todo.contains(&id);
         if let Some(errno) = refused.map(Errno::from_raw) {
             let why = reason(errno, rule.spec.events);
             let why = format!("permission events cannot be asked for at {}: {why}", text(&rule.spec.path));
             self.settle(id, PathState::Failed(why));
-        } else if is_done {
+        } else if extent == Extent::Whole && !self.todo.contains(&id) {
             self.settle(id, PathState::Active);
         }
     }
 
     fn end_walk(&mut self, number: u64) -> Option<(RuleId, Extent)> {
-        let Some(Walk::Place { rule: id, extent, .. }) = self.walks.remove(&number) else { return None };
-        let rule = self.rules.get_mut(&id)?;
-        match extent {
-            Extent::Whole => rule.is_walked = false,
-            Extent::Part => rule.parts -= 1,
-        }
-        Some((id, extent))
+        let walk = self.walks.remove(&number)?;
+        let rule = self.rules.get_mut(&walk.rule?)?;
+        rule.is_walked = rule.is_walked && walk.extent == Extent::Part;
+        Some((walk.rule?, walk.extent))
     }
 
     /// Asks the walker where a file is.
@@ -569,14 +482,12 @@ impl Placement {
     /// The walker has ended, or hangs at the tree of a rule.
     fn on_walker_end(&mut self, hanging: Option<RuleId>) {
         self.walker = None;
-        for walk in std::mem::take(&mut self.walks).into_values() {
-            if let Walk::Place { rule: id, .. } = walk
-                && let Some(rule) = self.rules.get_mut(&id)
-            {
-                (rule.is_walked, rule.parts) = (false, 0);
-                if hanging != Some(id) {
-                    self.want(id);
-                }
+        for id in take(&mut self.walks).into_values().filter_map(|walk| walk.rule) {
+            if let Some(rule) = self.rules.get_mut(&id) {
+                rule.is_walked = false;
+            }
+            if hanging != Some(id) {
+                self.want(id);
             }
         }
     }
@@ -590,28 +501,27 @@ impl Placement {
         if !walker.is_overdue(now) {
             return;
         }
-        let rule = match walker.oldest().and_then(|number| self.walks.get(&number)) {
-            Some(Walk::Place { rule, .. }) => Some(*rule),
-            _ => None,
-        };
+        let walk = walker.oldest().and_then(|number| self.walks.get(&number));
+        let rule = walk.and_then(|walk| walk.rule);
         walker.kill();
+        let walker = self.walker.take();
+        self.hanging.extend(walker.map(|walker| (walker, rule)));
         if let Some(id) = rule
-            && let Some(spec) = self.spec(id)
+            && let Some(why) = self.spec(id).map(|spec| silence(spec))
         {
-            let why = silence(spec);
             tracing::warn!(rule = %id, "{why}");
             self.todo.remove(&id);
             self.settle(id, PathState::Waiting(why));
         }
-        let walker = self.walker.take();
-        self.hanging.extend(walker.map(|walker| (walker, rule)));
         self.on_walker_end(rule);
     }
 
     /// When [`Self::on_due`] has something to do, or a walker may be started.
     pub fn next_due(&self) -> Option<Instant> {
-        let start = self.restart.due().filter(|_| self.walker.is_none() && !self.todo.is_empty());
-        [start, self.walker.as_ref().and_then(Helper::deadline)].into_iter().flatten().min()
+        match &self.walker {
+            Some(walker) => walker.deadline(),
+            None => self.restart.due().filter(|_| !self.todo.is_empty()),
+        }
     }
 
     /// Ready when [`Self::receive`] has something to do.
@@ -630,23 +540,14 @@ fn silence(spec: &RuleSpec) -> String {
     format!("{} does not answer", text(&spec.path))
 }
 
-fn tree(spec: &RuleSpec, below: Option<&Path>) -> Tree {
-    Tree {
-        path: text(&spec.path),
-        below: below.map(text),
-        is_recursive: spec.options.recursive,
-        patterns: spec.options.filter.patterns(),
-    }
-}
-
-/// A rule as the gate needs it.
-fn order_of(id: RuleId, spec: &RuleSpec, path: Text, is_directory: bool, spared: &[PathBuf]) -> Rule {
+/// A rule as the gate needs it, but for what only the walker finds out.
+fn rule_of(id: RuleId, spec: &RuleSpec) -> Rule {
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let permission = &spec.options.permission;
     Rule {
         id,
-        path,
-        is_directory,
+        path: text(&spec.path),
+        is_directory: false,
         events: spec.events.mask(),
         recursive: spec.options.recursive,
         patterns: spec.options.filter.patterns(),
@@ -655,7 +556,7 @@ fn order_of(id: RuleId, spec: &RuleSpec, path: Text, is_directory: bool, spared:
         deadline_ms: milliseconds(permission.deadline()),
         on_failure: permission.on_failure(),
         cache_ms: permission.cache.map(milliseconds),
-        spared: spared.iter().map(|path| text(path)).collect(),
+        spared: Vec::new(),
     }
 }
 

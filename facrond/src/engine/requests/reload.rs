@@ -29,7 +29,7 @@ impl Engine {
         if config::has_errors(&loaded.diagnostics) {
             return Err(loaded.diagnostics);
         }
-        self.permissions.protect(&loaded.files);
+        self.permissions.rules_mut().protect(&loaded.files);
         let difference = self.rules.difference(loaded.rules);
         let reply = difference.counts();
         for (id, located) in difference.kept {
