@@ -35,8 +35,8 @@ impl Channel {
     /// Sends without waiting.
     ///
     /// # Errors
-    /// `EAGAIN` where there is no room, `EPIPE` where nobody is left, `EMSGSIZE` for a
-    /// message that is too long.
+    /// `EAGAIN` where there is no room, `EPIPE` or `ECONNRESET` where nobody is left,
+    /// `EMSGSIZE` for a message that is too long.
     pub fn send(&self, message: &impl Serialize, fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
         self.send_bytes(&Self::encode(message)?, fd)
     }
@@ -91,5 +91,50 @@ impl Channel {
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    fn channels() -> (Channel, Channel) {
+        let (one, other) = packet::pair().unwrap();
+        (Channel::new(one), Channel::new(other))
+    }
+
+    #[test]
+    fn messages_come_with_their_descriptors_and_in_order() {
+        let (one, mut other) = channels();
+        one.send(&("first", 1), Some(File::open("/dev/null").unwrap().as_fd())).unwrap();
+        one.send(&("second", 2), None).unwrap();
+        let (message, fd) = other.receive::<(String, u8)>().unwrap().unwrap();
+        assert_eq!((message, fd.is_some()), (("first".to_owned(), 1), true));
+        let (message, fd) = other.receive::<(String, u8)>().unwrap().unwrap();
+        assert_eq!((message, fd.is_some()), (("second".to_owned(), 2), false));
+        assert_eq!(other.receive::<u8>().unwrap_err(), Errno::EAGAIN);
+        drop(one);
+        assert!(other.receive::<u8>().unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_no_message_or_too_long_is_refused() {
+        let (one, mut other) = channels();
+        one.send_bytes(b"{\"half", None).unwrap();
+        assert_eq!(other.receive::<String>().unwrap_err(), Errno::EBADMSG);
+        one.send(&7, None).unwrap();
+        assert_eq!(other.receive::<String>().unwrap_err(), Errno::EBADMSG, "of another type");
+        assert_eq!(one.send(&"x".repeat(packet::LONGEST), None), Err(Errno::EMSGSIZE));
+    }
+
+    #[test]
+    fn who_does_not_read_holds_up_nobody() {
+        let (one, other) = channels();
+        let text = "x".repeat(60_000);
+        let refused = std::iter::repeat_with(|| one.send(&text, None)).find_map(Result::err);
+        assert_eq!(refused, Some(Errno::EAGAIN));
+        drop(other);
+        assert!(matches!(one.send(&text, None), Err(Errno::EPIPE | Errno::ECONNRESET)));
     }
 }
