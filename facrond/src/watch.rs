@@ -1,44 +1,39 @@
 //! From rules to marks, and from the kernel's records to the rules they match.
 //!
-//! A rule follows its *path*: each directory on the way is marked too, so that
-//! whatever changes the meaning of the path is told, and the path is looked at
-//! anew. A directory is always marked first and looked into second; what happened
-//! before the mark is seen by the look, what happens after it by an event.
-//! | module | what |
-//! |---|---|
-//! | `resolve`, `walk` | from a rule's path to the node that it is, marking on the way |
-//! | `grow`, `unsettled`, `filesystem` | the directories below it: a mark each, or one for the file system |
-//! | `fire` | from a record to the rules that it fires |
-//! | `follow` | what a record changes: directories that come, go and move |
-//! | `arrival`, `look` | files whose completeness has to be looked at |
-//! | `mounts`, `rescan` | what comes without a record: mounts, and lost records |
-//! | `served` | file systems whose servers may not answer |
-//! | `tree`, `anchor`, `cover`, `rules` | the memory of it all |
-//! | `marks`, `groups`, `needs` | what the kernel is asked for |
-//! | `special`, `mounting` | rules about file system errors and mounts |
+//! A rule follows its *path*: each directory on the way is marked too, so that whatever
+//! changes the meaning of the path is told, and the path is looked at anew. A directory
+//! is always marked first and looked into second; what happened before the mark is seen by
+//! the look, what happens after it by a record.
+//!
+//! ```text
+//! read -> match -> plan -> apply -> recheck
+//! marks   matcher  mirror  scanner  recheck
+//! ```
+//!
+//! | module | owns | pure |
+//! |---|---|---|
+//! | `tree` | places, their names and the inodes that are there | yes |
+//! | `rules` | which rules look at which place | yes |
+//! | `matcher` | from a record to firings | yes |
+//! | `mirror` | what records and looks change in the two | yes |
+//! | `recheck` | what is to be looked at again, and when a look may fire | yes |
+//! | `marks` | the groups and all marks in the kernel | no |
+//! | `scanner` | all looking: opening, reading, asking | no |
+//! | `unresponsive`, `mount_table` | mounts, and servers that do not answer | no |
+//! | `special`, `mounting` | rules about file system errors and mounts | no |
 
-mod anchor;
-mod arrival;
-mod cover;
-mod filesystem;
-mod fire;
-mod follow;
-mod groups;
-mod grow;
-mod left;
-mod look;
 mod marks;
+mod matcher;
+mod mirror;
+mod mount_table;
 mod mounting;
-mod mounts;
-mod needs;
-mod rescan;
-mod resolve;
+mod recheck;
 mod rules;
-mod served;
+mod scanner;
 mod special;
+mod told;
 mod tree;
-mod unsettled;
-mod walk;
+mod unresponsive;
 
 pub use rules::{PathState, Slot};
 
@@ -46,26 +41,36 @@ use crate::config::rule::RuleSpec;
 use crate::event::Event;
 use crate::events::Events;
 use crate::kernel::fanotify::{Privilege, READ_SIZE};
-use crate::kernel::record::{FsId, Records};
-use arrival::Arrivals;
-use cover::Covers;
-use facron_proto::RuleId;
-use filesystem::FileSystems;
-use groups::Groups;
-use mounts::Mounts;
-use needs::Moves;
+use crate::kernel::record::{FsId, Handle, Record, Records};
+use crate::kernel::sources::Sources;
+use facron_proto::{RuleId, Text};
+use marks::{MarkTable, Noise};
+use matcher::{Cause, Firing, Matcher};
+use mirror::{Fired, Mirror};
+use mount_table::{CLOCK_SLACK, MountTable};
 use nix::errno::Errno;
-use rescan::Rescan;
-use rules::{Inode, Rules};
-use rustc_hash::FxHashMap;
+use recheck::{Change, Place, Task};
+use rules::{Moves, join};
+use scanner::{Answer, Scanner};
+use special::Special;
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::Rc;
-use std::time::SystemTime;
-use tree::{NodeId, Tree};
+use std::time::{Duration, Instant, SystemTime};
+use tree::{Content, ROOT};
+use unresponsive::{SILENT, Unresponsive};
 
 /// Reads of one turn; then others get theirs, however busy the kernel's queue is.
 const READS_PER_TURN: usize = 4;
+
+/// How long looking may take in one turn.
+const TURN: Duration = Duration::from_millis(4);
+
+/// How many places that are gone are forgotten in one turn.
+const BURIED_PER_TURN: usize = 2048;
 
 /// One firing: a rule and the event that it matched.
 #[derive(Debug)]
@@ -134,28 +139,16 @@ pub struct Counters {
     pub overflows: u64,
 }
 
-/// The rules, their marks and the tree below them.
+/// Rules, their marks and the tree below them.
 #[derive(Debug)]
 pub struct Watch {
-    groups: Groups,
-    moves: Moves,
-    tree: Tree,
-    covers: Covers,
-    rules: Rules,
-    slots: FxHashMap<RuleId, Slot>,
-    arrivals: Arrivals,
-    /// Handles of what stood at a rule's path until it was replaced: their end is
-    /// still to be told.
-    former: FxHashMap<Inode, NodeId>,
-    unsettled: unsettled::Unsettled,
-    left: Vec<left::Left>,
-    special: special::Special,
+    mirror: Mirror,
+    marks: MarkTable,
+    scanner: Scanner,
+    special: Special,
+    mounts: MountTable,
     /// How many rules ask who did it.
     culprit_rules: usize,
-    mounts: Mounts,
-    served: served::Served,
-    file_systems: FileSystems,
-    rescan: Rescan,
     /// When the queue was last empty, with nothing missing.
     settled: SystemTime,
     buffer: Vec<u8>,
@@ -165,30 +158,21 @@ pub struct Watch {
 impl Watch {
     /// A watch without rules.
     pub fn new() -> Result<Self, Error> {
-        let groups = Groups::open().map_err(Error::Open)?;
-        let moves = if groups.has_rename() { Moves::Rename } else { Moves::FromTo };
-        let special = special::Special::new().map_err(Error::Open)?;
-        let mounts = Mounts::read().map_err(Error::Mounts)?;
-        let mut served = served::Served::new(Rc::clone(special.sources()));
-        served.update(mounts.iter());
+        let marks = MarkTable::open().map_err(Error::Open)?;
+        let moves = if marks.has_rename() { Moves::Rename } else { Moves::FromTo };
+        let special = Special::new().map_err(Error::Open)?;
+        let mounts = MountTable::read().map_err(Error::Mounts)?;
+        let mut scanner = Scanner::new(Unresponsive::new(Rc::clone(special.sources())));
+        scanner.set_mounts(mounts.iter());
+        let mirror = Mirror::new(moves, marks.privilege());
         Ok(Self {
-            rescan: Rescan::new(groups.privilege()),
-            mounts,
-            served,
-            settled: SystemTime::now(),
-            file_systems: FileSystems::default(),
-            groups,
-            moves,
-            tree: Tree::default(),
-            covers: Covers::default(),
-            rules: Rules::default(),
-            slots: FxHashMap::default(),
-            arrivals: Arrivals::default(),
-            former: FxHashMap::default(),
-            unsettled: unsettled::Unsettled::default(),
-            left: Vec::new(),
+            mirror,
+            marks,
+            scanner,
             special,
+            mounts,
             culprit_rules: 0,
+            settled: SystemTime::now(),
             buffer: vec![0; READ_SIZE],
             counters: Counters::default(),
         })
@@ -196,12 +180,22 @@ impl Watch {
 
     /// Becomes readable when there is something to drain.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.groups.as_fd()
+        self.marks.as_fd()
+    }
+
+    /// What wakes the watch besides its own groups.
+    pub fn sources(&self) -> &Sources {
+        self.special.sources()
+    }
+
+    /// Becomes readable out of band (`POLLPRI`) when mounts change.
+    pub fn mounts_fd(&self) -> BorrowedFd<'_> {
+        self.mounts.as_fd()
     }
 
     /// What the kernel lets this process see.
     pub fn privilege(&self) -> Privilege {
-        self.groups.privilege()
+        self.marks.privilege()
     }
 
     /// Counters since the start.
@@ -211,7 +205,12 @@ impl Watch {
 
     /// The number of inode marks.
     pub fn marks(&self) -> u64 {
-        self.groups.marks()
+        self.marks.count().0
+    }
+
+    /// The number of file system marks.
+    pub fn fs_marks(&self) -> usize {
+        self.marks.count().1
     }
 
     /// Whether there is a rule that asks who did it.
@@ -223,42 +222,59 @@ impl Watch {
     /// in the kernel.
     pub fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> &PathState {
         self.culprit_rules += usize::from(spec.options.process_filter.matters());
-        let slot = self.rules.insert(id, spec, self.moves);
-        let before = self.slots.insert(id, slot);
-        self.attach_special(slot);
-        self.resolve(slot, resolve::Occasion::First);
+        let (slot, before) = self.mirror.attach(id, spec);
+        self.special.attach(slot, &self.mirror, self.marks.privilege());
+        self.look_at_all();
         // Only now, so that what both need stays marked throughout.
         if let Some(before) = before {
             self.give_back(before);
         }
-        self.tell_silence();
+        self.tell_unresponsive();
+        if let Some(target) = self.mirror.rules[slot].target.filter(|_| !self.scanner.unresponsive.is_empty())
+        {
+            // What is known of a path says nothing of its server.
+            let path = self.mirror.tree.path(target);
+            if let Some(why) = self.ask(Path::new(OsStr::from_bytes(&path))) {
+                self.mirror.suspend_rule(slot, &why);
+            }
+        }
         self.state_of(slot)
     }
 
     /// Lets a rule go, with the marks that only it needed.
     pub fn detach(&mut self, id: RuleId) {
-        if let Some(slot) = self.slots.remove(&id) {
+        if let Some(slot) = self.mirror.rules.slot(id) {
             self.give_back(slot);
-            self.tell_silence();
+            self.tell_unresponsive();
         }
     }
 
     fn give_back(&mut self, slot: Slot) {
-        self.culprit_rules -= usize::from(self.rules[slot].spec.options.process_filter.matters());
-        self.release(slot);
-        self.detach_special(slot);
-        self.arrivals.forget_rule(slot);
-        self.covers.forget(slot);
-        self.rules.remove(slot);
+        self.culprit_rules -= usize::from(self.mirror.rules[slot].spec.options.process_filter.matters());
+        self.special.detach(slot);
+        let (marks, mirror, scanner) = (&mut self.marks, &self.mirror, &self.scanner);
+        marks.leave_file_systems(slot, |fs| mirror.paths_on(fs).find_map(|path| scanner.open(&path).ok()));
+        self.mirror.detach(slot);
+        self.look_at_all();
     }
 
     /// Whether a rule can fire; `None` if it is not attached.
     pub fn state(&self, id: RuleId) -> Option<&PathState> {
-        self.slots.get(&id).map(|slot| self.state_of(*slot))
+        self.mirror.rules.slot(id).map(|slot| self.state_of(slot))
     }
 
     fn state_of(&self, slot: Slot) -> &PathState {
-        self.special.refusal(slot).unwrap_or(&self.rules[slot].state)
+        self.special.refusal(slot).unwrap_or(&self.mirror.rules[slot].state)
+    }
+
+    /// How a rule watches its tree, for people; `None` if it has none.
+    pub fn strategy(&self, id: RuleId) -> Option<&'static str> {
+        let rule = &self.mirror.rules[self.mirror.rules.slot(id)?];
+        let strategy = match rule.file_system {
+            Some(_) => "one mark on the file system",
+            None => "one mark a directory",
+        };
+        rule.spec.options.recursive.then_some(strategy)
     }
 
     /// Reads the kernel's queues and adds the firings to `hits`, in order.
@@ -272,7 +288,7 @@ impl Watch {
                 Ok(true) => {}
                 Ok(false) => {
                     whose.on_drained();
-                    if !self.on_drained(hits) {
+                    if !self.settle(whose, hits) {
                         result = Ok(Queue::Drained);
                         break;
                     }
@@ -283,6 +299,7 @@ impl Watch {
                 }
             }
         }
+        self.scanner.rest();
         self.buffer = buffer;
         result
     }
@@ -294,9 +311,13 @@ impl Watch {
         whose: &mut dyn Whose,
         hits: &mut Vec<Hit>,
     ) -> Result<bool, Errno> {
-        let mut some = self.read_special(buffer, whose, hits)?;
-        for index in 0..self.groups.len() {
-            match self.groups.read(index, buffer) {
+        let mut fired = Vec::new();
+        let special = self.special.read(buffer, &self.mirror, &mut fired)?;
+        self.counters.read += special;
+        hits.extend(fired.into_iter().map(|fired| hit(fired, whose)));
+        let mut some = special > 0;
+        for index in 0..self.marks.groups().len() {
+            match self.marks.groups().read(index, buffer) {
                 Ok(Some((fs, bytes))) => {
                     whose.on_read();
                     self.on_bytes(bytes, fs, whose, hits);
@@ -311,32 +332,288 @@ impl Watch {
     }
 
     fn on_bytes(&mut self, bytes: &[u8], fs: FsId, whose: &mut dyn Whose, hits: &mut Vec<Hit>) {
+        let mut fired = Vec::new();
         for record in Records::new(bytes, fs) {
             self.counters.read += 1;
             match record {
                 Ok(record) if record.mask & Events::Q_OVERFLOW.mask() != 0 => self.on_overflow(hits),
-                Ok(record) => self.on_record(&record, whose, hits),
+                Ok(record) => {
+                    self.learn_directories(&record);
+                    let mut is_own = None;
+                    let mut own = || *is_own.get_or_insert_with(|| whose.is_own(record.pid));
+                    self.mirror.on_record(&record, &mut own, &mut fired);
+                    hits.extend(fired.drain(..).map(|fired| hit(fired, whose)));
+                }
                 Err(malformed) => tracing::error!("{malformed}"),
             }
         }
     }
 
-    /// Returns whether the queue has to be drained once more.
-    fn on_drained(&mut self, hits: &mut Vec<Hit>) -> bool {
-        self.settle_renames();
-        self.settle_directories();
-        self.fire_arrivals(hits);
-        let more_directories = self.rescan.is_under_way() && self.rescan_some();
-        self.look_at_arrivals();
-        if more_directories || !self.arrivals.is_empty() || self.unsettled.is_under_way() {
+    /// The kernel's queue is empty. Fires what looks have found, and looks at what is due;
+    /// whether the queue has to be read once more.
+    fn settle(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>) -> bool {
+        let now = SystemTime::now();
+        let mut fired = Vec::new();
+        self.mirror.on_drained(&mut fired);
+        hits.extend(fired.into_iter().map(|fired| hit(fired, whose)));
+        let has_looked = self.look_for(TURN, false);
+        self.forget_some();
+        if has_looked || self.mirror.is_due() {
             return true;
         }
-        self.tell_silence();
-        self.groups.collect();
-        self.settled = SystemTime::now();
-        self.rescan.settle(self.settled);
+        if self.mounts.has_changed() {
+            // Marks may be gone since: nothing is settled.
+            if let Err(error) = self.on_mounts() {
+                tracing::error!(%error, "cannot read the table of mounts");
+            }
+            return true;
+        }
+        self.special.follow_paths(&self.mirror, &self.scanner);
+        self.tell_unresponsive();
+        self.marks.collect();
+        self.mirror.on_settled(now);
+        self.settled = now;
         false
     }
+
+    /// Whether there is something to look at that has time.
+    pub fn has_work(&self) -> bool {
+        self.mirror.recheck.has_background()
+    }
+
+    /// Looks at some of what has time.
+    pub fn work(&mut self) {
+        self.look_for(TURN, true);
+        self.scanner.rest();
+    }
+
+    /// When [`Watch::drain`] has something to do, if nothing else happens.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.mirror.next_due()
+    }
+
+    fn look_for(&mut self, time: Duration, with_background: bool) -> bool {
+        let started = Instant::now();
+        let mut has_looked = false;
+        while started.elapsed() < time && self.look_at_next(with_background) {
+            has_looked = true;
+        }
+        has_looked
+    }
+
+    /// Looks at all that is due, as far as no records have to be read for it.
+    fn look_at_all(&mut self) {
+        while self.look_at_next(false) || self.forget_some() {}
+        self.special.follow_paths(&self.mirror, &self.scanner);
+        self.scanner.rest();
+    }
+
+    /// Looks at one place; whether there was one.
+    fn look_at_next(&mut self, with_background: bool) -> bool {
+        let Some(task) = self.mirror.take_task(Instant::now(), with_background) else { return false };
+        self.look(task);
+        true
+    }
+
+    fn look(&mut self, task: Task) {
+        let probe = self.mirror.probe(&task);
+        let answer = self.scanner.look(&mut self.marks, &probe);
+        let mut why = String::new();
+        match &answer {
+            Answer::Found(found) if found.was_lost => {
+                let fs = found.facts.object.0;
+                let lost = self.mirror.lose_marks(fs);
+                self.marks.lose(fs, lost);
+                let somewhere = self.mirror.paths_on(fs).find_map(|path| self.scanner.open(&path).ok());
+                if let Some(object) = somewhere {
+                    self.marks.mark_file_system_again(fs, &object);
+                }
+            }
+            Answer::Unresponsive => {
+                why = self.scanner.unresponsive.why(&join(&probe.path, &probe.name)).unwrap_or_default();
+            }
+            _ => {}
+        }
+        self.mirror.apply(task, answer, &why, (Instant::now(), SystemTime::now()));
+        self.follow_file_systems();
+    }
+
+    /// Goes over to marks on file systems, and back.
+    fn follow_file_systems(&mut self) {
+        for slot in self.mirror.take_unmarked() {
+            let (marks, mirror, scanner) = (&mut self.marks, &self.mirror, &self.scanner);
+            marks
+                .leave_file_systems(slot, |fs| mirror.paths_on(fs).find_map(|path| scanner.open(&path).ok()));
+        }
+        for slot in self.mirror.take_large() {
+            self.go_large(slot);
+        }
+    }
+
+    /// Marks the file system of a tree that proves to be large. What is left to be read of
+    /// the tree is read by and by.
+    fn go_large(&mut self, slot: Slot) {
+        let rule = &self.mirror.rules[slot];
+        let target = rule.target.filter(|_| self.privilege() == Privilege::Full);
+        let Some((fs, path)) = target
+            .and_then(|target| Some((self.mirror.tree.handle(target)?.fs, self.mirror.tree.path(target))))
+        else {
+            return;
+        };
+        let mask = rule.masks.below | rule.masks.directory;
+        let marked =
+            self.scanner.open(&path).and_then(|object| self.marks.mark_file_system(fs, &object, mask, slot));
+        match marked {
+            Ok(()) => {
+                let path = Text::from(rule.spec.path.as_os_str().as_bytes());
+                tracing::info!(%path, "a large tree: its whole file system is marked");
+                self.mirror.serve_by(slot, fs);
+            }
+            Err(errno) => {
+                tracing::debug!(error = errno.desc(), "this file system cannot be marked as a whole");
+            }
+        }
+    }
+
+    /// Forgets some of what is gone, and takes its marks away; whether there was some.
+    fn forget_some(&mut self) -> bool {
+        let mut is_more = self.mirror.bury_some(BURIED_PER_TURN);
+        for _ in 0..BURIED_PER_TURN {
+            let Some(orphan) = self.mirror.take_orphan() else { break };
+            self.scanner.reduce(&mut self.marks, &orphan.key, orphan.marked, 0, &orphan.paths);
+            self.mirror.forget_orphan(&orphan);
+            is_more = true;
+        }
+        is_more
+    }
+
+    /// A record may name directories of a marked file system that are not known: finds
+    /// out whether they are in a tree.
+    fn learn_directories(&mut self, record: &Record<'_>) {
+        for entry in [record.old, record.new, record.entry].into_iter().flatten() {
+            if self.marks.has_file_system(entry.dir.fs) && self.mirror.tree.places(entry.dir).next().is_none()
+            {
+                self.learn(entry.dir);
+            }
+        }
+    }
+
+    fn learn(&mut self, dir: Handle<'_>) {
+        let noise = self.marks.count_foreign(dir);
+        if noise == Noise::Foreign {
+            return;
+        }
+        let found = self.mirror.paths_on(dir.fs).find_map(|beside| Scanner::path_of(dir, &beside));
+        // A directory that is gone tells nothing any more.
+        let Some((object, path)) = found else { return };
+        if noise == Noise::Busy {
+            return self.marks.ignore(dir.fs, &object);
+        }
+        self.take_in(&path);
+        if self.mirror.tree.places(dir).next().is_none() {
+            self.marks.remember_foreign(dir);
+        }
+    }
+
+    /// Takes a directory in, and those above it, if it is in a tree.
+    fn take_in(&mut self, path: &[u8]) {
+        let mut at = ROOT;
+        for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
+            let known = |mirror: &Mirror| {
+                mirror.tree.child(at, name).filter(|node| mirror.tree[*node].content == Content::Directory)
+            };
+            if known(&self.mirror).is_none() && self.mirror.rules.knows_children(&self.mirror.tree, at) {
+                let place = Place { dir: at, name: name.into() };
+                self.look(Task { place, change: Some(Change::default()), is_arrival: false, tries: 1 });
+            }
+            match known(&self.mirror) {
+                Some(node) => at = node,
+                None => return,
+            }
+        }
+    }
+
+    /// The kernel dropped records: rules for overflows fire, and all that rules see is
+    /// looked at.
+    fn on_overflow(&mut self, hits: &mut Vec<Hit>) {
+        self.counters.overflows += 1;
+        tracing::error!(
+            "the kernel's event queue overflowed: looking for what was missed \
+             (/proc/sys/fs/fanotify/max_queued_events)"
+        );
+        let events = Events::Q_OVERFLOW;
+        let cause = Cause { time: SystemTime::now(), events, pid: 0, synthetic: false };
+        let Mirror { tree, rules, .. } = &self.mirror;
+        let matcher = Matcher { tree, rules, former: None };
+        for (slot, rule) in rules.iter().filter(|(_, rule)| rule.spec.events.contains(events)) {
+            let event = matcher.event(&Firing { slot, matched: events, place: None }, &cause, None);
+            hits.push(Hit { rule: rule.id, event, own: false });
+        }
+        self.mirror.sweep(before(self.settled));
+    }
+
+    /// Mounts have changed: what rules see at and below those places is looked at anew.
+    /// What has been on a mounted file system is no event.
+    ///
+    /// A file system that is unmounted and mounted again at once can leave a table that
+    /// looks the same; so all mount points are looked at.
+    pub fn on_mounts(&mut self) -> io::Result<()> {
+        let since = before(self.settled);
+        self.mounts.refresh()?;
+        self.scanner.set_mounts(self.mounts.iter());
+        for point in self.mounts.take_points() {
+            self.mirror.doubt(&point, since, false);
+        }
+        // What did not answer may be gone.
+        self.mirror.recheck.resume();
+        self.look_for(TURN, false);
+        self.scanner.rest();
+        self.tell_unresponsive();
+        Ok(())
+    }
+
+    /// Tells the rules that lead to mounts that do not answer.
+    fn tell_unresponsive(&mut self) {
+        for point in self.scanner.unresponsive.take_fallen(self.settled) {
+            if let Some(why) = self.scanner.unresponsive.why(&point) {
+                self.mirror.suspend_rules(&point, &why);
+            }
+        }
+    }
+
+    /// Makes up for what was given up where an answer has come.
+    fn on_answers(&mut self) {
+        self.tell_unresponsive();
+        for (point, silence) in self.scanner.unresponsive.take_answered() {
+            self.mirror.doubt(&point, before(silence.settled.min(silence.began)), true);
+            self.mirror.recheck.resume();
+        }
+    }
+
+    /// Why a path cannot be looked at now, after asking, if its server does not answer.
+    pub fn ask(&mut self, path: &Path) -> Option<String> {
+        let path = path.as_os_str().as_bytes();
+        let worker = self.scanner.unresponsive.worker_at(path).ok()??;
+        let found = worker.open(Path::new(OsStr::from_bytes(path)));
+        self.tell_unresponsive();
+        found.is_err_and(|errno| errno == SILENT).then(|| self.scanner.unresponsive.why(path)).flatten()
+    }
+
+    /// The mounts that do not answer, for people.
+    pub fn silent(&self) -> Vec<String> {
+        self.scanner.unresponsive.names()
+    }
+}
+
+/// File times are of a clock that may be late.
+fn before(time: SystemTime) -> SystemTime {
+    time.checked_sub(CLOCK_SLACK).unwrap_or(time)
+}
+
+fn hit(fired: Fired, whose: &mut dyn Whose) -> Hit {
+    let Fired { rule, event, own } = fired;
+    let own = own.unwrap_or_else(|| whose.is_own(event.pid));
+    Hit { rule, event, own }
 }
 
 #[cfg(test)]

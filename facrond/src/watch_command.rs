@@ -92,7 +92,7 @@ async fn serve(options: &Watch, spec: RuleSpec) -> Result<ExitCode, Error> {
             let _ = fail.send(());
         }
         state => {
-            if let Some(PathState::Waiting(why) | PathState::Silent(why)) = state {
+            if let Some(PathState::Waiting(why) | PathState::Unresponsive(why)) = state {
                 eprintln!("facrond: waiting for {path}: {why}");
             }
             eprintln!("facrond: watching {path} for {events}; Ctrl-C ends it");

@@ -1,6 +1,8 @@
 //! What the tests share: a place of their own, a daemon in it, ways to talk to it.
 
+mod actor;
 mod daemon;
+mod follower;
 mod machine;
 mod mount;
 mod names;
@@ -10,9 +12,11 @@ mod records;
 mod rpc;
 mod server;
 mod user;
+mod volume;
 mod wait;
 mod watchdog;
 
+pub use actor::Actor;
 pub use daemon::Daemon;
 pub use machine::Machine;
 pub use mount::{Cgroup, Mount, run, wait_for_state};
@@ -23,5 +27,6 @@ pub use records::{Records, responder};
 pub use rpc::Rpc;
 pub use server::{Server, Stopped};
 pub use user::{MEMBER_GROUP, QueueLimit, STRANGER, as_member, as_stranger, give, with_facron_group};
-pub use wait::{PATIENCE, report, wait_for, wait_until};
+pub use volume::{Volume, on_each_kind};
+pub use wait::{PATIENCE, comes_true, report, wait_for, wait_until};
 pub use watchdog::{Watchdog, gate_of, walker_of};

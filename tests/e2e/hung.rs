@@ -1,6 +1,7 @@
 //! File systems whose server does not answer: only the rules there wait.
 
-use crate::harness::{Mount, Place, Server, Stopped, wait_for_state, wait_until};
+use crate::harness::{Actor, Load, Mount, Place, Server, Stopped, wait_for_state, wait_until};
+use facron_tests::{Random, number_from};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -237,4 +238,41 @@ fn a_daemon_ends_while_a_server_is_silent() {
         assert_eq!(status.success(), signal == Signal::SIGTERM, "{status}");
         drop(stopped);
     }
+}
+
+/// A busy machine is no server that does not answer.
+#[test]
+fn servers_that_answer_are_never_said_not_to() {
+    const MOUNTS: u64 = 2;
+    let duration = Duration::from_secs(number_from("FACRON_TEST_SECONDS", 20));
+    let place = Place::new();
+    let tops: Vec<_> = (0..MOUNTS).map(|number| place.play(&format!("served-{number}"))).collect();
+    let _servers: Vec<_> = tops
+        .iter()
+        .enumerate()
+        .map(|(number, top)| Server::of(&place.mkdir(&format!("source-{number}")), top))
+        .collect();
+    let rule = |top: &String| format!("{top} ARRIVED [recursive] -\n{top}/tree CLOSE_WRITE [recursive] -\n");
+    place.conf(&tops.iter().map(rule).collect::<String>());
+    for top in &tops {
+        fs::create_dir(format!("{top}/tree")).unwrap();
+        fs::create_dir(format!("{top}/outside")).unwrap();
+    }
+    let daemon = place.start();
+    let (seed, _load) = (Random::seed(), Load::start());
+    let storm = |top: &String| Actor::start(&["storm", top, &seed.to_string(), "0"]);
+    let mut storms: Vec<_> = tops.iter().map(storm).collect();
+    let started = Instant::now();
+    while started.elapsed() < duration {
+        for storm in &mut storms {
+            storm.say("500");
+        }
+        for storm in &mut storms {
+            assert_ne!(storm.hear(), "0", "nothing has been done");
+        }
+        assert_eq!(place.status()["health"], "ok", "seed {seed}");
+    }
+    drop(storms);
+    let log = daemon.log();
+    assert!(!log.contains("does not answer"), "seed {seed}");
 }

@@ -92,6 +92,11 @@ impl Filter {
             && !globs.exclude.is_match_candidate(&path)
     }
 
+    /// Whether it depends on a name, and not on its kind alone, if an object counts.
+    pub fn has_globs(&self) -> bool {
+        self.globs.is_some()
+    }
+
     /// Whether nothing at or below a directory can ever count.
     ///
     /// `relative` is its path below PATH; PATH itself, with an empty one, is never excluded.

@@ -152,6 +152,7 @@ impl Engine {
     fn next_deadline(&self) -> Option<Instant> {
         let parts = [
             self.queue.next_deadline(),
+            self.watch.next_due(),
             self.supervisor.next_due(),
             self.loop_guard.next_due(),
             self.permissions.next_due(),
@@ -171,7 +172,8 @@ impl Engine {
         for job in self.loop_guard.take_due(now) {
             self.admit_late(job);
         }
-        if self.queue.next_deadline().is_some_and(|deadline| deadline <= now) {
+        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        if is_over(self.queue.next_deadline()) || is_over(self.watch.next_due()) {
             // A waiting job may depend on events that happened before its time came.
             self.drain()?;
         }

@@ -1,137 +1,115 @@
-//! Nodes bound to inodes, and the marks on them: never more than rules need.
+//! The marks in the kernel: the groups that have them, marks of whole file systems, and
+//! all calls that add and remove them.
+//!
+//! Which mask an inode's mark has is kept beside its handle, in the tree; which it should
+//! have is a matter of the rules.
 
-use super::Watch;
-use super::anchor::Anchor;
-use super::cover::CoverId;
-use super::grow::join;
-use super::rules::Slot;
-use super::tree::{Content, NodeId, ROOT};
-use crate::kernel::envoy::SILENT;
-use crate::kernel::object::{HandleBuffer, Object};
+mod file_systems;
+mod groups;
+
+pub(super) use file_systems::Noise;
+
+use crate::events::Events;
+use crate::kernel::fanotify::Privilege;
+use crate::kernel::object::Object;
+use crate::kernel::record::{FsId, Handle};
+use file_systems::FileSystems;
+use groups::Groups;
 use nix::errno::Errno;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::fd::BorrowedFd;
 
-impl Watch {
-    /// Binds a node to what was found there, if that is something else than before.
-    pub(super) fn occupy(&mut self, node: NodeId, object: &Object, content: Content) -> Result<(), Errno> {
-        let mut room = HandleBuffer::default();
-        let handle = object.handle(&mut room)?;
-        if self.tree[node].handle() == Some(handle) {
-            return Ok(());
-        }
-        self.clear(node);
-        self.tree.bind(node, handle, content);
-        Ok(())
+/// Events of which some mark has one and another has not.
+const TELLING: [Events; 4] = [Events::ACCESS, Events::OPEN_EXEC, Events::ATTRIB, Events::MODIFY];
+
+/// All groups and their marks.
+#[derive(Debug)]
+pub(super) struct MarkTable {
+    groups: Groups,
+    file_systems: FileSystems,
+}
+
+impl MarkTable {
+    /// The shared group alone.
+    pub(super) fn open() -> Result<Self, Errno> {
+        Ok(Self { groups: Groups::open()?, file_systems: FileSystems::default() })
     }
 
-    /// Marks a node's inode, held by `object`, with what a rule needs of it.
-    pub(super) fn want(&mut self, node: NodeId, object: &Object, slot: Slot, mask: u64) -> Result<(), Errno> {
-        self.anchor(node).add(slot, mask);
-        self.mark(node, object, mask)
+    /// Becomes readable when one of the groups does.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.groups.as_fd()
     }
 
-    /// Adds to a bound node's mark what it does not have yet.
-    pub(super) fn mark(&mut self, node: NodeId, object: &Object, mask: u64) -> Result<(), Errno> {
-        let place = &self.tree[node];
-        let (marked, handle) = (place.marked, place.handle().ok_or(Errno::ESTALE)?);
-        if marked | mask != marked {
+    /// What the kernel lets this process see.
+    pub(super) fn privilege(&self) -> Privilege {
+        self.groups.privilege()
+    }
+
+    /// Whether the kernel knows `FAN_RENAME`.
+    pub(super) fn has_rename(&self) -> bool {
+        self.groups.has_rename()
+    }
+
+    /// The groups, to be read.
+    pub(super) fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// The number of marks on inodes, and of those on file systems.
+    pub(super) fn count(&self) -> (u64, usize) {
+        (self.groups.marks(), self.file_systems.len())
+    }
+
+    /// Adds to the mark of an inode that had `before`; what it has then.
+    pub(super) fn add(
+        &mut self,
+        handle: Handle<'_>,
+        object: &Object,
+        before: u64,
+        mask: u64,
+    ) -> Result<u64, Errno> {
+        if before | mask != before {
             self.groups.add_mark(handle, object, mask)?;
-            if marked == 0 {
+            if before == 0 {
                 self.groups.count_mark(handle.fs);
             }
-            self.tree[node].marked = marked | mask;
         }
-        Ok(())
+        Ok(before | mask)
     }
 
-    pub(super) fn anchor(&mut self, node: NodeId) -> &mut Anchor {
-        self.tree[node].anchor.get_or_insert_default()
-    }
-
-    pub(super) fn drop_target(&mut self, node: NodeId, slot: Slot) {
-        if let Some(anchor) = &mut self.tree[node].anchor {
-            anchor.targets.retain(|target| *target != slot);
-        }
-        self.ungrow(node, slot);
-    }
-
-    /// Takes a rule out of nodes, and the nodes' marks down to what others need.
-    pub(super) fn give_up(&mut self, slot: Slot, nodes: &[NodeId]) {
-        for node in nodes.iter().rev() {
-            let Some(anchor) = &mut self.tree[*node].anchor else { continue };
-            anchor.remove(slot);
-            if anchor.is_unused() {
-                self.tree[*node].anchor = None;
-            }
-            self.trim(*node);
-        }
-    }
-
-    /// Takes a node's mark down to what is needed, and the node itself if nothing is.
-    pub(super) fn trim(&mut self, node: NodeId) {
-        let excess = self.excess(node);
+    /// Takes the mark of an inode that had `before` down to `mask`; what it has then.
+    pub(super) fn reduce(&mut self, fs: FsId, object: &Object, before: u64, mask: u64) -> u64 {
+        let excess = before & !mask;
         if excess != 0 {
-            match self.open_bound(node) {
-                Ok(object) => self.unmark(node, &object, excess),
-                // It cannot be taken back now; who is left hears no more than before.
-                Err(SILENT) => {}
-                Err(_) => self.retire(node),
+            if let Err(errno) = self.groups.remove_mark(fs, object, excess) {
+                tracing::debug!(error = errno.desc(), "cannot take a mark back");
+            }
+            if before == excess {
+                self.groups.discount_mark(fs);
             }
         }
-        let is_idle = self.tree[node].anchor.is_none()
-            && self.tree[node].cover == CoverId::NONE
-            && !self.tree.has_children(node);
-        if is_idle && node != ROOT && !self.is_known_child(node) {
-            self.remove_node(node);
-        }
+        before & mask
     }
 
-    fn unmark(&mut self, node: NodeId, object: &Object, mask: u64) {
-        let Some(fs) = self.tree[node].handle().map(|handle| handle.fs) else { return };
-        if let Err(errno) = self.groups.remove_mark(fs, object, mask) {
-            tracing::debug!(error = errno.desc(), "cannot take a mark back");
-        }
-        self.tree[node].marked &= !mask;
-        if self.tree[node].marked == 0 {
-            self.groups.discount_mark(fs);
-        }
+    /// A mark has gone with its inode, or cannot be taken away any more.
+    pub(super) fn forget(&mut self, fs: FsId) {
+        self.groups.discount_mark(fs);
     }
 
-    /// The bits of a node's mark that nothing needs.
-    fn excess(&self, node: NodeId) -> u64 {
-        let place = &self.tree[node];
-        let by_path = place.anchor.as_ref().map_or(0, |anchor| anchor.mask());
-        place.marked & !(by_path | self.cover_mask(node))
+    /// The marks of a file system went with it.
+    pub(super) fn lose(&mut self, fs: FsId, inodes: u64) {
+        (0..inodes).for_each(|_| self.groups.discount_mark(fs));
     }
 
-    /// Opens a node by its path.
-    pub(super) fn open(&self, node: NodeId) -> Result<Object, Errno> {
-        let path = self.tree.path(node);
-        let envoy = self.served.envoy_at(&path)?;
-        let path = Path::new(OsStr::from_bytes(&path));
-        envoy.map_or_else(|| Object::open(path), |envoy| envoy.open(path))
+    /// Whether an inode has no mark, although it had this one: its file system was
+    /// unmounted since.
+    pub(super) fn is_lost(&self, fs: FsId, object: &Object, before: u64) -> bool {
+        // That an event is taken out which the mark does not have changes nothing.
+        let absent = TELLING.iter().find(|event| before & event.mask() == 0);
+        absent.is_some_and(|absent| self.groups.has_mark(fs, object, absent.mask()) == Ok(false))
     }
 
-    /// Opens an entry of a node's directory, which `object` holds. It may be where
-    /// something is mounted that somebody else has to look at.
-    pub(super) fn entry(&self, node: NodeId, object: &Object, name: &[u8]) -> Result<Object, Errno> {
-        if self.served.is_empty() {
-            return object.entry(name);
-        }
-        let path = join(&self.tree.path(node), name);
-        match self.served.envoy_at(&path)? {
-            Some(envoy) if !object.is_seen_by(&envoy) => envoy.open(Path::new(OsStr::from_bytes(&path))),
-            _ => object.entry(name),
-        }
-    }
-
-    /// Opens a node by its path if its inode is still there.
-    pub(super) fn open_bound(&self, node: NodeId) -> Result<Object, Errno> {
-        let object = self.open(node)?;
-        let mut room = HandleBuffer::default();
-        let is_it = self.tree[node].handle() == Some(object.handle(&mut room)?);
-        if is_it { Ok(object) } else { Err(Errno::ESTALE) }
+    /// Gives up groups that have no mark left. To be called when their queues are empty.
+    pub(super) fn collect(&mut self) {
+        self.groups.collect();
     }
 }

@@ -1,16 +1,28 @@
-//! The rules as the watch sees them: a dense table, so that sets of rules are
-//! small numbers.
+//! The rules as the watch sees them, and which of them look at which place.
+//!
+//! The table is dense, so that a rule is a small number here. Recursive rules see
+//! directories by sets of rules; paths lead to nodes by references.
 
-use super::needs::{Depth, Moves, Needs};
-use super::tree::NodeId;
-use crate::config::rule::RuleSpec;
+mod masks;
+mod references;
+mod sets;
+
+pub(super) use masks::{Depth, Masks, Moves};
+pub(super) use references::{Need, References};
+pub(super) use sets::SetId;
+
+use super::tree::{Content, NodeId, PathTree};
+use crate::config::rule::{DEEPEST, RuleSpec};
 use crate::kernel::record::FsId;
 use facron_proto::RuleId;
+use rustc_hash::FxHashMap;
+use sets::Sets;
+use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
-/// Index of a rule in the table; used again after the rule is gone.
+/// The index of a rule in the table; used again after the rule is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(pub u32);
+pub struct Slot(pub(super) u32);
 
 /// Where a rule's PATH leads at present.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,86 +30,216 @@ pub enum PathState {
     /// Its marks are in the kernel.
     Active,
     /// Its marks are in the kernel, but a file system on the way does not answer.
-    Silent(String),
+    Unresponsive(String),
     /// Something on the way does not exist, or does not answer; the reason names it.
     Waiting(String),
     /// It exists and cannot be watched.
     Failed(String),
 }
 
-/// An inode, kept: file system and handle.
-pub type Inode = (FsId, Box<[u8]>);
-
-/// What stands at the end of a rule's path: when it changes, it is another object
-/// under the same path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seat {
-    /// A directory, by its inode.
-    Directory(Inode),
-    /// An entry, which may exist or not, of the directory with this inode.
-    Entry(Inode),
+/// What stands at the end of a rule's path, and since when it has been seen without a
+/// gap. While it stays the same, records tell of every change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seat {
+    /// A directory.
+    Directory(u64),
+    /// An entry, which may exist or not, of this directory.
+    Entry(u64),
 }
 
 /// A rule that is watched.
 #[derive(Debug)]
-pub struct Watched {
-    /// Its number.
-    pub id: RuleId,
-    /// Its line.
-    pub spec: Rc<RuleSpec>,
-    /// What it needs of the kernel.
-    pub needs: Needs,
+pub(super) struct Watched {
+    pub(super) id: RuleId,
+    pub(super) spec: Rc<RuleSpec>,
+    pub(super) masks: Masks,
     /// The nodes that it leads through, from the root; the last may be its target.
-    pub trail: Vec<NodeId>,
+    pub(super) trail: Vec<NodeId>,
+    /// Ghosts that it led through, and still hears of.
+    pub(super) ghosts: Vec<NodeId>,
     /// The node that its PATH is.
-    pub target: Option<NodeId>,
-    /// What is there.
-    pub seat: Option<Seat>,
-    /// Whether it can fire.
-    pub state: PathState,
+    pub(super) target: Option<NodeId>,
+    pub(super) seat: Option<Seat>,
+    pub(super) state: PathState,
+    /// Whether its path was never followed to an end: what is there is no event.
+    pub(super) is_new: bool,
+    /// The directories that were found below PATH when the rule was new.
+    pub(super) found: usize,
+    /// The file system whose mark serves it in place of marks on directories.
+    pub(super) file_system: Option<FsId>,
 }
 
-impl Watched {
-    fn new(id: RuleId, spec: Rc<RuleSpec>, moves: Moves) -> Self {
-        let depth = if spec.options.recursive { Depth::Recursive } else { Depth::Entries };
-        let needs = Needs::of(spec.events, depth, moves);
-        let state = PathState::Waiting("not looked at yet".to_owned());
-        Self { id, spec, needs, trail: Vec::new(), target: None, seat: None, state }
-    }
-}
-
-/// The table.
-#[derive(Debug, Default)]
-pub struct Rules {
+/// All rules, and the sets of those that are recursive.
+#[derive(Debug)]
+pub(super) struct RuleIndex {
     rules: Vec<Option<Watched>>,
     free: Vec<Slot>,
+    slots: FxHashMap<RuleId, Slot>,
+    sets: Sets,
+    moves: Moves,
 }
 
-impl Rules {
-    /// Takes a rule in.
-    pub fn insert(&mut self, id: RuleId, spec: Rc<RuleSpec>, moves: Moves) -> Slot {
-        let rule = Some(Watched::new(id, spec, moves));
-        if let Some(slot) = self.free.pop() {
-            self.rules[slot.0 as usize] = rule;
-            return slot;
-        }
-        self.rules.push(rule);
-        Slot(u32::try_from(self.rules.len() - 1).expect("fewer than 2^32 rules fit in memory"))
+impl RuleIndex {
+    /// An index without rules, for a kernel that tells of moves like this.
+    pub(super) fn new(moves: Moves) -> Self {
+        let (rules, free) = (Vec::new(), Vec::new());
+        Self { rules, free, slots: FxHashMap::default(), sets: Sets::default(), moves }
     }
 
-    /// Lets a rule go.
-    pub fn remove(&mut self, slot: Slot) {
-        self.rules[slot.0 as usize] = None;
+    /// How the kernel tells of moves.
+    pub(super) fn moves(&self) -> Moves {
+        self.moves
+    }
+
+    /// Takes a rule in; also the slot of a rule that had this number.
+    pub(super) fn insert(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> (Slot, Option<Slot>) {
+        let depth = if spec.options.recursive { Depth::Recursive } else { Depth::Entries };
+        let masks = Masks::of(spec.events, depth, self.moves);
+        let rule = Watched {
+            id,
+            spec,
+            masks,
+            trail: Vec::new(),
+            ghosts: Vec::new(),
+            target: None,
+            seat: None,
+            state: PathState::Waiting("not looked at yet".to_owned()),
+            is_new: true,
+            found: 0,
+            file_system: None,
+        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.rules.push(None);
+            Slot(u32::try_from(self.rules.len() - 1).expect("fewer than 2^32 rules fit in memory"))
+        });
+        self.rules[slot.0 as usize] = Some(rule);
+        (slot, self.slots.insert(id, slot))
+    }
+
+    /// Lets a rule go that leads nowhere any more.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        self.sets.strip(slot);
+        if let Some(rule) = self.rules[slot.0 as usize].take()
+            && self.slots.get(&rule.id) == Some(&slot)
+        {
+            self.slots.remove(&rule.id);
+        }
         self.free.push(slot);
     }
 
+    /// A rule goes: no set has it any more.
+    pub(super) fn strip(&mut self, slot: Slot) {
+        self.sets.strip(slot);
+    }
+
+    /// The slot of a rule.
+    pub(super) fn slot(&self, id: RuleId) -> Option<Slot> {
+        self.slots.get(&id).copied()
+    }
+
     /// All rules.
-    pub fn iter(&self) -> impl Iterator<Item = (Slot, &Watched)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Watched)> {
         self.rules.iter().zip(0..).filter_map(|(rule, index)| Some((Slot(index), rule.as_ref()?)))
+    }
+
+    /// The rules of a set.
+    pub(super) fn set(&self, id: SetId) -> &[Slot] {
+        self.sets.get(id)
+    }
+
+    /// The same, to be kept.
+    pub(super) fn share_set(&self, id: SetId) -> Rc<[Slot]> {
+        self.sets.share(id)
+    }
+
+    /// The rules that see what happens to the entries of a directory.
+    pub(super) fn reach<'t>(
+        &'t self,
+        tree: &'t PathTree,
+        dir: NodeId,
+    ) -> impl Iterator<Item = Slot> + use<'t> {
+        tree.targets(dir).iter().chain(self.set(tree[dir].set)).copied()
+    }
+
+    /// Whether the directories in a directory have to be known.
+    pub(super) fn knows_children(&self, tree: &PathTree, dir: NodeId) -> bool {
+        let node = &tree[dir];
+        node.content == Content::Directory
+            && (!self.set(node.set).is_empty()
+                || tree.targets(dir).iter().any(|slot| self[*slot].masks.knows_children))
+    }
+
+    /// Whether there has to be a node for a place.
+    pub(super) fn needs_node(&self, tree: &PathTree, id: NodeId) -> bool {
+        let node = &tree[id];
+        node.references.is_some()
+            || (node.content == Content::Directory && self.knows_children(tree, tree.parent(id)))
+    }
+
+    /// The recursive rules that see what is in a directory of this name.
+    pub(super) fn seen_by(&self, tree: &PathTree, parent: NodeId, name: &[u8]) -> Vec<Slot> {
+        let is_seeing = |slot: &Slot| {
+            let options = &self[*slot].spec.options;
+            options.recursive && !self.is_excluded(tree, *slot, parent, name)
+        };
+        let mut rules: Vec<_> = self.reach(tree, parent).filter(is_seeing).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        rules
+    }
+
+    fn is_excluded(&self, tree: &PathTree, slot: Slot, parent: NodeId, name: &[u8]) -> bool {
+        let filter = &self[slot].spec.options.filter;
+        filter.has_globs() && {
+            let target = self[slot].target.unwrap_or(parent);
+            let above = tree.path_below(target, parent).unwrap_or_default();
+            filter.excludes_tree(&join(&above, name))
+        }
+    }
+
+    /// Gives a directory the set of the rules that see it; whether that is another one.
+    pub(super) fn assign(&mut self, tree: &mut PathTree, node: NodeId, rules: &[Slot]) -> bool {
+        self.sets.assign(&mut tree[node].set, rules)
+    }
+
+    /// Whether what is below a directory is too deep to be watched.
+    pub(super) fn is_too_deep(tree: &PathTree, dir: NodeId) -> bool {
+        tree.depth(dir, DEEPEST + 1) > DEEPEST
+    }
+
+    /// The mask of the mark that a place needs on a directory, or on a file, there.
+    pub(super) fn need(&self, tree: &PathTree, node: NodeId, fs: Option<FsId>) -> Need {
+        let by_path = tree[node].references.as_ref().map_or(Need::default(), |references| references.need());
+        Need { directory: by_path.directory | self.need_of_set(self.set(tree[node].set), fs), ..by_path }
+    }
+
+    /// What a set of rules needs of a directory on a file system.
+    pub(super) fn need_of_set(&self, rules: &[Slot], fs: Option<FsId>) -> u64 {
+        let by_inode = rules.iter().filter(|slot| fs.is_none() || self[**slot].file_system != fs);
+        by_inode.fold(0, |mask, slot| mask | self[*slot].masks.below)
+    }
+
+    /// The mask that all places of an inode need together.
+    pub(super) fn wanted(&self, tree: &PathTree, node: NodeId) -> u64 {
+        let Some(inode) = tree[node].inode() else { return 0 };
+        let fs = Some(tree.inode(inode).handle().fs);
+        tree.places_of(inode).fold(0, |mask, id| mask | self.need(tree, id, fs).of(tree[id].content))
+    }
+
+    /// The path of a place as a rule says it: from its PATH on where it is below.
+    pub(super) fn path_of(&self, tree: &PathTree, slot: Slot, place: Option<(NodeId, &[u8])>) -> Rc<[u8]> {
+        let rule = &self[slot];
+        let path = rule.spec.path.as_os_str().as_bytes();
+        let Some((dir, name)) = place else { return path.into() };
+        let tops = rule.target.iter().chain(&rule.ghosts);
+        match tops.filter(|top| tree.has(**top)).find_map(|target| tree.path_below(*target, dir)) {
+            Some(below) => join(&join(path, &below), name).into(),
+            None => join(&tree.path(dir), name).into(),
+        }
     }
 }
 
-impl std::ops::Index<Slot> for Rules {
+impl std::ops::Index<Slot> for RuleIndex {
     type Output = Watched;
 
     fn index(&self, slot: Slot) -> &Watched {
@@ -105,8 +247,18 @@ impl std::ops::Index<Slot> for Rules {
     }
 }
 
-impl std::ops::IndexMut<Slot> for Rules {
+impl std::ops::IndexMut<Slot> for RuleIndex {
     fn index_mut(&mut self, slot: Slot) -> &mut Watched {
         self.rules[slot.0 as usize].as_mut().expect("slots are given up before their rules go")
+    }
+}
+
+/// A name in a directory; either may be empty.
+pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    match (dir, name) {
+        (b"", name) => name.to_vec(),
+        (dir, b"") => dir.to_vec(),
+        (b"/", name) => [b"/", name].concat(),
+        (dir, name) => [dir, b"/", name].concat(),
     }
 }

@@ -2,10 +2,11 @@
 //! file system that PATH is on. They have groups of their own, opened for the
 //! first rule that needs them.
 
-use super::grow::join;
+use super::mirror::{Fired, Mirror};
 use super::mounting::{Change, MOUNTING, Mounting};
-use super::rules::{PathState, Slot};
-use super::{Hit, Watch, Whose};
+use super::rules::{PathState, Slot, join};
+use super::scanner::Scanner;
+use super::tree::{Inode, NodeId};
 use crate::config::filter::ObjectKind;
 use crate::event::Event;
 use crate::events::Events;
@@ -20,17 +21,24 @@ use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::SystemTime;
 
+/// What a rule about errors is about now.
+#[derive(Debug, Default)]
+struct About {
+    /// What its path leads to.
+    seat: Option<(NodeId, Option<u64>)>,
+    /// The file system of that, or why it cannot be watched.
+    marked: Option<Result<FsId, PathState>>,
+}
+
 /// The groups of such rules.
 #[derive(Debug)]
-pub struct Special {
+pub(super) struct Special {
     sources: Rc<Sources>,
     mounting: Option<Mounting>,
     errors: Option<Group>,
     /// The rules about mounts.
     mount_rules: Vec<Slot>,
-    /// The rules about errors, with the file system that each is about now, or why
-    /// that cannot be.
-    error_rules: FxHashMap<Slot, Option<Result<FsId, PathState>>>,
+    error_rules: FxHashMap<Slot, About>,
     /// Rules that cannot have what they ask for, wherever their path leads.
     refused: FxHashMap<Slot, PathState>,
 }
@@ -54,7 +62,7 @@ impl Special {
 
     /// What such a rule was refused, in place of the state of its path.
     pub(super) fn refusal(&self, slot: Slot) -> Option<&PathState> {
-        let by_place = || self.error_rules.get(&slot)?.as_ref()?.as_ref().err();
+        let by_place = || self.error_rules.get(&slot)?.marked.as_ref()?.as_ref().err();
         self.refused.get(&slot).or_else(by_place)
     }
 
@@ -75,164 +83,153 @@ impl Special {
         }
         self.errors.as_ref().ok_or(Errno::EBADF)
     }
-}
-
-impl Watch {
-    /// What wakes the watch besides its own group.
-    pub fn sources(&self) -> &Sources {
-        &self.special.sources
-    }
 
     /// Takes a new rule in, before its path is looked at.
-    pub(super) fn attach_special(&mut self, slot: Slot) {
-        let events = self.rules[slot].spec.events;
-        if events.intersects(Events::FS_ERROR) {
-            self.special.error_rules.insert(slot, None);
+    pub(super) fn attach(&mut self, slot: Slot, mirror: &Mirror, privilege: Privilege) {
+        let spec = &mirror.rules[slot].spec;
+        if spec.events.intersects(Events::FS_ERROR) {
+            self.error_rules.insert(slot, About::default());
         }
-        if events.intersects(MOUNTING) {
-            match self.special.open_mounting() {
-                Ok(()) => self.special.mount_rules.push(slot),
+        if spec.events.intersects(MOUNTING) {
+            match self.open_mounting() {
+                Ok(()) => self.mount_rules.push(slot),
                 Err(errno) => self.refuse(slot, no_mounting(errno)),
             }
         }
-        if self.privilege() == Privilege::User && self.rules[slot].spec.options.process_filter.must_be_known()
-        {
+        if privilege == Privilege::User && spec.options.process_filter.must_be_known() {
             let why = "an ordinary user is not told who causes events, so `uid=` and `exe=` never hold";
             self.refuse(slot, why.to_owned());
         }
     }
 
     fn refuse(&mut self, slot: Slot, why: String) {
-        self.special.refused.insert(slot, PathState::Failed(why));
+        self.refused.insert(slot, PathState::Failed(why));
     }
 
     /// Lets a rule go.
-    pub(super) fn detach_special(&mut self, slot: Slot) {
-        self.special.refused.remove(&slot);
-        self.special.mount_rules.retain(|other| *other != slot);
-        if self.special.mount_rules.is_empty() {
-            self.special.mounting = None;
+    pub(super) fn detach(&mut self, slot: Slot) {
+        self.refused.remove(&slot);
+        self.mount_rules.retain(|other| *other != slot);
+        if self.mount_rules.is_empty() {
+            self.mounting = None;
         }
-        self.special.error_rules.remove(&slot);
-        if self.special.error_rules.is_empty() {
-            self.special.errors = None;
+        self.error_rules.remove(&slot);
+        if self.error_rules.is_empty() {
+            self.errors = None;
         }
     }
 
-    /// A rule's path was looked at: it may lead to another file system now.
-    pub(super) fn follow_file_system(&mut self, slot: Slot) {
-        if !self.special.error_rules.contains_key(&slot) {
-            return;
+    /// Paths were looked at: they may lead to other file systems now. The mark of a file
+    /// system is gone when that is unmounted; adding it again where it is there changes
+    /// nothing.
+    pub(super) fn follow_paths(&mut self, mirror: &Mirror, scanner: &Scanner) {
+        let slots: Vec<_> = self.error_rules.keys().copied().collect();
+        for slot in slots {
+            let Some(target) = mirror.rules[slot].target else { continue };
+            let seat = (target, mirror.tree.inode_at(target).map(Inode::since));
+            if self.error_rules.get(&slot).is_some_and(|about| about.seat == Some(seat)) {
+                continue;
+            }
+            let path = mirror.tree.path(target);
+            let Ok(object) = scanner.open(&path) else { continue };
+            let marked = self
+                .mark_for_errors(&object)
+                .map_err(|errno| PathState::Failed(format!("{}: {}", Text(path), no_errors(errno))));
+            self.error_rules.insert(slot, About { seat: Some(seat), marked: Some(marked) });
         }
-        let Some(target) = self.rules[slot].target else { return };
-        let Ok(object) = self.open(target) else { return };
-        let marked = self.mark_for_errors(&object).map_err(|errno| {
-            let path = Text(self.tree.path(target));
-            PathState::Failed(format!("{path}: {}", no_errors(errno)))
-        });
-        self.special.error_rules.insert(slot, Some(marked));
     }
 
-    /// The mark of a file system is gone when that is unmounted; adding it again
-    /// where it is there changes nothing.
     fn mark_for_errors(&mut self, object: &Object) -> Result<FsId, Errno> {
-        self.special.open_errors()?.add_fs_mark(object, Events::FS_ERROR.mask())?;
+        self.open_errors()?.add_fs_mark(object, Events::FS_ERROR.mask())?;
         let mut room = HandleBuffer::default();
         Ok(object.handle(&mut room)?.fs)
     }
 
-    /// Reads once from each group of such rules; whether there was something.
-    pub(super) fn read_special(
+    /// Reads once from each group of such rules; the number of records.
+    pub(super) fn read(
         &mut self,
         buffer: &mut [u8],
-        whose: &mut dyn Whose,
-        hits: &mut Vec<Hit>,
-    ) -> Result<bool, Errno> {
-        let mut some = false;
-        if let Some(mounting) = &self.special.mounting
+        mirror: &Mirror,
+        fired: &mut Vec<Fired>,
+    ) -> Result<u64, Errno> {
+        let mut count = 0;
+        if let Some(mounting) = &mut self.mounting
             && let Some(bytes) = mounting.group.read(buffer)?
         {
-            whose.on_read();
             for record in Records::new(bytes, FsId::default()).flatten() {
-                self.on_mount_record(&record, whose, hits);
+                count += 1;
+                let Some(mount) = record.mount else { continue };
+                let Some(change) = mounting.on_record(Events::from_mask(record.mask), mount) else {
+                    tracing::warn!("a mount came and went before its place could be looked at");
+                    continue;
+                };
+                for slot in &self.mount_rules {
+                    let event = mount_event(mirror, *slot, &change, record.pid);
+                    let rule = mirror.rules[*slot].id;
+                    fired.extend(event.map(|event| Fired { rule, event, own: None }));
+                }
             }
-            some = true;
         }
-        if let Some(errors) = &self.special.errors
+        if let Some(errors) = &self.errors
             && let Some(bytes) = errors.read(buffer)?
         {
-            whose.on_read();
             for record in Records::new(bytes, FsId::default()).flatten() {
-                self.on_error_record(&record, whose, hits);
-            }
-            some = true;
-        }
-        Ok(some)
-    }
-
-    fn on_mount_record(&mut self, record: &Record<'_>, whose: &mut dyn Whose, hits: &mut Vec<Hit>) {
-        self.counters.read += 1;
-        let (Some(mounting), Some(mount)) = (&mut self.special.mounting, record.mount) else { return };
-        let Some(change) = mounting.on_record(Events::from_mask(record.mask), mount) else {
-            return tracing::warn!("a mount came and went before its place could be looked at");
-        };
-        for slot in &self.special.mount_rules {
-            if let Some(event) = self.mount_event(*slot, &change, record.pid) {
-                hits.push(Hit { rule: self.rules[*slot].id, event, own: whose.is_own(record.pid) });
+                count += 1;
+                self.on_error(&record, mirror, fired);
             }
         }
+        Ok(count)
     }
 
-    /// What a rule makes of it: one firing, under the new place where it has both.
-    fn mount_event(&self, slot: Slot, change: &Change, pid: i32) -> Option<Event> {
-        let wanted = self.rules[slot].spec.events;
-        let place = |point: &Option<_>| point.as_deref().and_then(|point| self.place_of_mount(slot, point));
-        let from = place(&change.from).filter(|_| wanted.contains(Events::MNT_DETACH));
-        let to = place(&change.to).filter(|_| wanted.contains(Events::MNT_ATTACH));
-        let events = [(&from, Events::MNT_DETACH), (&to, Events::MNT_ATTACH)]
-            .into_iter()
-            .filter(|(path, _)| path.is_some())
-            .fold(Events::NONE, |all, (_, event)| all.with(event));
-        let (path, old_path) = match (from, to) {
-            (from, Some(to)) => (to, from),
-            (Some(from), None) => (from, None),
-            (None, None) => return None,
-        };
-        Some(special_event(events, path, old_path, pid))
-    }
-
-    /// A mount point at or below a rule's PATH, as the rule says it.
-    fn place_of_mount(&self, slot: Slot, point: &[u8]) -> Option<Rc<[u8]>> {
-        let rule = &self.rules[slot];
-        let path = rule.spec.path.as_os_str().as_bytes();
-        let real = rule.target.map_or_else(|| path.to_vec(), |target| self.tree.path(target));
-        let below = match real.as_slice() {
-            b"/" => point.strip_prefix(b"/")?,
-            real if real == point => b"",
-            real => point.strip_prefix(real)?.strip_prefix(b"/")?,
-        };
-        let name = point.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        let is_accepted = rule.spec.options.filter.accepts(below, name, ObjectKind::Directory);
-        is_accepted.then(|| join(path, below).into())
-    }
-
-    fn on_error_record(&mut self, record: &Record<'_>, whose: &mut dyn Whose, hits: &mut Vec<Hit>) {
-        self.counters.read += 1;
+    fn on_error(&self, record: &Record<'_>, mirror: &Mirror, fired: &mut Vec<Fired>) {
         let Some(fs) = record.object.map(|object| object.fs) else { return };
-        for (slot, about) in &self.special.error_rules {
-            if !matches!(about, Some(Ok(about)) if *about == fs) {
+        for (slot, about) in &self.error_rules {
+            if !matches!(&about.marked, Some(Ok(about)) if *about == fs) {
                 continue;
             }
-            let rule = &self.rules[*slot];
+            let rule = &mirror.rules[*slot];
             let path = rule.spec.path.as_os_str().as_bytes();
             if let Some(error) = record.error {
                 let why = Errno::from_raw(error.number).desc();
                 tracing::warn!(path = %Text::from(path), count = error.count, "the file system reports an error: {why}");
             }
             let event = special_event(Events::FS_ERROR, path.into(), None, record.pid);
-            hits.push(Hit { rule: rule.id, event, own: whose.is_own(record.pid) });
+            fired.push(Fired { rule: rule.id, event, own: None });
         }
     }
+}
+
+/// What a rule makes of it: one firing, under the new place where it has both.
+fn mount_event(mirror: &Mirror, slot: Slot, change: &Change, pid: i32) -> Option<Event> {
+    let wanted = mirror.rules[slot].spec.events;
+    let place = |point: &Option<_>| point.as_deref().and_then(|point| place_of_mount(mirror, slot, point));
+    let from = place(&change.from).filter(|_| wanted.contains(Events::MNT_DETACH));
+    let to = place(&change.to).filter(|_| wanted.contains(Events::MNT_ATTACH));
+    let events = [(&from, Events::MNT_DETACH), (&to, Events::MNT_ATTACH)]
+        .into_iter()
+        .filter(|(path, _)| path.is_some())
+        .fold(Events::NONE, |all, (_, event)| all.with(event));
+    let (path, old_path) = match (from, to) {
+        (from, Some(to)) => (to, from),
+        (Some(from), None) => (from, None),
+        (None, None) => return None,
+    };
+    Some(special_event(events, path, old_path, pid))
+}
+
+/// A mount point at or below a rule's PATH, as the rule says it.
+fn place_of_mount(mirror: &Mirror, slot: Slot, point: &[u8]) -> Option<Rc<[u8]>> {
+    let rule = &mirror.rules[slot];
+    let path = rule.spec.path.as_os_str().as_bytes();
+    let real = rule.target.map_or_else(|| path.to_vec(), |target| mirror.tree.path(target));
+    let below = match real.as_slice() {
+        b"/" => point.strip_prefix(b"/")?,
+        real if real == point => b"",
+        real => point.strip_prefix(real)?.strip_prefix(b"/")?,
+    };
+    let name = point.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let is_accepted = rule.spec.options.filter.accepts(below, name, ObjectKind::Directory);
+    is_accepted.then(|| join(path, below).into())
 }
 
 fn special_event(events: Events, path: Rc<[u8]>, old_path: Option<Rc<[u8]>>, pid: i32) -> Event {

@@ -1,306 +1,428 @@
-//! The directory tree: which node a file handle is, and which node a name in a
-//! directory is. Pure memory; it knows neither the kernel nor rules.
+//! The directory tree: which place a file handle is at, and which place a name in a
+//! directory is. Pure memory: it knows neither the kernel nor rules.
 //!
-//! A node is a place: a name in a parent. It is *bound* while it is known which
-//! inode is there. An event is then one look-up by handle, at any depth, and
-//! renaming a directory changes one node. Nodes are kept small, for there may be
-//! one for each directory of a large tree; what only few have is in `Anchor`.
+//! A node is a place: a name in a parent. It is *bound* while it is known which inode is
+//! there. An event is then one look-up by handle, at any depth, and renaming a directory
+//! changes one node.
+//!
+//! A place that was seen to be gone becomes a *ghost*: no name leads to it any more, but
+//! handles do, with all that is below, until the records that were queued before are
+//! read. Nodes are kept small, for there is one for each directory of a large tree.
 
-use super::anchor::Anchor;
-use super::cover::CoverId;
+mod inodes;
+
+pub(super) use inodes::{Inode, InodeId};
+
+use super::rules::{References, SetId, Slot};
 use crate::kernel::record::{FsId, Handle};
 use hashbrown::HashTable;
-use rustc_hash::FxHasher;
-use std::hash::Hasher;
+use inodes::Inodes;
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU32;
 
-/// Index of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct NodeId(u32);
+/// The index of a node. One that is kept after its node is gone leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct NodeId {
+    index: u32,
+    generation: NonZeroU32,
+}
+
+/// The index of no node, in links between nodes.
+const NIL: u32 = u32::MAX;
 
 /// The node of `/`, which always exists.
-pub const ROOT: NodeId = NodeId(0);
-/// No node, in links between nodes.
-const NIL: NodeId = NodeId(u32::MAX);
+pub(super) const ROOT: NodeId = NodeId { index: 0, generation: NonZeroU32::MIN };
 
 /// What is known to be at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// Nothing, or it is not known.
-    Unbound,
-    /// A directory.
+pub(super) enum Content {
+    /// Nobody has looked.
+    Unknown,
+    /// Nothing.
+    Absent,
     Directory,
-    /// Anything else that has an inode of interest.
+    /// A symbolic link; where it leads is in the references.
+    Link,
+    /// Anything else.
     File,
+}
+
+/// Why no name leads to a node any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ghost {
+    /// It was seen to be gone: records of the time before are still to be read.
+    Gone,
+    /// A record said that it was moved away, or nothing needs it: further records of it
+    /// are of no interest.
+    Left,
+    /// A record said that it was deleted.
+    Dead,
 }
 
 /// A place in the tree.
 #[derive(Debug)]
-pub struct Node {
-    parent: NodeId,
-    first_child: NodeId,
-    next: NodeId,
-    previous: NodeId,
+pub(super) struct Node {
+    generation: NonZeroU32,
+    parent: u32,
+    first_child: u32,
+    next: u32,
+    previous: u32,
+    inode: Option<InodeId>,
+    /// The next place of the same inode.
+    next_place: u32,
     name: Box<[u8]>,
-    fs: FsId,
-    handle: Box<[u8]>,
-    /// What is there.
-    pub content: Content,
-    /// Whether what is in it is known, for a directory in a large tree.
-    pub is_read: bool,
+    pub(super) content: Content,
+    pub(super) ghost: Option<Ghost>,
     /// Which recursive rules see what happens in this directory.
-    pub cover: CoverId,
-    /// The mask of its mark in the kernel; 0 without one.
-    pub marked: u64,
-    /// What rules have to do with it by path.
-    pub anchor: Option<Box<Anchor>>,
+    pub(super) set: SetId,
+    /// The rules whose PATH leads here or through here.
+    pub(super) references: Option<Box<References>>,
 }
 
 impl Node {
-    /// The directory that it is in; the root is in itself.
-    pub fn parent(&self) -> NodeId {
-        self.parent
+    fn new(generation: NonZeroU32) -> Self {
+        Self {
+            generation,
+            parent: NIL,
+            first_child: NIL,
+            next: NIL,
+            previous: NIL,
+            inode: None,
+            next_place: NIL,
+            name: Box::default(),
+            content: Content::Unknown,
+            ghost: None,
+            set: SetId::NONE,
+            references: None,
+        }
     }
 
     /// Its name there; empty for the root.
-    pub fn name(&self) -> &[u8] {
+    pub(super) fn name(&self) -> &[u8] {
         &self.name
     }
 
     /// The inode that is there.
-    pub fn handle(&self) -> Option<Handle<'_>> {
-        Handle::from_prefix(self.fs, &self.handle)
+    pub(super) fn inode(&self) -> Option<InodeId> {
+        self.inode
     }
 }
 
-/// The nodes and the two ways to find one.
+/// The nodes, and the ways to find one.
 #[derive(Debug)]
-pub struct Tree {
+pub(super) struct PathTree {
     nodes: Vec<Node>,
-    free: Vec<NodeId>,
-    by_handle: HashTable<NodeId>,
-    by_name: HashTable<NodeId>,
+    free: Vec<u32>,
+    by_name: HashTable<u32>,
+    /// Users choose names: the hash is keyed.
+    hasher: RandomState,
+    inodes: Inodes,
+    ghosts: usize,
 }
 
-impl Default for Tree {
+impl Default for PathTree {
     fn default() -> Self {
-        let root = Node::new(ROOT, Box::default());
-        Self { nodes: vec![root], free: Vec::new(), by_handle: HashTable::new(), by_name: HashTable::new() }
+        let (by_name, hasher, inodes) = (HashTable::new(), RandomState::new(), Inodes::default());
+        Self { nodes: vec![Node::new(NonZeroU32::MIN)], free: Vec::new(), by_name, hasher, inodes, ghosts: 0 }
     }
 }
 
-impl Tree {
-    /// The nodes that this inode is at: mostly none or one, several for hard links
-    /// and bind mounts.
-    pub fn by_handle(&self, handle: Handle<'_>) -> impl Iterator<Item = NodeId> {
-        let same_hash = self.by_handle.iter_hash(hash_handle(handle.fs, handle.bytes));
-        same_hash.copied().filter(move |id| self[*id].fs == handle.fs && *self[*id].handle == *handle.bytes)
+impl PathTree {
+    /// Whether there is such a node.
+    pub(super) fn has(&self, id: NodeId) -> bool {
+        self.nodes[id.index as usize].generation == id.generation
+    }
+
+    /// The places that an inode is at, ghosts among them: mostly none or one, several for
+    /// hard links and bind mounts.
+    pub(super) fn places(&self, handle: Handle<'_>) -> impl Iterator<Item = NodeId> {
+        let first = self.inodes.find(handle).map_or(NIL, |inode| self.inodes.get(inode).first);
+        self.places_from(first)
+    }
+
+    /// The same of an inode that is known by its index.
+    pub(super) fn places_of(&self, inode: InodeId) -> impl Iterator<Item = NodeId> {
+        self.places_from(self.inodes.get(inode).first)
+    }
+
+    fn places_from(&self, first: u32) -> impl Iterator<Item = NodeId> {
+        std::iter::successors(self.id(first), |id| self.id(self[*id].next_place))
+    }
+
+    /// The node at an index; nothing for that of none.
+    fn id(&self, index: u32) -> Option<NodeId> {
+        let node = self.nodes.get(index as usize)?;
+        Some(NodeId { index, generation: node.generation })
+    }
+
+    /// The directory that a node is in; the root is in itself.
+    pub(super) fn parent(&self, id: NodeId) -> NodeId {
+        self.id(self[id].parent).unwrap_or(ROOT)
+    }
+
+    /// What is known of an inode.
+    pub(super) fn inode(&self, id: InodeId) -> &Inode {
+        self.inodes.get(id)
+    }
+
+    /// The same, to change.
+    pub(super) fn inode_mut(&mut self, id: InodeId) -> &mut Inode {
+        self.inodes.get_mut(id)
+    }
+
+    /// The inode that has this handle.
+    pub(super) fn find_inode(&self, handle: Handle<'_>) -> Option<InodeId> {
+        self.inodes.find(handle)
+    }
+
+    /// The inode at a place.
+    pub(super) fn inode_at(&self, id: NodeId) -> Option<&Inode> {
+        self[id].inode.map(|inode| self.inodes.get(inode))
+    }
+
+    /// The handle of the inode at a place.
+    pub(super) fn handle(&self, id: NodeId) -> Option<Handle<'_>> {
+        self.inode_at(id).map(Inode::handle)
     }
 
     /// The node of a name in a directory.
-    pub fn child(&self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
-        let is_it = |id: &NodeId| self[*id].parent == parent && *self[*id].name == *name;
-        self.by_name.find(hash_name(parent, name), is_it).copied()
+    pub(super) fn child(&self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
+        let is_it = |index: &u32| {
+            let node = &self.nodes[*index as usize];
+            node.parent == parent.index && *node.name == *name && node.ghost.is_none()
+        };
+        self.by_name.find(self.hash(parent.index, name), is_it).and_then(|index| self.id(*index))
+    }
+
+    /// A place that was seen to be gone and had this inode.
+    pub(super) fn gone(&self, handle: Handle<'_>) -> Option<NodeId> {
+        self.places(handle).find(|id| self[*id].ghost == Some(Ghost::Gone))
     }
 
     /// The node at a path without symbolic links.
-    pub fn find(&self, path: &[u8]) -> Option<NodeId> {
+    pub(super) fn find(&self, path: &[u8]) -> Option<NodeId> {
         let mut names = path.split(|b| *b == b'/').filter(|name| !name.is_empty());
         names.try_fold(ROOT, |parent, name| self.child(parent, name))
     }
 
     /// The node of a name in a directory, made if there is none.
-    pub fn child_or_new(&mut self, parent: NodeId, name: &[u8]) -> NodeId {
+    pub(super) fn child_or_new(&mut self, parent: NodeId, name: &[u8]) -> NodeId {
         if let Some(id) = self.child(parent, name) {
             return id;
         }
-        let node = Node::new(parent, name.into());
-        let id = if let Some(id) = self.free.pop() {
-            self[id] = node;
-            id
-        } else {
-            self.nodes.push(node);
-            NodeId(u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 directories fit in memory"))
-        };
+        let index = self.free.pop().unwrap_or_else(|| {
+            push_slowly(&mut self.nodes, Node::new(NonZeroU32::MIN));
+            u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 directories fit in memory")
+        });
+        let node = &mut self.nodes[index as usize];
+        let id = NodeId { index, generation: node.generation };
+        (node.parent, node.name) = (parent.index, name.into());
         self.link(id);
         id
     }
 
-    /// The nodes in a directory.
-    pub fn children(&self, parent: NodeId) -> Vec<NodeId> {
-        let first = self[parent].first_child;
-        std::iter::successors((first != NIL).then_some(first), |id| {
-            let next = self[*id].next;
-            (next != NIL).then_some(next)
-        })
-        .collect()
+    /// The nodes in a directory, ghosts left out.
+    pub(super) fn children(&self, parent: NodeId) -> Vec<NodeId> {
+        let all = std::iter::successors(self.id(self[parent].first_child), |id| self.id(self[*id].next));
+        all.filter(|id| self[*id].ghost.is_none()).collect()
     }
 
-    /// Whether a directory has nodes in it.
-    pub fn has_children(&self, parent: NodeId) -> bool {
-        self[parent].first_child != NIL
+    /// Some node in a directory, be it a ghost.
+    pub(super) fn any_child(&self, parent: NodeId) -> Option<NodeId> {
+        self.id(self[parent].first_child)
     }
 
     /// Says which inode is at a place.
-    pub fn bind(&mut self, id: NodeId, handle: Handle<'_>, content: Content) {
-        self.unbind(id);
-        self[id].fs = handle.fs;
-        self[id].handle = handle.bytes.into();
-        self[id].content = content;
-        let nodes = &self.nodes;
-        let hash_of = |id: &NodeId| {
-            let node = &nodes[id.0 as usize];
-            hash_handle(node.fs, &node.handle)
-        };
-        self.by_handle.insert_unique(hash_of(&id), id, hash_of);
-    }
-
-    /// Forgets which inode is at a place.
-    pub fn unbind(&mut self, id: NodeId) {
-        let handle = std::mem::take(&mut self[id].handle);
-        if !handle.is_empty()
-            && let Ok(entry) =
-                self.by_handle.find_entry(hash_handle(self[id].fs, &handle), |other| *other == id)
-        {
-            entry.remove();
+    pub(super) fn bind(&mut self, id: NodeId, handle: Handle<'_>, content: Content) -> InodeId {
+        let inode = self.inodes.find_or_insert(handle);
+        if self[id].inode != Some(inode) {
+            self.unbind(id);
+            self[id].inode = Some(inode);
+            self[id].next_place = self.inodes.get(inode).first;
+            self.inodes.get_mut(inode).first = id.index;
         }
-        self[id].content = Content::Unbound;
-        self[id].marked = 0;
+        self[id].content = content;
+        inode
     }
 
-    /// Gives a node another name or directory; everything below comes along.
-    pub fn rename(&mut self, id: NodeId, parent: NodeId, name: &[u8]) {
+    /// Forgets which inode is at a place. An inode without a place is forgotten, too,
+    /// unless it has a mark.
+    pub(super) fn unbind(&mut self, id: NodeId) {
+        self[id].content = Content::Unknown;
+        let Some(inode) = self[id].inode.take() else { return };
+        let next = std::mem::replace(&mut self[id].next_place, NIL);
+        if self.inodes.get(inode).first == id.index {
+            self.inodes.get_mut(inode).first = next;
+        } else {
+            let before = self.places_of(inode).find(|other| self[*other].next_place == id.index);
+            if let Some(before) = before {
+                self[before].next_place = next;
+            }
+        }
+        self.forget_inode(inode);
+    }
+
+    /// Forgets an inode that has neither a place nor a mark.
+    pub(super) fn forget_inode(&mut self, inode: InodeId) {
+        let known = self.inodes.get(inode);
+        if known.first == NIL && known.marked == 0 {
+            self.inodes.remove(inode);
+        }
+    }
+
+    /// The marks of a file system are gone; how many there were.
+    pub(super) fn lose_marks(&mut self, fs: FsId) -> u64 {
+        self.inodes.lose_marks(fs)
+    }
+
+    /// Gives a node another name or directory; everything below comes along, and a ghost
+    /// is none any more.
+    pub(super) fn rename(&mut self, id: NodeId, parent: NodeId, name: &[u8]) {
         self.unlink(id);
-        self[id].parent = parent;
-        if *self[id].name != *name {
-            self[id].name = name.into();
+        self.ghosts -= usize::from(self[id].ghost.is_some());
+        let node = &mut self[id];
+        (node.parent, node.ghost) = (parent.index, None);
+        if *node.name != *name {
+            node.name = name.into();
         }
         self.link(id);
     }
 
+    /// No name leads to a node, and to what is below, any more.
+    pub(super) fn make_ghost(&mut self, id: NodeId, why: Ghost) {
+        self.ghosts += usize::from(self[id].ghost.is_none());
+        self[id].ghost = Some(why);
+    }
+
+    /// Why no name leads to a node; nothing if one does.
+    pub(super) fn ghost(&self, id: NodeId) -> Option<Ghost> {
+        if self.ghosts == 0 { None } else { self.up(id).find_map(|id| self[id].ghost) }
+    }
+
+    /// Whether further records of a node are of no interest.
+    pub(super) fn is_left(&self, id: NodeId) -> bool {
+        let is_left = |ghost| matches!(ghost, Some(Ghost::Left | Ghost::Dead));
+        self.ghosts > 0 && self.up(id).any(|id| is_left(self[id].ghost))
+    }
+
     /// Removes a node that has no children.
-    pub fn remove(&mut self, id: NodeId) {
-        debug_assert!(id != ROOT && !self.has_children(id));
+    pub(super) fn remove(&mut self, id: NodeId) {
+        debug_assert!(id != ROOT && self[id].first_child == NIL);
         self.unbind(id);
         self.unlink(id);
-        self[id] = Node::new(NIL, Box::default());
-        self.free.push(id);
+        self.ghosts -= usize::from(self[id].ghost.is_some());
+        self[id] = Node::new(id.generation.checked_add(1).unwrap_or(NonZeroU32::MIN));
+        self.free.push(id.index);
+    }
+
+    /// A node and all those above it, the root last.
+    fn up(&self, id: NodeId) -> impl Iterator<Item = NodeId> {
+        std::iter::successors(Some(id), |id| self.id(self[*id].parent))
+    }
+
+    /// The rules whose PATH is at a node.
+    pub(super) fn targets(&self, id: NodeId) -> &[Slot] {
+        self[id].references.as_ref().map_or(&[], |references| &references.targets)
     }
 
     /// The full path of a node.
-    pub fn path(&self, id: NodeId) -> Vec<u8> {
+    pub(super) fn path(&self, id: NodeId) -> Vec<u8> {
         if id == ROOT {
             return b"/".to_vec();
         }
         self.path_below(ROOT, id).map_or_else(Vec::new, |rest| [b"/", &rest[..]].concat())
     }
 
-    /// The path of a node relative to one above it, empty for that one itself;
-    /// `None` if it is not below.
-    pub fn path_below(&self, top: NodeId, id: NodeId) -> Option<Vec<u8>> {
-        let mut names = Vec::new();
-        let mut at = id;
-        while at != top {
-            if at == ROOT || at == NIL {
-                return None;
-            }
-            names.push(&*self[at].name);
-            at = self[at].parent;
+    /// The path of a node relative to one above it, empty for that one itself; `None` if
+    /// it is not below.
+    pub(super) fn path_below(&self, top: NodeId, id: NodeId) -> Option<Vec<u8>> {
+        if !self.is_above(top, id) {
+            return None;
         }
+        let mut names: Vec<_> = self.up(id).take_while(|id| *id != top).map(|id| self[id].name()).collect();
         names.reverse();
         Some(names.join(&b'/'))
     }
 
     /// Whether one node is another or lies above it.
-    pub fn is_above(&self, top: NodeId, id: NodeId) -> bool {
-        let mut at = id;
-        while at != top {
-            if at == ROOT || at == NIL {
-                return false;
-            }
-            at = self[at].parent;
-        }
-        true
+    pub(super) fn is_above(&self, top: NodeId, id: NodeId) -> bool {
+        self.up(id).any(|id| id == top)
+    }
+
+    /// How many levels a node is below the root, counted up to `most`.
+    pub(super) fn depth(&self, id: NodeId, most: usize) -> usize {
+        self.up(id).take(most).count()
+    }
+
+    /// The number of nodes, and of inodes, for tests and figures.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.nodes.len() - self.free.len(), self.inodes.len())
     }
 
     fn link(&mut self, id: NodeId) {
-        let parent = self[id].parent;
-        let first = self[parent].first_child;
-        if first != NIL {
-            self[first].previous = id;
+        let parent = self.parent(id);
+        let first = std::mem::replace(&mut self[parent].first_child, id.index);
+        if let Some(first) = self.id(first) {
+            self[first].previous = id.index;
         }
-        self[id].next = first;
-        self[id].previous = NIL;
-        self[parent].first_child = id;
-        let nodes = &self.nodes;
-        let hash_of = |id: &NodeId| {
-            let node = &nodes[id.0 as usize];
-            hash_name(node.parent, &node.name)
-        };
-        self.by_name.insert_unique(hash_of(&id), id, hash_of);
+        (self[id].next, self[id].previous) = (first, NIL);
+        let hash = self.hash(parent.index, self[id].name());
+        let Self { nodes, by_name, hasher, .. } = self;
+        by_name.insert_unique(hash, id.index, |index| {
+            let node = &nodes[*index as usize];
+            hash_name(hasher, node.parent, &node.name)
+        });
     }
 
     fn unlink(&mut self, id: NodeId) {
         let Node { parent, next, previous, .. } = self[id];
-        if previous == NIL {
-            self[parent].first_child = next;
-        } else {
-            self[previous].next = next;
+        match self.id(previous) {
+            None => self.nodes[parent as usize].first_child = next,
+            Some(previous) => self[previous].next = next,
         }
-        if next != NIL {
+        if let Some(next) = self.id(next) {
             self[next].previous = previous;
         }
-        let hash = hash_name(parent, &self[id].name);
-        if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == id) {
+        let hash = self.hash(parent, self[id].name());
+        if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == id.index) {
             entry.remove();
         }
     }
+
+    fn hash(&self, parent: u32, name: &[u8]) -> u64 {
+        hash_name(&self.hasher, parent, name)
+    }
 }
 
-impl std::ops::Index<NodeId> for Tree {
+fn hash_name(hasher: &RandomState, parent: u32, name: &[u8]) -> u64 {
+    hasher.hash_one((parent, name))
+}
+
+/// Adds to a list that may be long without doubling the room for it.
+fn push_slowly<T>(list: &mut Vec<T>, value: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 8 + 16);
+    }
+    list.push(value);
+}
+
+impl std::ops::Index<NodeId> for PathTree {
     type Output = Node;
 
     fn index(&self, id: NodeId) -> &Node {
-        &self.nodes[id.0 as usize]
+        let node = &self.nodes[id.index as usize];
+        debug_assert_eq!(node.generation, id.generation, "a node is used after it was removed");
+        node
     }
 }
 
-impl std::ops::IndexMut<NodeId> for Tree {
+impl std::ops::IndexMut<NodeId> for PathTree {
     fn index_mut(&mut self, id: NodeId) -> &mut Node {
-        &mut self.nodes[id.0 as usize]
+        let node = &mut self.nodes[id.index as usize];
+        debug_assert_eq!(node.generation, id.generation, "a node is used after it was removed");
+        node
     }
-}
-
-impl Node {
-    fn new(parent: NodeId, name: Box<[u8]>) -> Self {
-        Self {
-            parent,
-            first_child: NIL,
-            next: NIL,
-            previous: NIL,
-            name,
-            fs: FsId::default(),
-            handle: Box::default(),
-            content: Content::Unbound,
-            is_read: false,
-            cover: CoverId::NONE,
-            marked: 0,
-            anchor: None,
-        }
-    }
-}
-
-fn hash_handle(fs: FsId, handle: &[u8]) -> u64 {
-    let mut hasher = FxHasher::default();
-    hasher.write_u64(fs.0);
-    hasher.write(handle);
-    hasher.finish()
-}
-
-fn hash_name(parent: NodeId, name: &[u8]) -> u64 {
-    let mut hasher = FxHasher::default();
-    hasher.write_u32(parent.0);
-    hasher.write(name);
-    hasher.finish()
 }
 
 #[cfg(test)]
@@ -316,52 +438,79 @@ mod tests {
         bytes
     }
 
+    fn inode(bytes: &[u8]) -> Handle<'_> {
+        Handle::from_prefix(FS, bytes).unwrap()
+    }
+
     #[test]
     fn a_renamed_directory_takes_what_is_below_along() {
-        let mut tree = Tree::default();
+        let mut tree = PathTree::default();
         let a = tree.child_or_new(ROOT, b"a");
         let b = tree.child_or_new(a, b"b");
         let c = tree.child_or_new(b, b"c");
-        tree.bind(c, Handle::from_prefix(FS, &handle(1)).unwrap(), Content::Directory);
+        tree.bind(c, inode(&handle(1)), Content::Directory);
         tree.rename(b, ROOT, b"B");
         assert_eq!(tree.path(c), b"/B/c");
         assert_eq!((tree.find(b"/B/c"), tree.find(b"/a/b/c"), tree.find(b"/")), (Some(c), None, Some(ROOT)));
-        assert!(tree.by_handle(Handle::from_prefix(FS, &handle(1)).unwrap()).eq([c]));
+        assert!(tree.places(inode(&handle(1))).eq([c]));
         assert_eq!((tree.child(a, b"b"), tree.child(ROOT, b"B")), (None, Some(b)));
-        assert!(!tree.has_children(a));
+        assert_eq!(tree.any_child(a), None);
         assert_eq!(tree.path_below(b, c).unwrap(), b"c");
         assert_eq!(tree.path_below(a, c), None);
     }
 
     #[test]
     fn an_inode_may_be_at_two_places() {
-        let mut tree = Tree::default();
+        let mut tree = PathTree::default();
         let (a, b) = (tree.child_or_new(ROOT, b"a"), tree.child_or_new(ROOT, b"b"));
-        let inode = handle(1);
-        let inode = Handle::from_prefix(FS, &inode).unwrap();
-        tree.bind(a, inode, Content::File);
-        tree.bind(b, inode, Content::File);
-        assert_eq!(tree.by_handle(inode).count(), 2);
+        tree.bind(a, inode(&handle(1)), Content::File);
+        let id = tree.bind(b, inode(&handle(1)), Content::File);
+        assert_eq!(tree.places(inode(&handle(1))).count(), 2);
         tree.unbind(a);
-        assert!(tree.by_handle(inode).eq([b]));
+        assert!(tree.places(inode(&handle(1))).eq([b]));
+        tree.inode_mut(id).marked = 8;
+        tree.unbind(b);
+        assert_eq!(tree.find_inode(inode(&handle(1))), Some(id), "its mark is still to be taken away");
+        tree.inode_mut(id).marked = 0;
+        tree.forget_inode(id);
+        assert_eq!(tree.find_inode(inode(&handle(1))), None);
     }
 
     #[test]
-    fn removed_nodes_are_used_again() {
-        let mut tree = Tree::default();
+    fn removed_nodes_are_used_again_and_found_no_more() {
+        let mut tree = PathTree::default();
+        let mut last = ROOT;
         for round in 0..10u8 {
             let ids: Vec<_> = (0..100u8).map(|n| tree.child_or_new(ROOT, &[n, round])).collect();
             assert_eq!(tree.children(ROOT).len(), 100);
+            assert!(round == 0 || !tree.has(last));
+            last = ids[0];
             for id in ids {
                 tree.remove(id);
             }
         }
-        assert_eq!(tree.nodes.len(), 101);
-        assert_eq!((tree.by_name.len(), tree.by_handle.len()), (0, 0));
+        assert_eq!((tree.nodes.len(), tree.len()), (101, (1, 0)));
+        assert_eq!(tree.by_name.len(), 0);
+    }
+
+    #[test]
+    fn ghosts_have_a_path_and_no_name() {
+        let mut tree = PathTree::default();
+        let a = tree.child_or_new(ROOT, b"a");
+        let b = tree.child_or_new(a, b"b");
+        tree.bind(a, inode(&handle(1)), Content::Directory);
+        tree.make_ghost(a, Ghost::Gone);
+        assert_eq!((tree.child(ROOT, b"a"), tree.ghost(b)), (None, Some(Ghost::Gone)));
+        assert_eq!((tree.path(b), tree.child(a, b"b")), (b"/a/b".to_vec(), Some(b)));
+        let again = tree.child_or_new(ROOT, b"a");
+        assert!(again != a && tree.children(ROOT) == [again]);
+        assert_eq!((tree.gone(inode(&handle(1))), tree.is_left(b)), (Some(a), false));
+        tree.rename(a, ROOT, b"c");
+        assert_eq!((tree.find(b"/c/b"), tree.ghost(b)), (Some(b), None));
     }
 
     #[test]
     fn a_node_stays_small() {
-        assert!(size_of::<Node>() <= 88, "{}", size_of::<Node>());
+        assert!(size_of::<Node>() <= 64, "{}", size_of::<Node>());
     }
 }

@@ -33,13 +33,13 @@ use std::time::{Duration, Instant, SystemTime};
 pub const SILENT: Errno = Errno::EHOSTDOWN;
 
 /// How long the first answer is waited for.
-pub const FIRST_PATIENCE: Duration = Duration::from_millis(500);
+pub const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long an answer is waited for at least: on a busy machine it takes time.
-const LEAST_PATIENCE: Duration = Duration::from_millis(250);
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long at most.
-const MOST_PATIENCE: Duration = Duration::from_secs(1);
+const MOST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many times longer than the last one took.
 const INDULGENCE: u32 = 4;

@@ -117,8 +117,17 @@ impl Group {
         self.mark(libc::FAN_MARK_ADD | FAN_MARK_IGNORE_SURV | FAN_MARK_EVICTABLE, object, mask)
     }
 
+    /// Whether the inode has a mark in this group. `absent` is an event that no mark of the
+    /// group has: that it is taken out changes nothing.
+    pub fn has_mark(&self, object: &Object, absent: u64) -> Result<bool, Errno> {
+        match self.mark(libc::FAN_MARK_REMOVE, object, absent) {
+            Err(Errno::ENOENT) => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
     /// Undoes `ignore`. A mark that is not there is no error.
-    pub fn heed(&self, object: &Object, mask: u64) -> Result<(), Errno> {
+    pub fn unignore(&self, object: &Object, mask: u64) -> Result<(), Errno> {
         match self.mark(libc::FAN_MARK_REMOVE | FAN_MARK_IGNORE_SURV, object, mask) {
             Err(Errno::ENOENT) => Ok(()),
             other => other,

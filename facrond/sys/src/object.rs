@@ -4,9 +4,11 @@
 //! handle, reading a directory) happens through the descriptor, so that what is
 //! marked is what was looked at, whatever is renamed meanwhile.
 
+mod detached;
 mod handle;
 mod stat;
 
+pub use detached::DetachedMount;
 use handle::fsid_of;
 pub use handle::{HandleBuffer, open_by_handle};
 pub use stat::{Kind, Stat};
@@ -42,7 +44,7 @@ const KERNEL_FS: [FsType; 7] = [
 ];
 
 /// An entry of a directory; its kind only where the file system tells it for free.
-pub(crate) type DirEntry = (Box<[u8]>, Option<Kind>);
+pub type DirEntry = (Box<[u8]>, Option<Kind>);
 
 /// An object, held without following a last symbolic link.
 #[derive(Debug)]

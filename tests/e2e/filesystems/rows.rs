@@ -2,7 +2,7 @@
 
 use super::Reasons;
 use super::cases::{CASES, Case};
-use crate::harness::{Cgroup, Mount, Place, run};
+use crate::harness::{Cgroup, Mount, Place, Volume, run};
 use std::path::PathBuf;
 
 /// One file system.
@@ -20,12 +20,14 @@ pub struct Row {
 /// What is mounted, and goes in this order.
 pub struct Mounts {
     _cgroup: Option<Cgroup>,
-    _mounts: Vec<Mount>,
+    _mounted: Vec<Mount>,
+    _volumes: Vec<Volume>,
 }
 
 /// Mounts all of them, and prepares the cases there.
 pub fn mount_all(place: &Place) -> (Vec<Row>, Mounts) {
-    let mut making = Making { place, rows: Vec::new(), cgroup: None, mounts: Vec::new() };
+    let mut making =
+        Making { place, rows: Vec::new(), cgroup: None, mounts: Vec::new(), volumes: Vec::new() };
     making.disks();
     making.btrfs();
     making.layers();
@@ -34,7 +36,8 @@ pub fn mount_all(place: &Place) -> (Vec<Row>, Mounts) {
     making.of_the_kernel();
     // The last is unmounted first: some lie on others.
     making.mounts.reverse();
-    (making.rows, Mounts { _cgroup: making.cgroup, _mounts: making.mounts })
+    let Making { rows, cgroup, mounts, volumes, .. } = making;
+    (rows, Mounts { _cgroup: cgroup, _mounted: mounts, _volumes: volumes })
 }
 
 struct Making<'a> {
@@ -42,6 +45,7 @@ struct Making<'a> {
     rows: Vec<Row>,
     cgroup: Option<Cgroup>,
     mounts: Vec<Mount>,
+    volumes: Vec<Volume>,
 }
 
 impl Making<'_> {
@@ -54,6 +58,12 @@ impl Making<'_> {
         let base = PathBuf::from(mount.at()).join("cases");
         self.mounts.push(mount);
         self.add_below(name, base);
+    }
+
+    fn add_volume(&mut self, name: &'static str, kind: &'static str) {
+        let volume = self.place.volume(kind);
+        self.add(name, volume.mount());
+        self.volumes.push(volume);
     }
 
     fn add_below(&mut self, name: &'static str, base: PathBuf) {
@@ -70,16 +80,13 @@ impl Making<'_> {
     }
 
     fn disks(&mut self) {
-        let image = self.place.image("ext4.img", 32, &["mkfs.ext4", "-q"]);
-        self.add("ext4", Mount::of_image(&image, "rw", &self.at("ext4")));
-        let image = self.place.image("xfs.img", 300, &["mkfs.xfs", "-q"]);
-        self.add("xfs", Mount::of_image(&image, "rw", &self.at("xfs")));
-        self.add("tmpfs", Mount::of_type("tmpfs", "size=64m", &self.at("tmpfs")));
+        for kind in ["ext4", "xfs", "tmpfs"] {
+            self.add_volume(kind, kind);
+        }
     }
 
     fn btrfs(&mut self) {
-        let image = self.place.image("btrfs.img", 128, &["mkfs.btrfs", "-q"]);
-        self.add("btrfs", Mount::of_image(&image, "rw", &self.at("btrfs")));
+        self.add_volume("btrfs", "btrfs");
         let top = self.at("btrfs");
         for (name, made_by) in [
             ("btrfs-subvolume", &["create"][..]),
@@ -92,18 +99,14 @@ impl Making<'_> {
     }
 
     fn layers(&mut self) {
-        let upper =
-            Mount::overlay(&self.place.path("lower-empty"), &self.place.path("upper"), &self.at("overlayfs"));
-        self.add("overlayfs", upper);
+        self.add_volume("overlayfs", "overlay");
         let lower = self.prepared("lower");
         let lower = Mount::overlay(&lower, &self.place.path("upper-empty"), &self.at("overlayfs-lower"));
         self.add("overlayfs-lower", lower);
     }
 
     fn fuse(&mut self) {
-        let source = self.prepared("bound");
-        let at = self.at("bindfs");
-        self.add("bindfs", Mount::by(&["bindfs", &source, &at], &at));
+        self.add_volume("bindfs", "bindfs");
         let image = self.place.image("fuse2fs.img", 32, &["mkfs.ext4", "-q"]);
         let at = self.at("fuse2fs");
         self.add("fuse2fs", Mount::by(&["fuse2fs", "-o", "rw,fakeroot", &image, &at], &at));

@@ -1,10 +1,13 @@
 //! A raw connection to the socket.
 
 use super::PATIENCE;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// A connection that sends what it is told to, right or wrong.
 pub struct Rpc {
@@ -39,6 +42,14 @@ impl Rpc {
         let mut line = Vec::new();
         let length = self.reader.read_until(b'\n', &mut line).unwrap();
         (length > 0).then(|| serde_json::from_slice(&line).unwrap())
+    }
+
+    /// Whether something has been sent by the daemon, or is within this time.
+    #[track_caller]
+    pub fn has_more(&self, within: Duration) -> bool {
+        let timeout = PollTimeout::try_from(within).unwrap();
+        let mut fds = [PollFd::new(self.reader.get_ref().as_fd(), PollFlags::POLLIN)];
+        !self.reader.buffer().is_empty() || poll(&mut fds, timeout).unwrap() > 0
     }
 
     /// Calls a method: its result, or its error. Notifications before it are left out.

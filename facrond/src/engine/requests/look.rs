@@ -70,7 +70,7 @@ impl Engine {
             (Switch::Paused, _) => (State::Paused, None),
             (Switch::Done, _) => (State::Done, Some("it was to fire once, and has".to_owned())),
             (Switch::On, Some(PathState::Active)) => (State::Active, self.loop_guard.remark(entry.id)),
-            (Switch::On, Some(PathState::Waiting(why) | PathState::Silent(why))) => {
+            (Switch::On, Some(PathState::Waiting(why) | PathState::Unresponsive(why))) => {
                 (State::Waiting, Some(why.clone()))
             }
             (Switch::On, Some(PathState::Failed(why))) => (State::Failed, Some(why.clone())),

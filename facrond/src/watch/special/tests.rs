@@ -5,6 +5,7 @@ use super::super::{PathState, Queue};
 use super::*;
 use crate::config::filter::{Filter, Patterns};
 use crate::config::rule::{Command, Options, RuleSpec};
+use crate::watch::{Hit, Watch};
 use facron_proto::RuleId;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs;

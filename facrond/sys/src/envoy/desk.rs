@@ -2,7 +2,7 @@
 //! there is a daemon, and keeps nothing open between them.
 
 use super::{LONGEST, TASKS, Task, wait};
-use crate::object::{HandleBuffer, Kind, Object, open_by_handle};
+use crate::object::{DetachedMount, HandleBuffer, Kind, Object, open_by_handle};
 use crate::record::{FsId, Handle};
 use crate::{fanotify, packet};
 use nix::errno::Errno;
@@ -17,11 +17,11 @@ use std::process::ExitCode;
 /// Entries are sent when so many bytes have come together.
 const ENTRIES: usize = 32 * 1024;
 
-/// `facrond envoy`: serves the line on standard input.
-pub fn run() -> ExitCode {
+/// `facrond envoy POINT`: serves the line on standard input.
+pub fn run(point: &Path) -> ExitCode {
     let Ok(socket) = io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
     let mut buffer = vec![0; LONGEST];
-    let mut desk = Desk { socket, group: None };
+    let mut desk = Desk { socket, group: None, point: point.as_os_str().as_bytes().into(), mount: None };
     loop {
         match packet::receive(&desk.socket, &mut buffer) {
             Ok((0, _)) => return ExitCode::SUCCESS,
@@ -32,6 +32,7 @@ pub fn run() -> ExitCode {
             }
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => {
+                desk.mount = None;
                 wait(&desk.socket, PollFlags::POLLIN, None);
             }
             Err(_) => return ExitCode::FAILURE,
@@ -43,6 +44,10 @@ pub fn run() -> ExitCode {
 struct Desk {
     socket: OwnedFd,
     group: Option<OwnedFd>,
+    /// The mount point that this process is for.
+    point: Box<[u8]>,
+    /// A copy of the mount, while there are questions.
+    mount: Option<DetachedMount>,
 }
 
 impl Desk {
@@ -54,7 +59,10 @@ impl Desk {
                 self.group = fd;
                 Some(())
             }
-            Task::Open => self.say_object(Object::open(Path::new(OsStr::from_bytes(what)))),
+            Task::Open => {
+                let found = self.open(what);
+                self.say_object(found)
+            }
             task => {
                 let object = Object::of(fd?).map_err(|(_, errno)| errno);
                 match object.and_then(|object| self.look(*task, what, &object)) {
@@ -62,6 +70,17 @@ impl Desk {
                     Err(errno) => self.say(errno as i32, b"", None),
                 }
             }
+        }
+    }
+
+    /// What is looked at must not keep the mount busy.
+    fn open(&mut self, path: &[u8]) -> Result<Object, Errno> {
+        if self.mount.is_none() && path.starts_with(&self.point) {
+            self.mount = DetachedMount::of(&self.point).ok();
+        }
+        match &self.mount {
+            Some(mount) if path.starts_with(mount.point()) => mount.open(path),
+            _ => Object::open(Path::new(OsStr::from_bytes(path))),
         }
     }
 

@@ -8,25 +8,25 @@ const FOLLOW: Events = Events::CREATE.with(Events::DELETE).with(Events::RENAME).
 
 /// Masks for `fanotify_mark(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Needs {
+pub(in crate::watch) struct Masks {
     /// Of each directory on the way to PATH.
-    pub way: u64,
+    pub(in crate::watch) way: u64,
     /// Of the directory that PATH is in, where PATH is not a directory.
-    pub parent: u64,
+    pub(in crate::watch) parent: u64,
     /// Of PATH, where it is not a directory.
-    pub file: u64,
+    pub(in crate::watch) file: u64,
     /// Of PATH, where it is a directory.
-    pub directory: u64,
+    pub(in crate::watch) directory: u64,
     /// Of each directory below PATH, under `recursive`.
-    pub below: u64,
+    pub(in crate::watch) below: u64,
     /// Whether the directories in PATH must be known by their handles.
-    pub knows_children: bool,
+    pub(in crate::watch) knows_children: bool,
 }
 
-impl Needs {
+impl Masks {
     /// What a rule for `events` needs. With `FAN_RENAME`, where the kernel has it,
     /// all rules about moves are served, so that a rename comes once.
-    pub fn of(events: Events, depth: Depth, moves: Moves) -> Self {
+    pub(in crate::watch) fn of(events: Events, depth: Depth, moves: Moves) -> Self {
         let knows_children = depth == Depth::Recursive || sees_directories(events);
         let wanted = in_kernel_terms(events);
         let entries = wanted.and(Events::OBJECT.with(Events::ENTRY));
@@ -53,7 +53,7 @@ impl Needs {
 
 /// How far down a rule on a directory looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
+pub(in crate::watch) enum Depth {
     /// At the directory's own entries.
     Entries,
     /// At the whole tree.
@@ -62,7 +62,7 @@ pub enum Depth {
 
 /// How the kernel tells of moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moves {
+pub(in crate::watch) enum Moves {
     /// One `FAN_RENAME` with both names, since Linux 5.17.
     Rename,
     /// `FAN_MOVED_FROM` and `FAN_MOVED_TO`, one name each.
@@ -98,8 +98,8 @@ fn with_moves(events: Events, moves: Moves) -> Events {
 mod tests {
     use super::*;
 
-    fn of(events: Events, moves: Moves) -> Needs {
-        Needs::of(events, Depth::Entries, moves)
+    fn of(events: Events, moves: Moves) -> Masks {
+        Masks::of(events, Depth::Entries, moves)
     }
 
     #[test]

@@ -21,7 +21,7 @@ struct Member {
 
 /// All groups; readable as one descriptor.
 #[derive(Debug)]
-pub struct Groups {
+pub(in crate::watch) struct Groups {
     ready: Epoll,
     /// The first is the shared one; the others come and go.
     members: Vec<Member>,
@@ -31,7 +31,7 @@ pub struct Groups {
 
 impl Groups {
     /// The shared group alone.
-    pub fn open() -> Result<Self, Errno> {
+    pub(in crate::watch) fn open() -> Result<Self, Errno> {
         let ready = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut groups = Self { ready, members: Vec::new(), alone: FxHashMap::default() };
         groups.join(FsId::default())?;
@@ -46,39 +46,48 @@ impl Groups {
     }
 
     /// Becomes readable when one of the groups does.
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
+    pub(in crate::watch) fn as_fd(&self) -> BorrowedFd<'_> {
         self.ready.0.as_fd()
     }
 
     /// What the kernel lets this process see.
-    pub fn privilege(&self) -> Privilege {
+    pub(in crate::watch) fn privilege(&self) -> Privilege {
         self.members[0].group.privilege()
     }
 
     /// Whether the kernel knows `FAN_RENAME`.
-    pub fn has_rename(&self) -> bool {
+    pub(in crate::watch) fn has_rename(&self) -> bool {
         self.members[0].group.has_rename()
     }
 
     /// The number of groups.
-    pub fn len(&self) -> usize {
+    pub(in crate::watch) fn len(&self) -> usize {
         self.members.len()
     }
 
     /// The number of marks in all groups.
-    pub fn marks(&self) -> u64 {
+    pub(in crate::watch) fn marks(&self) -> u64 {
         self.members.iter().map(|member| member.marks).sum()
     }
 
     /// Reads from one group; `Ok(None)` when its queue is empty. The file system is
     /// that of records without an id.
-    pub fn read<'b>(&self, index: usize, buffer: &'b mut [u8]) -> Result<Option<(FsId, &'b [u8])>, Errno> {
+    pub(in crate::watch) fn read<'b>(
+        &self,
+        index: usize,
+        buffer: &'b mut [u8],
+    ) -> Result<Option<(FsId, &'b [u8])>, Errno> {
         let Some(member) = self.members.get(index) else { return Ok(None) };
         Ok(member.group.read(buffer)?.map(|bytes| (member.fs, bytes)))
     }
 
     /// Adds to an inode's mark, in the group that its file system is in.
-    pub fn add_mark(&mut self, handle: Handle<'_>, object: &Object, mask: u64) -> Result<(), Errno> {
+    pub(in crate::watch) fn add_mark(
+        &mut self,
+        handle: Handle<'_>,
+        object: &Object,
+        mask: u64,
+    ) -> Result<(), Errno> {
         let fs = handle.fs;
         if let Some(index) = self.alone.get(&fs) {
             return self.members[*index].group.add_mark(object, mask);
@@ -100,45 +109,51 @@ impl Groups {
     }
 
     /// Takes from an inode's mark.
-    pub fn remove_mark(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
+    pub(in crate::watch) fn remove_mark(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
         self.members[self.index(fs)].group.remove_mark(object, mask)
     }
 
     /// Adds to the mark of a whole file system.
-    pub fn add_fs_mark(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
+    pub(in crate::watch) fn add_fs_mark(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
         self.members[self.index(fs)].group.add_fs_mark(object, mask)
     }
 
     /// Takes from the mark of a whole file system.
-    pub fn remove_fs_mark(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
+    pub(in crate::watch) fn remove_fs_mark(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
         self.members[self.index(fs)].group.remove_fs_mark(object, mask)
     }
 
     /// Ignores a directory, for as long as the kernel has memory for that.
-    pub fn ignore(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
+    pub(in crate::watch) fn ignore(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
         self.members[self.index(fs)].group.ignore(object, mask)
     }
 
     /// Ignores a directory no longer.
-    pub fn heed(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
-        self.members[self.index(fs)].group.heed(object, mask)
+    pub(in crate::watch) fn unignore(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
+        self.members[self.index(fs)].group.unignore(object, mask)
+    }
+
+    /// Whether an inode has a mark, which does not have `absent`.
+    pub(in crate::watch) fn has_mark(&self, fs: FsId, object: &Object, absent: u64) -> Result<bool, Errno> {
+        self.members[self.index(fs)].group.has_mark(object, absent)
     }
 
     /// An inode of this file system has got its first mark.
-    pub fn count_mark(&mut self, fs: FsId) {
+    pub(in crate::watch) fn count_mark(&mut self, fs: FsId) {
         let index = self.index(fs);
         self.members[index].marks += 1;
     }
 
     /// An inode of this file system has no mark any more.
-    pub fn discount_mark(&mut self, fs: FsId) {
+    pub(in crate::watch) fn discount_mark(&mut self, fs: FsId) {
         let index = self.index(fs);
-        self.members[index].marks -= 1;
+        let member = &mut self.members[index];
+        member.marks = member.marks.saturating_sub(1);
     }
 
     /// Gives up groups that were for one file system and have no mark left. To be
     /// called when their queues are empty.
-    pub fn collect(&mut self) {
+    pub(in crate::watch) fn collect(&mut self) {
         if self.members.iter().skip(1).all(|member| member.marks > 0) {
             return;
         }

@@ -11,23 +11,19 @@
 //! What is not covered: a mount that was made since the table of mounts was read, and
 //! the one at `/`, without which nothing works anyway.
 
-use super::Watch;
-use super::mounts::{CLOCK_SLACK, Mount};
-use super::resolve::News;
-use super::rules::PathState;
-use crate::kernel::envoy::{Envoy, FIRST_PATIENCE, SILENT};
+use super::mount_table::Mount;
+pub(super) use crate::kernel::envoy::SILENT;
+use crate::kernel::envoy::{Envoy, FIRST_PATIENCE};
 use crate::kernel::sources::Sources;
 use facron_proto::Text;
 use nix::errno::Errno;
 use std::cell::RefCell;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 /// The served mounts.
 #[derive(Debug)]
-pub struct Served {
+pub(super) struct Unresponsive {
     servers: RefCell<Vec<Server>>,
     /// Where the engine waits for late answers.
     sources: Rc<Sources>,
@@ -45,20 +41,20 @@ struct Server {
 
 /// A time without an answer.
 #[derive(Clone, Copy, Debug)]
-struct Silence {
-    began: SystemTime,
+pub(super) struct Silence {
+    pub(super) began: SystemTime,
     /// When all that had happened before was known.
-    settled: SystemTime,
+    pub(super) settled: SystemTime,
 }
 
-impl Served {
+impl Unresponsive {
     /// Without any mounts; late answers make `sources` readable.
-    pub fn new(sources: Rc<Sources>) -> Self {
+    pub(super) fn new(sources: Rc<Sources>) -> Self {
         Self { servers: RefCell::default(), sources }
     }
 
     /// Takes over the table of mounts.
-    pub fn update<'a>(&mut self, mounts: impl Iterator<Item = &'a Mount>) {
+    pub(super) fn update<'a>(&mut self, mounts: impl Iterator<Item = &'a Mount>) {
         let before = self.servers.get_mut();
         let servers = mounts.filter(|mount| mount.is_served() && *mount.point != *b"/").map(|mount| {
             let known = before.iter().position(|server| server.mount == *mount);
@@ -68,12 +64,12 @@ impl Served {
     }
 
     /// Whether nobody has to be asked: the common case.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.servers.borrow().is_empty()
     }
 
     /// Who has to look at a path in place of this process; the innermost mount counts.
-    pub fn envoy_at(&self, path: &[u8]) -> Result<Option<Rc<Envoy>>, Errno> {
+    pub(super) fn worker_at(&self, path: &[u8]) -> Result<Option<Rc<Envoy>>, Errno> {
         let mut servers = self.servers.borrow_mut();
         let on_way = servers.iter_mut().filter(|server| server.is_on_way(path));
         let Some(server) = on_way.max_by_key(|server| server.mount.point.len()) else { return Ok(None) };
@@ -84,7 +80,7 @@ impl Served {
     }
 
     /// Which mount on the way to a path is silent, for people.
-    pub fn silence(&self, path: &[u8]) -> Option<String> {
+    pub(super) fn why(&self, path: &[u8]) -> Option<String> {
         let servers = self.servers.borrow();
         let mut silent = servers.iter().filter(|server| server.silent_since().is_some());
         silent
@@ -93,13 +89,13 @@ impl Served {
     }
 
     /// All that are silent, for people.
-    fn silent(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let servers = self.servers.borrow();
         servers.iter().filter(|server| server.silent_since().is_some()).map(Server::name).collect()
     }
 
     /// Where silence has begun since the last call.
-    fn take_fallen(&mut self, settled: SystemTime) -> Vec<Vec<u8>> {
+    pub(super) fn take_fallen(&mut self, settled: SystemTime) -> Vec<Vec<u8>> {
         let Self { servers, sources } = self;
         let fallen = servers.get_mut().iter_mut().filter_map(|server| {
             let began = server.silent_since().filter(|_| server.told.is_none())?;
@@ -114,7 +110,7 @@ impl Served {
     }
 
     /// Where silence has ended.
-    fn take_answered(&mut self) -> Vec<(Vec<u8>, Silence)> {
+    pub(super) fn take_answered(&mut self) -> Vec<(Vec<u8>, Silence)> {
         let answered = self.servers.get_mut().iter_mut().filter_map(|server| {
             server.patience = server.envoy.as_ref().filter(|_| server.told.is_some())?.has_awoken()?;
             server.envoy = None;
@@ -141,54 +137,6 @@ impl Server {
 
     fn name(&self) -> String {
         format!("{} ({})", Text(self.mount.point.clone()), self.mount.kind)
-    }
-}
-
-impl Watch {
-    /// Tells the rules that lead to mounts that have fallen silent.
-    pub(super) fn tell_silence(&mut self) {
-        let settled = self.rescan.under_way_since().unwrap_or(self.settled);
-        for point in self.served.take_fallen(settled) {
-            let anchor = self.tree.find(&point).and_then(|node| self.tree[node].anchor.as_ref());
-            let (Some(anchor), Some(why)) = (anchor, self.served.silence(&point)) else { continue };
-            for slot in anchor.users() {
-                let state = &mut self.rules[slot].state;
-                if *state == PathState::Active {
-                    *state = PathState::Silent(why.clone());
-                }
-            }
-        }
-    }
-
-    /// Makes up for what was given up where an answer has come.
-    pub(super) fn on_answers(&mut self) {
-        self.tell_silence();
-        for (point, silence) in self.served.take_answered() {
-            if let Some(top) = self.tree.find(&point) {
-                self.rescan_below(top, silence.settled);
-            }
-            self.on_mount(&point, News { own: false, since: silence.began.checked_sub(CLOCK_SLACK) });
-            self.resume();
-        }
-    }
-
-    /// Looks that were given up are due, but where silence goes on.
-    pub(super) fn resume(&mut self) {
-        self.resume_directories();
-        self.arrivals.resume();
-    }
-
-    /// Why a path cannot be looked at now, after asking, if its server does not answer.
-    pub fn ask(&mut self, path: &Path) -> Option<String> {
-        let bytes = path.as_os_str().as_bytes();
-        let found = self.served.envoy_at(bytes).ok()??.open(path);
-        self.tell_silence();
-        found.is_err_and(|errno| errno == SILENT).then(|| self.served.silence(bytes)).flatten()
-    }
-
-    /// The mounts that do not answer, for people.
-    pub fn silent(&self) -> Vec<String> {
-        self.served.silent()
     }
 }
 

@@ -1,0 +1,192 @@
+//! Large trees: one mark on the whole file system, and the filter here.
+//!
+//! There is nothing to set up and no race, whatever the size of the tree. But each event
+//! of the file system arrives, from directories that are in no tree too. A directory that
+//! is not known is resolved by its handle, once; then it is either part of the tree or
+//! known to be foreign. A foreign one that is busy gets an ignore mark, which the kernel
+//! may drop when it wants the memory.
+
+use super::MarkTable;
+use crate::events::Events;
+use crate::kernel::object::Object;
+use crate::kernel::record::{FsId, Handle};
+use crate::watch::rules::Slot;
+use hashbrown::HashTable;
+use nix::errno::Errno;
+use rustc_hash::FxHashMap;
+use std::hash::{BuildHasher, RandomState};
+
+/// Foreign directories that are remembered.
+const MAX_FOREIGN: usize = 65_536;
+
+/// Events after which a foreign directory is ignored.
+const NOISY: u32 = 16;
+
+/// One file system with a mark.
+#[derive(Debug, Default)]
+struct FsMark {
+    mask: u64,
+    /// The rules that rely on it.
+    users: Vec<Slot>,
+}
+
+/// A directory that is in no tree.
+#[derive(Debug)]
+struct Foreign {
+    fs: FsId,
+    handle: Box<[u8]>,
+    events: u32,
+}
+
+impl Foreign {
+    fn is(&self, dir: Handle<'_>) -> bool {
+        self.fs == dir.fs && *self.handle == *dir.bytes
+    }
+}
+
+/// The file systems with a mark, and what is known of their other directories.
+#[derive(Debug, Default)]
+pub(super) struct FileSystems {
+    marks: FxHashMap<FsId, FsMark>,
+    foreign: HashTable<Foreign>,
+    /// Users choose handles by making directories: the hash is keyed.
+    hasher: RandomState,
+}
+
+/// What is known of a directory that is not in the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::watch) enum Noise {
+    /// Nothing: it may be part of a tree.
+    Unknown,
+    /// It is foreign.
+    Foreign,
+    /// It is foreign, and busy by now.
+    Busy,
+}
+
+impl FileSystems {
+    pub(super) fn len(&self) -> usize {
+        self.marks.len()
+    }
+
+    fn hash(&self, dir: Handle<'_>) -> u64 {
+        self.hasher.hash_one((dir.fs.0, dir.bytes))
+    }
+
+    fn count(&mut self, dir: Handle<'_>) -> Noise {
+        let hash = self.hash(dir);
+        let Some(foreign) = self.foreign.find_mut(hash, |foreign| foreign.is(dir)) else {
+            return Noise::Unknown;
+        };
+        foreign.events = foreign.events.saturating_add(1);
+        if foreign.events == NOISY { Noise::Busy } else { Noise::Foreign }
+    }
+
+    fn remember(&mut self, dir: Handle<'_>) {
+        if self.foreign.len() >= MAX_FOREIGN {
+            self.foreign.clear();
+        }
+        let foreign = Foreign { fs: dir.fs, handle: dir.bytes.into(), events: 1 };
+        let hash = self.hash(dir);
+        let Self { foreign: all, hasher, .. } = self;
+        all.insert_unique(hash, foreign, |foreign| hasher.hash_one((foreign.fs.0, &*foreign.handle)));
+    }
+
+    /// Forgets a directory that is foreign no longer; whether it may be ignored.
+    fn recall(&mut self, dir: Handle<'_>) -> bool {
+        let hash = self.hash(dir);
+        match self.foreign.find_entry(hash, |foreign| foreign.is(dir)) {
+            Ok(entry) => entry.remove().0.events >= NOISY,
+            Err(_) => false,
+        }
+    }
+}
+
+impl MarkTable {
+    /// Whether a file system has a mark.
+    pub(in crate::watch) fn has_file_system(&self, fs: FsId) -> bool {
+        !self.file_systems.marks.is_empty() && self.file_systems.marks.contains_key(&fs)
+    }
+
+    /// Marks a file system, on which `object` is, for a rule.
+    pub(in crate::watch) fn mark_file_system(
+        &mut self,
+        fs: FsId,
+        object: &Object,
+        mask: u64,
+        slot: Slot,
+    ) -> Result<(), Errno> {
+        self.groups.add_fs_mark(fs, object, mask)?;
+        let known = self.file_systems.marks.entry(fs).or_default();
+        known.mask |= mask;
+        known.users.push(slot);
+        Ok(())
+    }
+
+    /// Marks a file system again that may have been unmounted.
+    pub(in crate::watch) fn mark_file_system_again(&self, fs: FsId, object: &Object) {
+        if let Some(mark) = self.file_systems.marks.get(&fs)
+            && let Err(errno) = self.groups.add_fs_mark(fs, object, mark.mask)
+        {
+            tracing::error!(error = errno.desc(), "cannot mark a file system again that was mounted again");
+        }
+    }
+
+    /// A rule relies on the marks of file systems no longer. `somewhere_on` opens some
+    /// directory of one.
+    pub(in crate::watch) fn leave_file_systems(
+        &mut self,
+        slot: Slot,
+        somewhere_on: impl Fn(FsId) -> Option<Object>,
+    ) {
+        let groups = &self.groups;
+        self.file_systems.marks.retain(|fs, mark| {
+            mark.users.retain(|user| *user != slot);
+            // With the file system gone, so is the mark.
+            if mark.users.is_empty()
+                && let Some(object) = somewhere_on(*fs)
+            {
+                let _ = groups.remove_fs_mark(*fs, &object, mark.mask);
+            }
+            !mark.users.is_empty()
+        });
+        if self.file_systems.marks.is_empty() {
+            self.file_systems.foreign = HashTable::new();
+        }
+    }
+
+    /// A record names a directory that is not in the tree: what is known of it.
+    pub(in crate::watch) fn count_foreign(&mut self, dir: Handle<'_>) -> Noise {
+        self.file_systems.count(dir)
+    }
+
+    /// A directory was looked at, and is in no tree.
+    pub(in crate::watch) fn remember_foreign(&mut self, dir: Handle<'_>) {
+        self.file_systems.remember(dir);
+    }
+
+    /// Ignores what happens to files in a foreign directory. Renames are not ignored:
+    /// they may lead into a tree.
+    pub(in crate::watch) fn ignore(&self, fs: FsId, object: &Object) {
+        let Some(mark) = self.file_systems.marks.get(&fs) else { return };
+        if let Err(errno) = self.groups.ignore(fs, object, ignorable(mark.mask)) {
+            tracing::debug!(error = errno.desc(), "cannot ignore a busy directory");
+        }
+    }
+
+    /// A directory has come into a tree: it must not be ignored.
+    pub(in crate::watch) fn unignore(&mut self, handle: Handle<'_>, object: &Object) {
+        if self.file_systems.marks.is_empty() || !self.file_systems.recall(handle) {
+            return;
+        }
+        if let Some(mark) = self.file_systems.marks.get(&handle.fs) {
+            // The kernel may have dropped it already.
+            let _ = self.groups.unignore(handle.fs, object, ignorable(mark.mask));
+        }
+    }
+}
+
+fn ignorable(mask: u64) -> u64 {
+    let noise = Events::OBJECT.with(Events::CREATE).with(Events::DELETE);
+    Events::from_mask(mask).and(noise).with(Events::EVENT_ON_CHILD).mask()
+}

@@ -1,0 +1,239 @@
+//! From a record to the rules that it fires. Pure: nothing is asked of the kernel.
+
+use super::rules::{Moves, RuleIndex, Slot, join};
+use super::tree::{Content, NodeId, PathTree};
+use crate::config::filter::ObjectKind;
+use crate::event::Event;
+use crate::events::Events;
+use crate::kernel::record::{Entry, Handle, Record};
+use crate::matcher::{Position, mask_of, matched, may_have_arrived};
+use std::os::unix::ffi::OsStrExt;
+use std::time::SystemTime;
+
+/// One rule's view of one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Firing {
+    pub(super) slot: Slot,
+    pub(super) matched: Events,
+    /// The directory and name below PATH; nothing where it is PATH itself.
+    pub(super) place: Option<(NodeId, Box<[u8]>)>,
+}
+
+/// What a record says about one name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Side<'a> {
+    pub(super) entry: Entry<'a>,
+    pub(super) events: Events,
+}
+
+/// A record, by the names that it is about: `FAN_RENAME` has two.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sides<'a>([Option<Side<'a>>; 3]);
+
+impl<'a> Sides<'a> {
+    /// Of a record. Where the kernel tells a rename in two records, each serves rules
+    /// about renames.
+    pub(super) fn of(record: &Record<'a>, moves: Moves) -> Self {
+        let events = Events::from_mask(record.mask);
+        let flags = events.and(Events::ONDIR);
+        let renamed = |to: Events| flags.with(Events::RENAME).with(to);
+        let is_move = moves == Moves::FromTo && events.intersects(Events::MOVE);
+        let of_entry = if is_move { events.with(Events::RENAME) } else { events };
+        Self([
+            record.old.map(|entry| Side { entry, events: renamed(Events::MOVED_FROM) }),
+            record.new.map(|entry| Side { entry, events: renamed(Events::MOVED_TO) }),
+            record.entry.map(|entry| Side { entry, events: of_entry }),
+        ])
+    }
+
+    /// Each name, and what happened to it.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Side<'a>> {
+        self.0.into_iter().flatten()
+    }
+
+    /// The same of an entry that has another name by now.
+    pub(super) fn renamed(&self, dir: Handle<'a>, name: &'a [u8]) -> Self {
+        let renamed = |side: Side<'a>| Side { entry: Entry { dir, name }, ..side };
+        Self(self.0.map(|side| side.map(renamed)))
+    }
+
+    /// All that happened.
+    pub(super) fn events(&self, record: &Record<'_>) -> Events {
+        self.iter().fold(Events::from_mask(record.mask), |all, side| all.with(side.events))
+    }
+}
+
+/// What every firing of a record has in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cause {
+    pub(super) time: SystemTime,
+    pub(super) events: Events,
+    pub(super) pid: i32,
+    pub(super) synthetic: bool,
+}
+
+/// The rules and the places that records are matched with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Matcher<'a> {
+    pub(super) tree: &'a PathTree,
+    pub(super) rules: &'a RuleIndex,
+    /// The place that an inode had until another one took it, for rules about its end.
+    pub(super) former: Option<NodeId>,
+}
+
+impl Matcher<'_> {
+    /// The rules that a record fires.
+    pub(super) fn firings(&self, record: &Record<'_>, sides: &Sides<'_>) -> Vec<Firing> {
+        let mut firings = Vec::new();
+        for Side { entry: Entry { dir, name }, events } in sides.iter() {
+            for node in self.tree.places(dir).filter(|node| !self.tree.is_left(*node)) {
+                if name == b"." {
+                    self.match_directory(node, events, &mut firings);
+                } else {
+                    self.match_entry(node, name, events, &mut firings);
+                }
+            }
+        }
+        self.match_object(record, &mut firings);
+        firings
+    }
+
+    /// The rules for which a record may be about a file that was linked in.
+    pub(super) fn may_have_arrived(&self, dir: NodeId, name: &[u8], events: Events) -> Vec<Slot> {
+        let may = |slot: &Slot, place| {
+            may_have_arrived(&self.rules[*slot].spec, events) && self.accepts(*slot, place, events)
+        };
+        let below = self.rules.reach(self.tree, dir).filter(|slot| may(slot, Some((dir, name))));
+        let at = self.tree.child(dir, name).map_or(&[][..], |node| self.tree.targets(node));
+        below.chain(at.iter().copied().filter(|slot| may(slot, None))).collect()
+    }
+
+    /// An event of a directory itself: of the rules at it, and of those above it.
+    fn match_directory(&self, node: NodeId, events: Events, firings: &mut Vec<Firing>) {
+        let events = events.with(Events::ONDIR);
+        self.match_path(node, events, firings);
+        let (parent, name) = (self.tree.parent(node), self.tree[node].name());
+        if parent != node {
+            for slot in self.rules.reach(self.tree, parent) {
+                self.consider(slot, Some((parent, name)), events, firings);
+            }
+        }
+    }
+
+    /// An event of an entry of a directory.
+    fn match_entry(&self, dir: NodeId, name: &[u8], events: Events, firings: &mut Vec<Firing>) {
+        for slot in self.rules.reach(self.tree, dir) {
+            self.consider(slot, Some((dir, name)), events, firings);
+        }
+        if self.tree.any_child(dir).is_some()
+            && let Some(node) = self.tree.child(dir, name)
+        {
+            self.match_path(node, events, firings);
+        }
+    }
+
+    /// An event of a watched file under another of its names, or of its end.
+    fn match_object(&self, record: &Record<'_>, firings: &mut Vec<Firing>) {
+        let events = Events::from_mask(record.mask);
+        let of_object = events.and(Events::OBJECT.with(Events::SELF));
+        if of_object.is_empty() {
+            return;
+        }
+        if let Some(object) = record.object {
+            for node in self.tree.places(object).filter(|node| self.tree[*node].content == Content::File) {
+                if !self.is_told_by_name(node, record.entry) && self.is_other_link(node, record.entry) {
+                    self.match_path(node, of_object, firings);
+                }
+            }
+        }
+        if let Some(node) = self.former.filter(|_| events.intersects(Events::SELF)) {
+            self.match_path(node, events.and(Events::SELF.with(Events::ONDIR)), firings);
+        }
+    }
+
+    fn is_told_by_name(&self, node: NodeId, entry: Option<Entry<'_>>) -> bool {
+        let parent = self.tree.parent(node);
+        let is_it = |entry: Entry<'_>| {
+            entry.name == self.tree[node].name() && self.tree.places(entry.dir).any(|dir| dir == parent)
+        };
+        entry.is_some_and(is_it)
+    }
+
+    /// Whether an event under another name came through a hard link. In a directory
+    /// that is known it may also be old: of the time before the file was renamed to its
+    /// present name.
+    fn is_other_link(&self, node: NodeId, entry: Option<Entry<'_>>) -> bool {
+        let is_known = |dir: Handle<'_>| self.tree.places(dir).next().is_some();
+        !entry.is_some_and(|entry| is_known(entry.dir))
+            || self.tree.inode_at(node).is_some_and(|inode| inode.has_links)
+    }
+
+    fn match_path(&self, node: NodeId, events: Events, firings: &mut Vec<Firing>) {
+        for slot in self.tree.targets(node) {
+            self.consider(*slot, None, events, firings);
+        }
+    }
+
+    /// Adds a firing if the rule's events and filter say so. A rename within a
+    /// rule's directory is one firing, under the new name.
+    fn consider(
+        &self,
+        slot: Slot,
+        place: Option<(NodeId, &[u8])>,
+        events: Events,
+        firings: &mut Vec<Firing>,
+    ) {
+        let spec = &self.rules[slot].spec;
+        let position = if place.is_some() { Position::Below } else { Position::Path };
+        let matched = matched(spec.events, position, events);
+        if matched.is_empty() || !self.accepts(slot, place, events) {
+            return;
+        }
+        let place = place.map(|(dir, name)| (dir, name.into()));
+        match firings.iter_mut().find(|firing| firing.slot == slot) {
+            Some(firing) => *firing = Firing { slot, matched: firing.matched.with(matched), place },
+            None => firings.push(Firing { slot, matched, place }),
+        }
+    }
+
+    /// Whether a rule's filter lets an event pass.
+    pub(super) fn accepts(&self, slot: Slot, place: Option<(NodeId, &[u8])>, events: Events) -> bool {
+        let rule = &self.rules[slot];
+        let filter = &rule.spec.options.filter;
+        let kind = object_kind(events);
+        match place {
+            None => {
+                let name = rule.spec.path.file_name().unwrap_or_default();
+                filter.accepts(b"", name.as_bytes(), kind)
+            }
+            Some((dir, name)) if rule.target == Some(dir) || !filter.has_globs() => {
+                filter.accepts(name, name, kind)
+            }
+            Some((dir, name)) => {
+                let above = rule.target.and_then(|target| self.tree.path_below(target, dir));
+                filter.accepts(&join(&above.unwrap_or_default(), name), name, kind)
+            }
+        }
+    }
+
+    /// The event of a firing.
+    pub(super) fn event(&self, firing: &Firing, cause: &Cause, old: Option<(NodeId, &[u8])>) -> Event {
+        let place = firing.place.as_ref().map(|(dir, name)| (*dir, &**name));
+        Event {
+            time: cause.time,
+            events: firing.matched,
+            mask: mask_of(firing.matched, cause.events),
+            path: self.rules.path_of(self.tree, firing.slot, place),
+            old_path: old.map(|old| self.rules.path_of(self.tree, firing.slot, Some(old))),
+            pid: cause.pid,
+            exe: None,
+            uid: None,
+            synthetic: cause.synthetic,
+        }
+    }
+}
+
+/// What an object is, in terms of `type=`.
+fn object_kind(events: Events) -> ObjectKind {
+    if events.contains(Events::ONDIR) { ObjectKind::Directory } else { ObjectKind::File }
+}

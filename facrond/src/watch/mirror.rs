@@ -1,0 +1,397 @@
+//! What is known of the places that rules are about, kept up to date by records and by
+//! looks. Pure: a record goes in and firings come out; a probe goes out and its answer
+//! comes in.
+//!
+//! | file | from | to |
+//! |---|---|---|
+//! | `follow` | a record | edits of the tree, places to look at |
+//! | `apply` | an answer | edits of the tree, places to look at |
+//! | `resolve` | a rule's PATH | the nodes that it leads through |
+//! | `bury` | places that are gone | nothing |
+
+mod apply;
+mod bury;
+mod follow;
+mod resolve;
+
+pub(super) use bury::Orphan;
+
+use super::matcher::{Cause, Firing, Matcher, Sides};
+use super::recheck::{Arrival, Change, News, Origin, Place, Recheck, Task};
+use super::rules::{Moves, PathState, RuleIndex, Slot};
+use super::scanner::InodeKey;
+use super::told::Told;
+use super::tree::{NodeId, PathTree, ROOT};
+use crate::config::rule::RuleSpec;
+use crate::event::Event;
+use crate::events::Events;
+use crate::kernel::fanotify::Privilege;
+use crate::kernel::record::{FsId, Handle, Record};
+use crate::matcher::{Position, matched};
+use facron_proto::{RuleId, Text};
+use rustc_hash::FxHashMap;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+/// One firing, as the mirror tells it.
+#[derive(Debug)]
+pub(super) struct Fired {
+    pub(super) rule: RuleId,
+    pub(super) event: Event,
+    /// Whether facron's own commands caused it; not known yet if a record told it.
+    pub(super) own: Option<bool>,
+}
+
+/// The name that a record is about.
+enum Name {
+    AsRecorded,
+    /// It never was one.
+    Never,
+    /// A name in another directory, or another one in the same.
+    Other(InodeKey, Box<[u8]>),
+}
+
+/// The places and the rules, and what is to be looked at.
+#[derive(Debug)]
+pub(super) struct Mirror {
+    pub(super) tree: PathTree,
+    pub(super) rules: RuleIndex,
+    pub(super) recheck: Recheck,
+    /// Handles of what stood at a rule's path until it was replaced: their end is
+    /// still to be told.
+    former: FxHashMap<InodeKey, Place>,
+    /// Places that were seen to be gone since the queue was last read to its end.
+    gone: Vec<NodeId>,
+    /// Places that are being forgotten, the next one last.
+    burying: Vec<NodeId>,
+    orphans: Vec<Orphan>,
+    /// Rules that proved to have a large tree.
+    large: Vec<Slot>,
+    /// Rules whose PATH is another directory than the one whose file system is marked.
+    unmarked: Vec<Slot>,
+    told: Told,
+    complaints: u64,
+}
+
+impl Mirror {
+    /// Without rules, for a kernel that tells of moves like this.
+    pub(super) fn new(moves: Moves, privilege: Privilege) -> Self {
+        Self {
+            tree: PathTree::default(),
+            rules: RuleIndex::new(moves),
+            recheck: Recheck::default(),
+            former: FxHashMap::default(),
+            gone: Vec::new(),
+            burying: Vec::new(),
+            orphans: Vec::new(),
+            large: Vec::new(),
+            unmarked: Vec::new(),
+            told: Told::new(privilege),
+            complaints: 0,
+        }
+    }
+
+    /// Takes a rule in, or another one in its place; the slot of the one before, which
+    /// goes when the new one has its marks.
+    pub(super) fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> (Slot, Option<Slot>) {
+        let (slot, before) = self.rules.insert(id, spec);
+        self.resolve(slot, None);
+        (slot, before)
+    }
+
+    /// Lets a rule go.
+    pub(super) fn detach(&mut self, slot: Slot) {
+        self.recheck.forget_rule(slot);
+        self.rules.strip(slot);
+        self.release(slot);
+        self.large.retain(|other| *other != slot);
+        self.unmarked.retain(|other| *other != slot);
+        self.rules.remove(slot);
+    }
+
+    /// The rules that a record fires, in order; what it says about places is taken over.
+    /// `own` tells whether facron's own commands caused it.
+    pub(super) fn on_record(
+        &mut self,
+        record: &Record<'_>,
+        own: &mut dyn FnMut() -> bool,
+        fired: &mut Vec<Fired>,
+    ) {
+        let real = self.real_name(record);
+        let mut sides = Sides::of(record, self.rules.moves());
+        match &real {
+            Name::AsRecorded => {}
+            Name::Never => return,
+            Name::Other((fs, bytes), name) => sides = sides.renamed(Handle { fs: *fs, bytes }, name),
+        }
+        let firings = self.matcher(record).firings(record, &sides);
+        if !firings.is_empty() {
+            let cause = Cause {
+                time: SystemTime::now(),
+                events: sides.events(record),
+                pid: record.pid,
+                synthetic: false,
+            };
+            let old = record.old.and_then(|old| Some((self.tree.places(old.dir).next()?, old.name)));
+            for firing in &firings {
+                let event = self.matcher(record).event(firing, &cause, old);
+                self.told.note(firing.slot, &event);
+                fired.push(Fired { rule: self.rules[firing.slot].id, event, own: None });
+            }
+        }
+        self.note(record, &sides, own);
+        self.end_former(record);
+        if sides.events(record).intersects(Events::ENTRY) {
+            self.follow(record, &sides, own);
+        }
+    }
+
+    fn matcher(&self, record: &Record<'_>) -> Matcher<'_> {
+        let object = record.object.or(record.entry.map(|entry| entry.dir));
+        let former = object.filter(|_| !self.former.is_empty());
+        let former = former.and_then(|object| self.former.get(&(object.fs, object.bytes.into())));
+        let former = former.filter(|place| self.tree.has(place.dir));
+        let former = former.and_then(|place| self.tree.child(place.dir, &place.name));
+        Matcher { tree: &self.tree, rules: &self.rules, former }
+    }
+
+    /// A file that was made without a name has `#` and its number in place of one until it
+    /// is closed, whatever it is linked as (`O_TMPFILE`, open(2)). Nothing remains of a
+    /// record about a file that never had a name.
+    fn real_name(&self, record: &Record<'_>) -> Name {
+        let Some(entry) = record.entry else { return Name::AsRecorded };
+        let Some(object) = record.object.filter(|object| is_nameless(entry.name, *object)) else {
+            return Name::AsRecorded;
+        };
+        let by_node = || {
+            let node = self.tree.places(object).find(|node| self.tree.ghost(*node).is_none())?;
+            Some((self.tree.parent(node), self.tree[node].name()))
+        };
+        let by_look = self.recheck.place_of(object).map(|place| (place.dir, &*place.name));
+        let place = by_look.or_else(by_node).filter(|(dir, _)| self.tree.has(*dir));
+        let named = place.and_then(|(dir, name)| Some((self.tree.handle(dir)?, name)));
+        named.map_or(Name::Never, |(dir, name)| Name::Other((dir.fs, dir.bytes.into()), name.into()))
+    }
+
+    /// What is looked at and told by a record is not told again.
+    fn note(&mut self, record: &Record<'_>, sides: &Sides<'_>, own: &mut dyn FnMut() -> bool) {
+        for side in sides.iter() {
+            if side.entry.name == b"." {
+                continue;
+            }
+            let places: Vec<_> = self.tree.places(side.entry.dir).collect();
+            for node in places {
+                self.recheck.note(node, side.entry.name, side.events);
+                let slots = self.matcher(record).may_have_arrived(node, side.entry.name, side.events);
+                if !slots.is_empty() {
+                    let origin = Origin::Made { pid: record.pid };
+                    self.recheck.arrival(node, side.entry.name, origin, own(), &slots, record.object);
+                }
+                if side.events.contains(Events::CREATE) {
+                    self.note_link(record.object);
+                }
+            }
+        }
+    }
+
+    /// A name was made for a file that is known by another.
+    fn note_link(&mut self, object: Option<Handle<'_>>) {
+        if let Some(inode) = object.and_then(|object| self.tree.find_inode(object))
+            && self.tree.places_of(inode).next().is_some()
+        {
+            self.tree.inode_mut(inode).has_links = true;
+        }
+    }
+
+    /// The queue has been read to its end: fires what looks have found and no record told.
+    pub(super) fn on_drained(&mut self, fired: &mut Vec<Fired>) {
+        for (place, arrival) in self.recheck.on_drained() {
+            if self.tree.has(place.dir) {
+                self.fire_arrival(&place, &arrival, fired);
+            }
+        }
+        self.bury_gone();
+    }
+
+    fn fire_arrival(&mut self, place: &Place, arrival: &Arrival, fired: &mut Vec<Fired>) {
+        let Place { dir, name } = place;
+        let (pid, synthetic) = match arrival.origin {
+            Origin::Made { pid } => (pid, false),
+            Origin::Found { .. } => (0, true),
+        };
+        let news = arrival.news();
+        for slot in &arrival.slots {
+            let is_path =
+                self.tree.child(*dir, name).is_some_and(|node| self.rules[*slot].target == Some(node));
+            let at = (!is_path).then_some((*dir, &**name));
+            let news = news.without(self.told_before(*slot, at, arrival));
+            let position = if is_path { Position::Path } else { Position::Below };
+            let told = found(&self.rules[*slot].spec, arrival.origin, position, news);
+            let matcher = Matcher { tree: &self.tree, rules: &self.rules, former: None };
+            if told.is_empty() || !matcher.accepts(*slot, at, news) {
+                continue;
+            }
+            let cause = Cause { time: SystemTime::now(), events: news, pid, synthetic };
+            let firing =
+                Firing { slot: *slot, matched: told, place: at.map(|(dir, name)| (dir, name.into())) };
+            let event = matcher.event(&firing, &cause, None);
+            self.told.note(*slot, &event);
+            fired.push(Fired { rule: self.rules[*slot].id, event, own: Some(arrival.own) });
+        }
+        if arrival.awaits_close() {
+            // It may be closed under the name that it was made without.
+            let awaits = |slot: &Slot| self.rules[*slot].spec.events.contains(Events::ARRIVED);
+            let slots: Vec<_> = arrival.slots.iter().copied().filter(awaits).collect();
+            let object = arrival.object();
+            if !slots.is_empty() {
+                self.recheck.arrival(*dir, name, Origin::Made { pid }, arrival.own, &slots, object);
+            }
+        }
+    }
+
+    /// What of a file was told by records that were read before it was found.
+    fn told_before(&self, slot: Slot, place: Option<(NodeId, &[u8])>, arrival: &Arrival) -> Events {
+        let then = match arrival.origin {
+            Origin::Found { since: Some(_), .. } => arrival.changed,
+            Origin::Found { told, .. } => told,
+            Origin::Made { .. } => None,
+        };
+        then.map_or(Events::NONE, |then| {
+            self.told.since(slot, &self.rules.path_of(&self.tree, slot, place), then)
+        })
+    }
+
+    /// Records may be missing: all that rules see is looked at, for what has changed since.
+    pub(super) fn sweep(&mut self, since: SystemTime) {
+        let news = News { since: Some(since), ..News::default() };
+        self.recheck.change(ROOT, b"", Change { news: Some(news), sweep: true, ..Change::default() });
+    }
+
+    /// The next place to look at; of those that have time, too, if they are wanted.
+    pub(super) fn take_task(&mut self, now: Instant, with_background: bool) -> Option<Task> {
+        self.recheck.take(&self.tree, now, with_background)
+    }
+
+    /// A mount point does not answer: the rules that lead to it wait, with what they have.
+    pub(super) fn suspend_rules(&mut self, point: &[u8], why: &str) {
+        let Some(node) = self.tree.find(point) else { return };
+        for slot in self.users(node) {
+            self.suspend_rule(slot, why);
+        }
+    }
+
+    /// The same of one rule.
+    pub(super) fn suspend_rule(&mut self, slot: Slot, why: &str) {
+        let state = &mut self.rules[slot].state;
+        if *state == PathState::Active {
+            *state = PathState::Unresponsive(why.to_owned());
+        }
+    }
+
+    /// Something else may be at a place, and below.
+    pub(super) fn doubt(&mut self, path: &[u8], since: SystemTime, sweep: bool) {
+        let mut parent = ROOT;
+        let mut names = path.split(|b| *b == b'/').filter(|name| !name.is_empty()).peekable();
+        while let Some(name) = names.next() {
+            if names.peek().is_none() {
+                let is_known = self.tree.child(parent, name).is_some();
+                if is_known || self.rules.knows_children(&self.tree, parent) {
+                    let news = Some(News { since: Some(since), ..News::default() });
+                    self.recheck.change(
+                        parent,
+                        name,
+                        Change { news, sweep, doubt: true, ..Change::default() },
+                    );
+                }
+                return;
+            }
+            let Some(node) = self.tree.child(parent, name) else { return };
+            parent = node;
+        }
+    }
+
+    /// The marks of a file system are gone; how many there were.
+    pub(super) fn lose_marks(&mut self, fs: FsId) -> u64 {
+        self.tree.lose_marks(fs)
+    }
+
+    /// Nothing is missing, and nothing is to be done.
+    pub(super) fn on_settled(&mut self, now: SystemTime) {
+        self.told.forget(now);
+    }
+
+    /// The rules that proved to have a large tree since the last call.
+    pub(super) fn take_large(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.large)
+    }
+
+    /// The rules that rely on the mark of a file system no longer, since the last call.
+    pub(super) fn take_unmarked(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.unmarked)
+    }
+
+    /// A rule is served by the mark of a file system: what is left of its tree has time.
+    pub(super) fn serve_by(&mut self, slot: Slot, fs: FsId) {
+        self.rules[slot].file_system = Some(fs);
+        self.recheck.defer_quiet();
+    }
+
+    /// When there is a place to look at, if nothing else happens.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.recheck.next_due()
+    }
+
+    /// Whether there is something to do, or to be told, when the queue has been read.
+    pub(super) fn is_due(&self) -> bool {
+        self.recheck.is_due() || !self.gone.is_empty() || !self.burying.is_empty() || !self.orphans.is_empty()
+    }
+
+    /// Paths at and above a rule's PATH that are on a file system, the deepest first.
+    pub(super) fn paths_on(&self, fs: FsId) -> impl Iterator<Item = Vec<u8>> {
+        let is_on = move |node: &NodeId| {
+            self.tree.has(*node) && self.tree.handle(*node).is_some_and(|handle| handle.fs == fs)
+        };
+        let trails = self.rules.iter().flat_map(|(_, rule)| rule.trail.iter().rev().copied());
+        trails.filter(is_on).map(|node| self.tree.path(node))
+    }
+
+    /// Tells of a directory that cannot be watched; of many, now and then.
+    fn complain(&mut self, parent: NodeId, name: &[u8], why: &str) {
+        self.complaints += 1;
+        if self.complaints <= 16 || self.complaints.is_power_of_two() {
+            let path = self.tree.path(parent);
+            let path = Text(super::rules::join(&path[..path.len().min(4096)], name));
+            tracing::warn!(%path, problems = self.complaints, "cannot watch this directory: {why}");
+        }
+    }
+
+    fn set_state(&mut self, slots: &[Slot], state: impl Fn(&PathState) -> PathState) {
+        for slot in slots {
+            let rule = &mut self.rules[*slot];
+            rule.state = state(&rule.state);
+        }
+    }
+}
+
+/// What of a rule's events was found. `ARRIVED` was decided by the look, not by events.
+fn found(spec: &RuleSpec, origin: Origin, position: Position, news: Events) -> Events {
+    let arrived = news.and(spec.events).and(Events::ARRIVED);
+    if matches!(origin, Origin::Made { .. }) {
+        return arrived;
+    }
+    let by_events = matched(spec.events, position, news.without(Events::ARRIVED)).without(Events::ARRIVED);
+    by_events.with(arrived)
+}
+
+/// Whether a name is the one that a file without a name has: `#` and the number of its
+/// inode, which is in its handle.
+fn is_nameless(name: &[u8], object: Handle<'_>) -> bool {
+    let Some(digits) = name.strip_prefix(b"#").filter(|digits| (1..=20).contains(&digits.len())) else {
+        return false;
+    };
+    let number = str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u64>().ok());
+    let Some(number) = number else { return false };
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+    let half = (number as u32).to_ne_bytes();
+    object.bytes.windows(half.len()).skip(8).any(|bytes| bytes == half)
+}

@@ -1,0 +1,453 @@
+//! From a place to a probe, and from its answer to what is known.
+
+use super::Mirror;
+use super::resolve::describe;
+use crate::kernel::object::{DirEntry, Kind};
+use crate::watch::recheck::{Change, MAX_TRIES, News, Origin, Task};
+use crate::watch::rules::{Need, PathState, RuleIndex, Slot};
+use crate::watch::scanner::{Answer, Found, InodeKey, Probe, Read};
+use crate::watch::tree::{Content, Ghost, NodeId, ROOT};
+use facron_proto::Text;
+use nix::errno::Errno;
+use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+/// A tree with more directories than this is watched by a mark on its file system.
+const LARGE: usize = if cfg!(test) { 64 } else { 4096 };
+
+impl Mirror {
+    /// The node at a place.
+    fn at(&self, dir: NodeId, name: &[u8]) -> Option<NodeId> {
+        if name.is_empty() { Some(ROOT) } else { self.tree.child(dir, name) }
+    }
+
+    /// What has to be asked to look at a place.
+    pub(in crate::watch) fn probe(&self, task: &Task) -> Probe {
+        let (dir, name) = (task.place.dir, &task.place.name);
+        let node = self.at(dir, name);
+        let inode = node.and_then(|node| self.tree.inode_at(node));
+        let fs = inode.map(|inode| inode.handle().fs).or_else(|| self.tree.handle(dir).map(|dir| dir.fs));
+        let seen = if name.is_empty() || self.is_too_deep(dir) {
+            Vec::new()
+        } else {
+            self.rules.seen_by(&self.tree, dir, name)
+        };
+        let by_path = node.map_or(Need::default(), |node| self.rules.need(&self.tree, node, fs));
+        let others = node.map_or(0, |node| self.rules.wanted(&self.tree, node));
+        let by_sets = Need { directory: self.rules.need_of_set(&seen, fs), file: 0 };
+        let change = task.change.as_ref();
+        let is_read = change.is_some_and(|change| change.read || change.sweep);
+        let is_end =
+            |node: NodeId| self.tree[node].references.as_ref().is_some_and(|references| references.is_end);
+        let is_seen = !seen.is_empty() || node.is_some_and(is_end);
+        let key =
+            |handle: crate::kernel::record::Handle<'_>| -> InodeKey { (handle.fs, handle.bytes.into()) };
+        Probe {
+            dir,
+            path: self.tree.path(dir),
+            dir_inode: if name.is_empty() { None } else { self.tree.handle(dir).map(key) },
+            name: name.clone(),
+            known: inode.map(|inode| key(inode.handle())),
+            marked: inode.map_or(0, |inode| inode.marked),
+            need: if change.is_some() { by_path.with(by_sets) } else { Need::default() },
+            others,
+            read: match (is_seen && change.is_some(), is_read) {
+                (false, _) => Read::Never,
+                (true, true) => Read::Always,
+                (true, false) => Read::IfNew,
+            },
+            doubt: change.is_some_and(|change| change.doubt),
+            is_arrival: task.is_arrival,
+        }
+    }
+
+    fn is_too_deep(&self, dir: NodeId) -> bool {
+        RuleIndex::is_too_deep(&self.tree, dir)
+    }
+
+    /// Takes over what a look has found.
+    pub(in crate::watch) fn apply(
+        &mut self,
+        task: Task,
+        answer: Answer,
+        why: &str,
+        now: (Instant, SystemTime),
+    ) {
+        let (dir, name) = (task.place.dir, task.place.name.clone());
+        if !self.tree.has(dir) {
+            return self.recheck.done(&task.place, None, now);
+        }
+        match answer {
+            Answer::DirectoryGone => self.on_directory_gone(task, now),
+            Answer::Unresponsive => self.on_unresponsive(task, why),
+            Answer::Found(found) => self.on_found(task, &found, now),
+            Answer::Absent => {
+                if let Some(node) = self.at(dir, &name) {
+                    self.on_absent(node, task.change.as_ref());
+                }
+                self.recheck.done(&task.place, None, now);
+            }
+            Answer::Failed(errno) => {
+                match self.at(dir, &name) {
+                    Some(node) if self.tree[node].references.is_some() => {
+                        self.references(node).error = Some(errno);
+                        self.tree[node].content = Content::Unknown;
+                        self.resolve_users(node, task.change.as_ref());
+                    }
+                    _ if task.change.is_some() => self.complain(dir, &name, errno.desc()),
+                    _ => {}
+                }
+                self.recheck.done(&task.place, None, now);
+            }
+        }
+    }
+
+    /// The directory itself is looked at. Records of where it went may still be to be read.
+    fn on_directory_gone(&mut self, task: Task, now: (Instant, SystemTime)) {
+        let dir = task.place.dir;
+        match self.tree.ghost(dir) {
+            // It may come back, with its record.
+            Some(Ghost::Gone) => return self.recheck.retry(task, now.0),
+            Some(Ghost::Left | Ghost::Dead) => return self.recheck.done(&task.place, None, now),
+            None => {}
+        }
+        if task.tries >= MAX_TRIES {
+            if task.change.is_some() {
+                let name = task.place.name.clone();
+                self.complain(dir, &name, "it is renamed faster than it can be looked at");
+            }
+            return self.recheck.done(&task.place, None, now);
+        }
+        if dir != ROOT {
+            let (parent, name): (_, Box<[u8]>) = (self.tree.parent(dir), self.tree[dir].name().into());
+            self.recheck.change(parent, &name, Change { news: Some(News::default()), ..Change::default() });
+        }
+        self.recheck.retry(task, now.0);
+    }
+
+    fn on_unresponsive(&mut self, task: Task, why: &str) {
+        if let Some(node) = self.at(task.place.dir, &task.place.name) {
+            let users = self.users(node);
+            self.set_state(&users, |state| match state {
+                PathState::Active | PathState::Unresponsive(_) => PathState::Unresponsive(why.to_owned()),
+                PathState::Waiting(_) | PathState::Failed(_) => PathState::Waiting(why.to_owned()),
+            });
+        }
+        self.recheck.suspend(task);
+    }
+
+    fn on_absent(&mut self, node: NodeId, change: Option<&Change>) {
+        let users = if self.tree[node].inode().is_some() {
+            self.depart(node, Ghost::Gone)
+        } else if self.tree[node].content == Content::Absent {
+            return;
+        } else {
+            self.tree[node].content = Content::Absent;
+            self.users(node)
+        };
+        let is_there = self.tree.has(node) && self.tree.ghost(node).is_none();
+        if is_there && let Some(references) = &mut self.tree[node].references {
+            references.error = None;
+        }
+        let news = change.and_then(|change| change.news.clone()).unwrap_or_default();
+        self.resolve_all(&users, &News { only: None, ..news });
+        if is_there {
+            self.tidy(node);
+        }
+    }
+
+    fn on_found(&mut self, mut task: Task, found: &Found, now: (Instant, SystemTime)) {
+        let (dir, name) = (task.place.dir, task.place.name.clone());
+        if let Some(change) = &task.change
+            && let Some(other) = self.other_place(dir, &name, found)
+        {
+            if self.tree[other].ghost == Some(Ghost::Gone) {
+                // It was moved here, and its record is still to be read.
+                let news = change.news.clone().unwrap_or_default();
+                self.relocate(other, dir, &name, &news);
+            } else if task.tries == 1 {
+                let (parent, at): (_, Box<[u8]>) = (self.tree.parent(other), self.tree[other].name().into());
+                self.recheck.change(parent, &at, Change { news: Some(News::default()), ..Change::default() });
+                return self.recheck.again(task);
+            }
+        }
+        let facts = &found.facts;
+        if let Some(mut change) = task.change.take() {
+            change.sweep |= found.was_lost;
+            self.take_over(dir, &name, found, &change);
+        }
+        self.recheck.done(&task.place, Some(facts), now);
+    }
+
+    /// Another place that a directory has, so that it was moved, or is mounted twice.
+    fn other_place(&self, dir: NodeId, name: &[u8], found: &Found) -> Option<NodeId> {
+        let here = self.at(dir, name);
+        if found.content() != Content::Directory
+            || here.is_some_and(|node| self.tree.handle(node) == Some(found.handle()))
+        {
+            return None;
+        }
+        let gone = self.tree.gone(found.handle());
+        gone.or_else(|| self.tree.places(found.handle()).find(|node| self.tree.ghost(*node).is_none()))
+            .filter(|other| *other != ROOT && !self.tree.is_above(*other, dir))
+    }
+
+    /// What was found is at a place now.
+    fn take_over(&mut self, dir: NodeId, name: &[u8], found: &Found, change: &Change) {
+        let is_directory = found.content() == Content::Directory;
+        let is_root = name.is_empty();
+        let is_known_for_tree = is_directory && !is_root && self.rules.knows_children(&self.tree, dir);
+        let mut users = Vec::new();
+        if let Some(node) = self.at(dir, name)
+            && self.tree.handle(node).is_some_and(|handle| handle != found.handle())
+            && !is_root
+        {
+            users = self.depart(node, Ghost::Gone);
+        }
+        let has_node = self.at(dir, name).is_some();
+        if !has_node && !is_known_for_tree {
+            return;
+        }
+        if !has_node && self.is_too_deep(dir) {
+            return self.complain(dir, name, "too deep, what is below is not watched");
+        }
+        let node = if is_root { ROOT } else { self.tree.child_or_new(dir, name) };
+        if !users.is_empty() {
+            self.references(node);
+        }
+        let before = self.state_at(node);
+        let is_same = self.tree.handle(node) == Some(found.handle());
+        let inode = self.tree.bind(node, found.handle(), found.content());
+        let known = self.tree.inode_mut(inode);
+        known.has_links |= !is_directory && found.facts.links > 1;
+        if let Ok(marked) = found.marked {
+            known.marked |= marked;
+            if is_same {
+                known.marked = marked;
+            }
+        }
+        if let Some(references) = &mut self.tree[node].references {
+            references.link.clone_from(&found.link);
+        }
+        let had = self.rules.share_set(self.tree[node].set);
+        let rules = if is_known_for_tree { self.rules.seen_by(&self.tree, dir, name) } else { Vec::new() };
+        let has_changed = self.rules.assign(&mut self.tree, node, &rules);
+        self.on_mark(node, found.marked.err());
+        let is_new = !is_same || found.was_lost;
+        let newcomers: Vec<_> = rules.iter().copied().filter(|slot| is_new || !had.contains(slot)).collect();
+        if is_directory {
+            self.take_entries(node, found, change, &newcomers);
+            if has_changed || change.pass_down {
+                self.pass_down(node);
+            }
+            self.count_found(&newcomers, change);
+        }
+        users.extend(self.users(node));
+        users.sort_unstable();
+        users.dedup();
+        if before != self.state_at(node) || is_new || change.doubt {
+            let news = change.news.clone().unwrap_or_default();
+            self.resolve_all(&users, &News { only: None, ..news });
+            self.read_at_once(node, found);
+        }
+        if self.tree.has(node) {
+            self.tidy(node);
+        }
+    }
+
+    /// A rule has arrived at a directory that was read with this look: no record of it can
+    /// have come between.
+    fn read_at_once(&mut self, node: NodeId, found: &Found) {
+        if let Some(Ok(entries)) = &found.entries
+            && self.tree.has(node)
+            && self.tree.ghost(node).is_none()
+        {
+            let (parent, name): (_, Box<[u8]>) = (self.tree.parent(node), self.tree[node].name().into());
+            if let Some(change) = self.recheck.take_back(parent, &name) {
+                let news = change.news.as_ref().map(|news| self.news_in(node, news, &change, &[]));
+                self.spread(node, entries, &change, news.as_ref());
+                if self.lacks(node, self.rules.wanted(&self.tree, node)) {
+                    self.recheck.change(parent, &name, Change::default());
+                }
+            }
+        }
+    }
+
+    /// What a change of which concerns the rules that lead to a node.
+    fn state_at(&self, node: NodeId) -> (Content, u64, Option<Errno>, u64) {
+        let inode = self.tree.inode_at(node);
+        let error = self.tree[node].references.as_ref().and_then(|references| references.error);
+        let content = self.tree[node].content;
+        (
+            content,
+            inode.map_or(0, |inode| inode.marked),
+            error,
+            inode.map_or(0, crate::watch::tree::Inode::since),
+        )
+    }
+
+    /// A mark was made, or could not be.
+    fn on_mark(&mut self, node: NodeId, error: Option<Errno>) {
+        if let Some(references) = &mut self.tree[node].references {
+            // Gone by now; the record of that is still to be read.
+            references.error = error.filter(|errno| !matches!(errno, Errno::ENOENT | Errno::ESTALE));
+        }
+        if self.rules.set(self.tree[node].set).is_empty() {
+            return;
+        }
+        match error {
+            None | Some(Errno::ENOENT | Errno::ESTALE) => {}
+            // Places like /proc in a tree: nothing to be seen there.
+            Some(Errno::ENODEV | Errno::EOPNOTSUPP) => {
+                tracing::debug!(path = %Text(self.tree.path(node)), "this file system cannot be watched");
+            }
+            Some(Errno::ENOSPC) => self.run_out_of_marks(node),
+            Some(errno) => {
+                let name: Box<[u8]> = self.tree[node].name().into();
+                self.complain(self.tree.parent(node), &name, errno.desc());
+            }
+        }
+    }
+
+    /// No directory gets a mark any more: the rules that see this one have failed, even if
+    /// what they have goes on.
+    fn run_out_of_marks(&mut self, node: NodeId) {
+        let why = describe(&self.tree.path(node), Errno::ENOSPC);
+        for slot in self.rules.share_set(self.tree[node].set).iter() {
+            let rule = &mut self.rules[*slot];
+            if rule.state == PathState::Active {
+                let path = Text::from(rule.spec.path.as_os_str().as_bytes());
+                tracing::error!(%path, "cannot watch the whole tree: {why}");
+                rule.state = PathState::Failed(why.clone());
+            }
+        }
+    }
+
+    /// Goes on with what is in a directory, if it was read. What is there is news for rules
+    /// that see it for the first time.
+    fn take_entries(&mut self, node: NodeId, found: &Found, change: &Change, newcomers: &[Slot]) {
+        let news = change.news.as_ref().map(|news| self.news_in(node, news, change, newcomers));
+        match &found.entries {
+            Some(Ok(entries)) => self.spread(node, entries, change, news.as_ref()),
+            Some(Err(errno)) => self.complain(node, b"", errno.desc()),
+            None if change.sweep => self.sweep_children(node, change),
+            None => {
+                let (parent, name): (_, Box<[u8]>) = (self.tree.parent(node), self.tree[node].name().into());
+                if !newcomers.is_empty() {
+                    let news = change.news.as_ref().map(|_| news.unwrap_or_default());
+                    self.recheck.change(parent, &name, Change { news, read: true, ..Change::default() });
+                }
+            }
+        }
+    }
+
+    /// The rules that what is in a directory is news for.
+    fn news_in(&self, node: NodeId, news: &News, change: &Change, newcomers: &[Slot]) -> News {
+        let is_meant = |slot: &Slot| {
+            let is_told = change.sweep || change.read || newcomers.contains(slot);
+            is_told && news.only.as_ref().is_none_or(|only| only.contains(slot))
+        };
+        let only: Rc<[Slot]> = self.rules.reach(&self.tree, node).filter(is_meant).collect();
+        News { only: Some(only), ..news.clone() }
+    }
+
+    fn spread(&mut self, node: NodeId, entries: &[DirEntry], change: &Change, news: Option<&News>) {
+        if let Some(News { own, since, told, only: Some(only) }) = news
+            && !only.is_empty()
+        {
+            for (name, _) in entries {
+                self.recheck.arrival(
+                    node,
+                    name,
+                    Origin::Found { since: *since, told: *told },
+                    *own,
+                    only,
+                    None,
+                );
+            }
+        }
+        let children = self.tree.children(node);
+        if !children.is_empty() {
+            let names: HashSet<&[u8]> = entries.iter().map(|(name, _)| &**name).collect();
+            for child in children {
+                let name: Box<[u8]> = self.tree[child].name().into();
+                if change.sweep || !names.contains(&*name) {
+                    self.look_below(node, child, &name, change);
+                }
+            }
+        }
+        if self.rules.knows_children(&self.tree, node) {
+            let is_slow = news.is_none()
+                && self.rules.reach(&self.tree, node).all(|slot| self.rules[slot].file_system.is_some());
+            for (name, kind) in entries {
+                if kind.is_none_or(|kind| kind == Kind::Directory)
+                    && !(change.sweep && self.tree.child(node, name).is_some())
+                {
+                    let below = Change {
+                        news: news.cloned(),
+                        sweep: change.sweep,
+                        doubt: change.doubt,
+                        ..Change::default()
+                    };
+                    if is_slow {
+                        self.recheck.scan_later(node, name, below);
+                    } else {
+                        self.recheck.scan(node, name, below);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Records are missing: what is known in a directory is looked at.
+    fn sweep_children(&mut self, node: NodeId, change: &Change) {
+        for child in self.tree.children(node) {
+            let name: Box<[u8]> = self.tree[child].name().into();
+            self.look_below(node, child, &name, change);
+        }
+    }
+
+    fn look_below(&mut self, dir: NodeId, child: NodeId, name: &[u8], change: &Change) {
+        let targets = self.tree.targets(child);
+        if let Some(News { own, since: since @ Some(_), .. }) = &change.news
+            && change.sweep
+            && self.tree[child].content != Content::Directory
+            && !targets.is_empty()
+        {
+            let targets = targets.to_vec();
+            self.recheck.arrival(
+                dir,
+                name,
+                Origin::Found { since: *since, told: None },
+                *own,
+                &targets,
+                None,
+            );
+        }
+        let news = change.news.as_ref().map(|news| News { only: None, ..news.clone() });
+        self.recheck.change(dir, name, Change { news, read: false, ..change.clone() });
+    }
+
+    /// Counts the directories of rules that are new: a tree may prove to be large.
+    fn count_found(&mut self, newcomers: &[Slot], change: &Change) {
+        if change.news.is_some() {
+            return;
+        }
+        for slot in newcomers {
+            let rule = &mut self.rules[*slot];
+            rule.found = rule.found.saturating_add(1);
+            if rule.found == LARGE {
+                self.large.push(*slot);
+            }
+        }
+    }
+
+    /// The rules that lead to a node follow their paths again.
+    fn resolve_users(&mut self, node: NodeId, change: Option<&Change>) {
+        let users = self.users(node);
+        let news = change.and_then(|change| change.news.clone()).unwrap_or_default();
+        self.resolve_all(&users, &News { only: None, ..news });
+    }
+}

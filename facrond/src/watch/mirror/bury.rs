@@ -1,0 +1,217 @@
+//! Places that are gone: kept as ghosts as long as records of them may come, then
+//! forgotten by and by, with what is below.
+
+use super::Mirror;
+use crate::events::Events;
+use crate::kernel::record::Record;
+use crate::watch::recheck::{Change, Place};
+use crate::watch::rules::Slot;
+use crate::watch::scanner::InodeKey;
+use crate::watch::tree::{Content, Ghost, InodeId, NodeId, ROOT};
+
+/// Handles of replaced objects whose end is still to be told.
+const MAX_FORMER: usize = 4096;
+
+/// An inode that has a mark and no place any more.
+#[derive(Debug)]
+pub(in crate::watch) struct Orphan {
+    pub(in crate::watch) inode: InodeId,
+    pub(in crate::watch) key: InodeKey,
+    pub(in crate::watch) marked: u64,
+    /// Where it may be found, or directories on its file system.
+    pub(in crate::watch) paths: Vec<Vec<u8>>,
+}
+
+impl Mirror {
+    /// What was at a place is not there any more; the rules that led there look for
+    /// another way. Where they do, an empty place takes its place.
+    pub(super) fn depart(&mut self, node: NodeId, why: Ghost) -> Vec<Slot> {
+        let users = self.users(node);
+        self.remember_former(node);
+        self.tree.make_ghost(node, why);
+        match why {
+            Ghost::Gone => self.gone.push(node),
+            Ghost::Left | Ghost::Dead => self.burying.push(node),
+        }
+        if !users.is_empty() {
+            let (parent, name): (_, Box<[u8]>) = (self.tree.parent(node), self.tree[node].name().into());
+            let fresh = self.tree.child_or_new(parent, &name);
+            self.tree[fresh].content = Content::Absent;
+        }
+        users
+    }
+
+    /// The rules that lead to a place, or through it.
+    pub(super) fn users(&self, node: NodeId) -> Vec<Slot> {
+        self.tree[node].references.as_ref().map_or_else(Vec::new, |references| references.users())
+    }
+
+    /// Rules about the end of what they watch hear of it after its place was taken.
+    pub(super) fn remember_former(&mut self, node: NodeId) {
+        let wants_end = |slot: &Slot| self.rules[*slot].spec.events.intersects(Events::SELF);
+        let targets = self.tree.targets(node);
+        if let Some(handle) = self.tree.handle(node)
+            && targets.iter().any(wants_end)
+        {
+            if self.former.len() >= MAX_FORMER {
+                tracing::warn!("too many replaced files are still in use; some of their ends go untold");
+                self.former.clear();
+            }
+            let place = Place { dir: self.tree.parent(node), name: self.tree[node].name().into() };
+            self.former.insert((handle.fs, handle.bytes.into()), place);
+        }
+    }
+
+    /// A record told the end of what was at a rule's path.
+    pub(super) fn end_former(&mut self, record: &Record<'_>) {
+        if self.former.is_empty() || !Events::from_mask(record.mask).intersects(Events::SELF) {
+            return;
+        }
+        let object = record.object.or(record.entry.map(|entry| entry.dir));
+        let Some(key) = object.map(|object| (object.fs, Box::from(object.bytes))) else { return };
+        if self.former.remove(&key).is_some()
+            && let Some(inode) = object.and_then(|object| self.tree.find_inode(object))
+            && self.tree.places_of(inode).next().is_none()
+        {
+            self.orphan(inode, Vec::new());
+        }
+    }
+
+    /// The queue has been read to its end: nothing more comes of what was gone before.
+    pub(super) fn bury_gone(&mut self) {
+        for node in std::mem::take(&mut self.gone) {
+            if self.tree.has(node) && self.tree.ghost(node) == Some(Ghost::Gone) {
+                self.tree.make_ghost(node, Ghost::Left);
+                self.burying.push(node);
+            }
+        }
+    }
+
+    /// Forgets some of what is gone; whether there is more.
+    pub(in crate::watch) fn bury_some(&mut self, mut count: usize) -> bool {
+        while let Some(node) = self.burying.last().copied() {
+            if !self.tree.has(node) || self.tree.ghost(node).is_none() {
+                self.burying.pop();
+            } else if let Some(child) = self.tree.any_child(node) {
+                self.burying.push(child);
+            } else if count == 0 {
+                return true;
+            } else {
+                self.burying.pop();
+                self.entomb(node);
+                count -= 1;
+            }
+        }
+        false
+    }
+
+    fn entomb(&mut self, node: NodeId) {
+        for slot in self.users(node) {
+            self.rules[slot].ghosts.retain(|ghost| *ghost != node);
+        }
+        let is_dead = self.tree.ghost(node) == Some(Ghost::Dead);
+        let parent = self.tree.parent(node);
+        let inode = self.tree[node].inode();
+        let is_last = inode.is_some_and(|inode| self.tree.places_of(inode).nth(1).is_none());
+        if let Some(inode) = inode.filter(|_| is_last) {
+            let key = self.key_of(inode);
+            if !self.former.contains_key(&key) {
+                let paths = if is_dead { Vec::new() } else { self.ways_to(parent) };
+                self.orphan(inode, paths);
+            }
+        }
+        self.rules.assign(&mut self.tree, node, &[]);
+        self.tree.remove(node);
+        self.tidy(parent);
+    }
+
+    fn ways_to(&self, mut node: NodeId) -> Vec<Vec<u8>> {
+        let mut paths = Vec::new();
+        loop {
+            if self.tree.ghost(node).is_none() {
+                paths.push(self.tree.path(node));
+            }
+            if node == ROOT {
+                return paths;
+            }
+            node = self.tree.parent(node);
+        }
+    }
+
+    fn key_of(&self, inode: InodeId) -> InodeKey {
+        let handle = self.tree.inode(inode).handle();
+        (handle.fs, handle.bytes.into())
+    }
+
+    fn orphan(&mut self, inode: InodeId, paths: Vec<Vec<u8>>) {
+        let marked = self.tree.inode(inode).marked;
+        if marked != 0 {
+            self.orphans.push(Orphan { inode, key: self.key_of(inode), marked, paths });
+        }
+    }
+
+    /// An inode whose mark is to be taken away; nothing if there is none, or if it has a
+    /// place again.
+    pub(in crate::watch) fn take_orphan(&mut self) -> Option<Orphan> {
+        loop {
+            let orphan = self.orphans.pop()?;
+            let handle = crate::kernel::record::Handle { fs: orphan.key.0, bytes: &orphan.key.1 };
+            let is_orphan = self.tree.find_inode(handle) == Some(orphan.inode)
+                && self.tree.places_of(orphan.inode).next().is_none();
+            if is_orphan {
+                return Some(orphan);
+            }
+        }
+    }
+
+    /// The mark of an orphan is gone.
+    pub(in crate::watch) fn forget_orphan(&mut self, orphan: &Orphan) {
+        self.tree.inode_mut(orphan.inode).marked = 0;
+        self.tree.forget_inode(orphan.inode);
+    }
+
+    /// Lets a node go that nothing needs, and takes its mark down to what is needed.
+    pub(super) fn tidy(&mut self, node: NodeId) {
+        let mut at = node;
+        while self.tree.has(at) && self.tree.ghost(at).is_none() {
+            if self.tree[at].references.as_ref().is_some_and(|references| references.is_unused()) {
+                self.tree[at].references = None;
+            }
+            if self.excess(at) != 0 {
+                let (parent, name): (_, Box<[u8]>) = (self.tree.parent(at), self.tree[at].name().into());
+                return self.recheck.change(parent, &name, Change::default());
+            }
+            let is_idle = self.tree.any_child(at).is_none() && !self.rules.needs_node(&self.tree, at);
+            if !is_idle || at == ROOT {
+                return;
+            }
+            let parent = self.tree.parent(at);
+            self.rules.assign(&mut self.tree, at, &[]);
+            self.tree.remove(at);
+            at = parent;
+        }
+    }
+
+    /// The bits of a place's mark that no place of its inode needs.
+    pub(super) fn excess(&self, node: NodeId) -> u64 {
+        self.tree.inode_at(node).map_or(0, |inode| inode.marked & !self.rules.wanted(&self.tree, node))
+    }
+
+    /// Other rules see what is in a directory: its children follow, or go.
+    pub(super) fn pass_down(&mut self, dir: NodeId) {
+        for child in self.tree.children(dir) {
+            let name: Box<[u8]> = self.tree[child].name().into();
+            if !self.rules.needs_node(&self.tree, child) {
+                self.depart(child, Ghost::Left);
+                continue;
+            }
+            if self.tree[child].content != Content::Directory {
+                continue;
+            }
+            let had = self.rules.share_set(self.tree[child].set);
+            if *had != *self.rules.seen_by(&self.tree, dir, &name) || self.excess(child) != 0 {
+                self.recheck.change(dir, &name, Change { pass_down: true, ..Change::default() });
+            }
+        }
+    }
+}

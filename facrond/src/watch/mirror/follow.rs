@@ -1,0 +1,133 @@
+//! What a record changes: directories that come, go and move, and places that rules lead
+//! through.
+
+use super::Mirror;
+use crate::events::Events;
+use crate::kernel::record::{Handle, Record};
+use crate::watch::matcher::{Side, Sides};
+use crate::watch::recheck::{Change, News};
+use crate::watch::rules::Slot;
+use crate::watch::tree::{Content, Ghost, NodeId};
+
+/// What leaves a place.
+const LEAVES: Events = Events::DELETE.with(Events::MOVED_FROM);
+
+/// What comes to a place.
+const COMES: Events = Events::CREATE.with(Events::MOVED_TO);
+
+impl Mirror {
+    /// Follows what a record says about names.
+    pub(super) fn follow(&mut self, record: &Record<'_>, sides: &Sides<'_>, own: &mut dyn FnMut() -> bool) {
+        for Side { entry, events } in sides.iter() {
+            let dirs: Vec<_> = self.tree.places(entry.dir).collect();
+            for dir in dirs {
+                if self.tree.has(dir) && self.tree.ghost(dir).is_none() {
+                    self.follow_entry(record, dir, entry.name, events, own);
+                }
+            }
+        }
+    }
+
+    fn follow_entry(
+        &mut self,
+        record: &Record<'_>,
+        dir: NodeId,
+        name: &[u8],
+        events: Events,
+        own: &mut dyn FnMut() -> bool,
+    ) {
+        let is_directory = events.contains(Events::ONDIR);
+        let known = self.tree.child(dir, name);
+        let is_led_through = known.is_some_and(|node| self.tree[node].references.is_some());
+        let is_known = is_directory && self.rules.knows_children(&self.tree, dir);
+        if !is_led_through && !is_known {
+            return;
+        }
+        let news = News { own: own(), ..News::default() };
+        if events.intersects(LEAVES) {
+            self.on_leaving(record, dir, name, events, &news);
+        }
+        if events.intersects(COMES) && is_directory {
+            let made = record.object.filter(|_| events.contains(Events::CREATE));
+            if !is_led_through && made.is_some_and(|made| self.take_at_word(dir, name, made)) {
+                return;
+            }
+        }
+        // What moved away may be back: of a to b, b to a and a to b again, the kernel merges
+        // the last with the first.
+        let may_be_back = events.contains(Events::MOVED_FROM) && is_directory;
+        if is_led_through || may_be_back || events.intersects(COMES) {
+            self.recheck.change(dir, name, Change { news: Some(news), ..Change::default() });
+        }
+    }
+
+    fn on_leaving(&mut self, record: &Record<'_>, dir: NodeId, name: &[u8], events: Events, news: &News) {
+        let is_it = |node: &NodeId| {
+            let handle = self.tree.handle(*node);
+            handle.is_some() && (record.object.is_none() || handle == record.object)
+        };
+        let gone = || {
+            let node = self.tree.gone(record.object?)?;
+            (self.tree.parent(node) == dir && *self.tree[node].name() == *name).then_some(node)
+        };
+        let Some(node) = self.tree.child(dir, name).filter(is_it).or_else(gone) else { return };
+        let is_move = events.contains(Events::MOVED_FROM);
+        if is_move
+            && self.tree[node].content == Content::Directory
+            && let Some(new) = record.new
+            && let Some(to) = self.live_place(new.dir)
+            && self.rules.knows_children(&self.tree, to)
+        {
+            return self.relocate(node, to, new.name, news);
+        }
+        let is_dead = !is_move && self.tree[node].content == Content::Directory;
+        let users = self.depart(node, if is_dead { Ghost::Dead } else { Ghost::Left });
+        self.resolve_all(&users, news);
+    }
+
+    fn live_place(&self, dir: Handle<'_>) -> Option<NodeId> {
+        self.tree.places(dir).find(|node| self.tree.ghost(*node).is_none())
+    }
+
+    /// A directory was moved within what is known, with all that is below.
+    pub(super) fn relocate(&mut self, node: NodeId, dir: NodeId, name: &[u8], news: &News) {
+        if self.tree.is_above(node, dir) {
+            return;
+        }
+        let mut users = self.users(node);
+        if let Some(taken) = self.tree.child(dir, name).filter(|taken| *taken != node) {
+            users.extend(self.users(taken));
+            // Nobody needs an empty place: the directory comes to it.
+            self.remember_former(taken);
+            self.tree.make_ghost(taken, Ghost::Left);
+            self.burying.push(taken);
+        }
+        self.tree.rename(node, dir, name);
+        users.sort_unstable();
+        users.dedup();
+        self.resolve_all(&users, news);
+    }
+
+    pub(super) fn resolve_all(&mut self, slots: &[Slot], news: &News) {
+        for slot in slots {
+            self.resolve(*slot, Some(news));
+        }
+    }
+
+    /// A directory was made where every rule relies on the file system's mark: its record
+    /// has all there is to know, and what is in it has records of its own.
+    fn take_at_word(&mut self, parent: NodeId, name: &[u8], made: Handle<'_>) -> bool {
+        let rules = self.rules.seen_by(&self.tree, parent, name);
+        if !self.is_served(&rules, made.fs) {
+            return false;
+        }
+        if let Some(node) = self.tree.child(parent, name).filter(|node| self.tree.handle(*node) != Some(made))
+        {
+            self.depart(node, Ghost::Left);
+        }
+        let node = self.tree.child_or_new(parent, name);
+        self.tree.bind(node, made, Content::Directory);
+        self.rules.assign(&mut self.tree, node, &rules);
+        true
+    }
+}

@@ -1,0 +1,340 @@
+//! From a rule's PATH to the node that it is, by what is known. What is not known, or not
+//! marked, is looked at; the path is followed again with what the look has found.
+
+use super::Mirror;
+use crate::kernel::record::FsId;
+use crate::watch::recheck::{Change, News, Origin};
+use crate::watch::rules::{Need, PathState, References, Seat, Slot};
+use crate::watch::tree::{Content, Ghost, NodeId, ROOT};
+use facron_proto::Text;
+use nix::errno::Errno;
+use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
+use std::time::SystemTime;
+
+/// How many symbolic links a path may have, as in `path_resolution(7)`.
+const MAX_LINKS: usize = 40;
+
+/// One rule on its way along its path.
+struct Walk<'n> {
+    slot: Slot,
+    news: Option<&'n News>,
+    /// Components still to go, the next one last.
+    todo: Vec<Box<[u8]>>,
+    at: NodeId,
+    links: usize,
+    trail: Vec<NodeId>,
+}
+
+/// Where a walk ended.
+enum End {
+    /// Something has to be looked at first.
+    Pending,
+    /// At a directory.
+    Directory(NodeId),
+    /// At anything else in a directory, whether it exists or not.
+    Entry { parent: NodeId, node: NodeId, exists: bool },
+    /// Something on the way does not exist.
+    Waiting(String),
+    /// Something on the way cannot be watched.
+    Failed(String),
+}
+
+impl Mirror {
+    /// Follows a rule's path, and gives up what it needed before. Without `news`, nothing
+    /// is known of why.
+    pub(super) fn resolve(&mut self, slot: Slot, news: Option<&News>) {
+        let path = Rc::clone(&self.rules[slot].spec);
+        let mut todo: Vec<Box<[u8]>> = components(path.path.as_os_str().as_bytes()).collect();
+        todo.reverse();
+        let mut walk = Walk { slot, news, todo, at: ROOT, links: 0, trail: vec![ROOT] };
+        let old_target = self.rules[slot].target;
+        let end = self.walk(&mut walk);
+        let before = std::mem::replace(&mut self.rules[slot].trail, walk.trail);
+        let aimed = self.rules[slot].target;
+        match end {
+            End::Pending => {
+                let is_kept = aimed.is_some_and(|node| self.rules[slot].trail.contains(&node));
+                if !is_kept {
+                    self.rules[slot].target = None;
+                }
+            }
+            End::Directory(node) => self.arrive_at_directory(slot, node, news),
+            End::Entry { parent, node, exists } => self.arrive_at_entry(slot, parent, node, exists, news),
+            End::Waiting(why) => self.stop(slot, PathState::Waiting(why)),
+            End::Failed(why) => self.stop(slot, PathState::Failed(why)),
+        }
+        for target in [old_target, aimed].into_iter().flatten() {
+            if self.rules[slot].target != Some(target) {
+                self.drop_target(target, slot);
+            }
+        }
+        self.give_up(slot, &before);
+    }
+
+    /// Gives up all that a rule has.
+    pub(super) fn release(&mut self, slot: Slot) {
+        self.leave_file_system(slot);
+        if let Some(target) = self.rules[slot].target.take() {
+            self.drop_target(target, slot);
+        }
+        let trail = std::mem::take(&mut self.rules[slot].trail);
+        let ghosts = std::mem::take(&mut self.rules[slot].ghosts);
+        for node in trail.into_iter().rev().chain(ghosts) {
+            if self.tree.has(node) {
+                self.remove_reference(slot, node);
+            }
+        }
+    }
+
+    fn walk(&mut self, walk: &mut Walk<'_>) -> End {
+        let masks = self.rules[walk.slot].masks;
+        self.refer(ROOT, walk.slot, Need::default());
+        if self.tree[ROOT].content != Content::Directory {
+            return self.look_first(ROOT, b"", walk);
+        }
+        while let Some(name) = walk.todo.pop() {
+            if *name == *b".." {
+                walk.at = self.tree.parent(walk.at);
+                continue;
+            }
+            let is_last = walk.todo.is_empty();
+            // A rename of what is in a directory that cannot be marked goes unseen.
+            let way = Need { directory: masks.way, file: 0 };
+            self.refer(walk.at, walk.slot, way);
+            if self.lacks(walk.at, masks.way) {
+                return self.look_again(walk.at, walk);
+            }
+            let node = self.tree.child_or_new(walk.at, &name);
+            let need = Need { directory: masks.directory, file: masks.file };
+            self.refer(node, walk.slot, if is_last { need } else { way });
+            self.references(node).is_end |= is_last;
+            if !walk.trail.contains(&node) {
+                walk.trail.push(node);
+            }
+            match self.tree[node].content {
+                Content::Unknown => {
+                    return match self.error_at(node) {
+                        Some(errno) => End::Failed(describe(&self.tree.path(node), errno)),
+                        None => self.look_first(walk.at, &name, walk),
+                    };
+                }
+                Content::Directory => walk.at = node,
+                Content::Link => {
+                    walk.links += 1;
+                    if walk.links > MAX_LINKS {
+                        return End::Failed(describe(&self.tree.path(node), Errno::ELOOP));
+                    }
+                    self.follow_link(walk, node);
+                }
+                Content::Absent | Content::File if is_last => return self.end_at_entry(walk, node),
+                Content::File => {
+                    let path = Text(self.tree.path(node));
+                    return End::Waiting(format!("{path} is not a directory"));
+                }
+                Content::Absent => return End::Waiting(self.missing(walk.at, &name)),
+            }
+        }
+        self.refer(walk.at, walk.slot, Need { directory: masks.directory, file: 0 });
+        if self.lacks(walk.at, masks.directory) {
+            return self.look_again(walk.at, walk);
+        }
+        match self.error_at(walk.at) {
+            Some(errno) => End::Failed(describe(&self.tree.path(walk.at), errno)),
+            None => End::Directory(walk.at),
+        }
+    }
+
+    /// The last component is no directory: the directory that it is in gets the rule's
+    /// mark, and only what is seen after that counts.
+    fn end_at_entry(&mut self, walk: &mut Walk<'_>, node: NodeId) -> End {
+        let masks = self.rules[walk.slot].masks;
+        self.refer(walk.at, walk.slot, Need { directory: masks.parent, file: 0 });
+        // Its directory tells of the name, whatever is still to be looked at.
+        self.references(node).aim(walk.slot);
+        self.rules[walk.slot].target = Some(node);
+        if self.lacks(walk.at, masks.parent) {
+            self.tree[node].content = Content::Unknown;
+            return self.look_again(walk.at, walk);
+        }
+        let exists = self.tree[node].content == Content::File;
+        if exists && self.lacks(node, masks.file) {
+            return self.look_again(node, walk);
+        }
+        let failed = [walk.at, node].into_iter().find_map(|node| Some((node, self.error_at(node)?)));
+        match failed {
+            Some((node, errno)) => End::Failed(describe(&self.tree.path(node), errno)),
+            None => End::Entry { parent: walk.at, node, exists },
+        }
+    }
+
+    /// Goes on where a symbolic link points.
+    fn follow_link(&self, walk: &mut Walk<'_>, node: NodeId) {
+        let link = self.tree[node].references.as_ref().map_or(&[][..], |references| &references.link);
+        if link.first() == Some(&b'/') {
+            walk.at = ROOT;
+        }
+        let mut names: Vec<Box<[u8]>> = components(link).collect();
+        names.reverse();
+        walk.todo.extend(names);
+    }
+
+    fn look_again(&mut self, node: NodeId, walk: &Walk<'_>) -> End {
+        let (parent, name): (_, Box<[u8]>) = (self.tree.parent(node), self.tree[node].name().into());
+        self.look_first(parent, &name, walk)
+    }
+
+    fn look_first(&mut self, dir: NodeId, name: &[u8], walk: &Walk<'_>) -> End {
+        let news = walk.news.filter(|_| !self.rules[walk.slot].is_new);
+        let news = news.map(|news| News { only: Some([walk.slot].into()), ..news.clone() });
+        self.recheck.change(dir, name, Change { news, ..Change::default() });
+        End::Pending
+    }
+
+    /// Whether a place's mark has to be looked after: it could be had, and is not enough.
+    pub(super) fn lacks(&self, node: NodeId, mask: u64) -> bool {
+        let marked = self.tree.inode_at(node).map_or(0, |inode| inode.marked);
+        marked | mask != marked && self.error_at(node).is_none()
+    }
+
+    fn error_at(&self, node: NodeId) -> Option<Errno> {
+        self.tree[node].references.as_ref().and_then(|references| references.error)
+    }
+
+    fn refer(&mut self, node: NodeId, slot: Slot, need: Need) {
+        self.references(node).add(slot, need);
+    }
+
+    pub(super) fn references(&mut self, node: NodeId) -> &mut References {
+        self.tree[node].references.get_or_insert_default()
+    }
+
+    fn missing(&self, dir: NodeId, name: &[u8]) -> String {
+        format!("{} has no {} yet", Text(self.tree.path(dir)), Text(name.into()))
+    }
+
+    fn stop(&mut self, slot: Slot, state: PathState) {
+        self.leave_file_system(slot);
+        let rule = &mut self.rules[slot];
+        (rule.state, rule.target, rule.seat, rule.is_new) = (state, None, None, false);
+    }
+
+    fn arrive_at_directory(&mut self, slot: Slot, node: NodeId, news: Option<&News>) {
+        self.references(node).aim(slot);
+        let seat = self.tree.inode_at(node).map(|inode| Seat::Directory(inode.since()));
+        let rule = &mut self.rules[slot];
+        let is_same = rule.seat == seat && rule.target == Some(node);
+        let is_new = std::mem::replace(&mut rule.is_new, false);
+        (rule.target, rule.seat) = (Some(node), seat);
+        if is_same {
+            if !matches!(rule.state, PathState::Failed(_)) {
+                rule.state = PathState::Active;
+            }
+            return;
+        }
+        // What had failed below is tried again only where all is looked at again.
+        rule.state = PathState::Active;
+        let knows_children = rule.masks.knows_children;
+        self.leave_file_system(slot);
+        let told = Some(SystemTime::now());
+        let news = news.cloned().unwrap_or_default();
+        let news = (!is_new).then(|| News { only: Some([slot].into()), told, ..news });
+        if news.is_some() || knows_children {
+            let (parent, name): (_, Box<[u8]>) = (self.tree.parent(node), self.tree[node].name().into());
+            self.rules[slot].found = usize::from(news.is_some()) * usize::MAX;
+            self.recheck.change(parent, &name, Change { news, read: true, ..Change::default() });
+        }
+    }
+
+    fn arrive_at_entry(
+        &mut self,
+        slot: Slot,
+        parent: NodeId,
+        node: NodeId,
+        exists: bool,
+        news: Option<&News>,
+    ) {
+        let name: Box<[u8]> = self.tree[node].name().into();
+        let state = if exists { PathState::Active } else { PathState::Waiting(self.missing(parent, &name)) };
+        let seat = self.tree.inode_at(parent).map(|inode| Seat::Entry(inode.since()));
+        let rule = &mut self.rules[slot];
+        let is_same = rule.seat == seat;
+        let is_new = std::mem::replace(&mut rule.is_new, false);
+        (rule.target, rule.seat, rule.state) = (Some(node), seat, state);
+        self.leave_file_system(slot);
+        if exists && !is_same && !is_new {
+            let News { own, since, .. } = news.cloned().unwrap_or_default();
+            self.recheck.arrival(parent, &name, Origin::Found { since, told: None }, own, &[slot], None);
+        }
+    }
+
+    /// A rule relies on the mark of a file system no longer.
+    fn leave_file_system(&mut self, slot: Slot) {
+        if self.rules[slot].file_system.take().is_some() {
+            self.unmarked.push(slot);
+        }
+    }
+
+    fn drop_target(&mut self, node: NodeId, slot: Slot) {
+        if !self.tree.has(node) || self.tree.ghost(node) == Some(Ghost::Gone) {
+            return;
+        }
+        if let Some(references) = &mut self.tree[node].references {
+            references.targets.retain(|target| *target != slot);
+        }
+        if self.tree.ghost(node).is_none() {
+            self.pass_down(node);
+        }
+    }
+
+    /// Takes a rule out of nodes that it led through before. It still hears of those that
+    /// are gone, until all is read that happened before.
+    fn give_up(&mut self, slot: Slot, nodes: &[NodeId]) {
+        for node in nodes.iter().rev().copied() {
+            if !self.tree.has(node) || self.rules[slot].trail.contains(&node) {
+                continue;
+            }
+            if self.tree.ghost(node) == Some(Ghost::Gone) {
+                self.rules[slot].ghosts.push(node);
+            } else {
+                self.remove_reference(slot, node);
+            }
+        }
+    }
+
+    fn remove_reference(&mut self, slot: Slot, node: NodeId) {
+        if let Some(references) = &mut self.tree[node].references {
+            references.remove(slot);
+            if references.is_unused() {
+                self.tree[node].references = None;
+            }
+        }
+        if self.tree.ghost(node).is_none() {
+            self.tidy(node);
+        }
+    }
+
+    /// Whether every rule that sees a directory is served by the mark of its file system.
+    pub(super) fn is_served(&self, rules: &[Slot], fs: FsId) -> bool {
+        !rules.is_empty() && rules.iter().all(|slot| self.rules[*slot].file_system == Some(fs))
+    }
+}
+
+/// A sentence about a path that cannot be watched.
+pub(super) fn describe(path: &[u8], errno: Errno) -> String {
+    let why = match errno {
+        Errno::ENOSPC => "the limit of marks is reached (see /proc/sys/fs/fanotify/max_user_marks)",
+        Errno::EACCES => "permission denied",
+        Errno::ENODEV | Errno::EOPNOTSUPP => {
+            "its file system has no file handles, so fanotify cannot watch it"
+        }
+        Errno::EMFILE => "too many fanotify groups (see /proc/sys/fs/fanotify/max_user_groups)",
+        Errno::ELOOP => "too many symbolic links",
+        other => other.desc(),
+    };
+    format!("{}: {why}", Text(path.to_vec()))
+}
+
+fn components(path: &[u8]) -> impl Iterator<Item = Box<[u8]>> {
+    path.split(|b| *b == b'/').filter(|name| !name.is_empty() && *name != b".").map(Box::from)
+}

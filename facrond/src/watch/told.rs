@@ -1,0 +1,77 @@
+//! What was told not long ago. A look may find what a record told before it: where a
+//! directory was marked before it is read, or where records are missing.
+
+use super::rules::Slot;
+use crate::event::Event;
+use crate::events::Events;
+use crate::kernel::fanotify::Privilege;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+/// How long what was told is remembered.
+const MEMORY: Duration = Duration::from_secs(1);
+
+/// How many firings are remembered: of an ordinary user's queue, which can overflow, all
+/// that it may have lost.
+const MOST: usize = 4096;
+const MOST_OF_USER: usize = 1 << 17;
+
+type Key = (Slot, Rc<[u8]>);
+
+/// The latest firings.
+#[derive(Debug)]
+pub(super) struct Told {
+    most: usize,
+    /// By rule and path: when the last was, and what all were. The hash is keyed.
+    known: HashMap<Key, (SystemTime, Events)>,
+    /// The oldest first.
+    latest: VecDeque<(SystemTime, Key)>,
+}
+
+impl Told {
+    /// For groups of this privilege.
+    pub(super) fn new(privilege: Privilege) -> Self {
+        let most = match privilege {
+            Privilege::Full => MOST,
+            Privilege::User => MOST_OF_USER,
+        };
+        Self { most, known: HashMap::new(), latest: VecDeque::new() }
+    }
+
+    /// Something was told.
+    pub(super) fn note(&mut self, slot: Slot, event: &Event) {
+        if self.latest.len() == self.most {
+            self.forget_oldest();
+        }
+        let key = (slot, Rc::clone(&event.path));
+        self.latest.push_back((event.time, (slot, Rc::clone(&event.path))));
+        let known = self.known.entry(key).or_insert((event.time, Events::NONE));
+        *known = (event.time, known.1.with(event.events));
+    }
+
+    /// What a rule was told of a path, if that was since then.
+    pub(super) fn since(&self, slot: Slot, path: &Rc<[u8]>, then: SystemTime) -> Events {
+        let told = self.known.get(&(slot, Rc::clone(path)));
+        told.filter(|(at, _)| *at >= then).map_or(Events::NONE, |(_, events)| *events)
+    }
+
+    /// Nothing is missing: forgets what is too old.
+    pub(super) fn forget(&mut self, now: SystemTime) {
+        let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age > MEMORY);
+        while self.latest.front().is_some_and(|(at, _)| is_old(*at)) {
+            self.forget_oldest();
+        }
+        if self.latest.is_empty() && self.latest.capacity() > 0 {
+            (self.known, self.latest) = (HashMap::new(), VecDeque::new());
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((at, key)) = self.latest.pop_front()
+            && self.known.get(&key).is_some_and(|(last, _)| *last == at)
+        {
+            self.known.remove(&key);
+        }
+    }
+}
