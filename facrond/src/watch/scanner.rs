@@ -22,6 +22,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::rc::Rc;
 
 /// A handle that is kept.
 pub(super) type InodeKey = (FsId, Box<[u8]>);
@@ -44,7 +45,7 @@ pub(super) struct Probe {
     /// The inode that must be at that path; none for the root itself.
     pub(super) dir_inode: Option<InodeKey>,
     /// The name in it; empty for the root itself.
-    pub(super) name: Box<[u8]>,
+    pub(super) name: Rc<[u8]>,
     /// What is known to be there, and the mask of its mark.
     pub(super) known: Option<InodeKey>,
     pub(super) marked: u64,

@@ -48,7 +48,7 @@ impl Mirror {
             dir,
             path: self.tree.path(dir),
             dir_inode: if name.is_empty() { None } else { self.tree.handle(dir).map(key) },
-            name: name.clone(),
+            name: Rc::clone(name),
             known: inode.map(|inode| key(inode.handle())),
             marked: inode.map_or(0, |inode| inode.marked),
             need: if change.is_some() { by_path.with(by_sets) } else { Need::default() },
