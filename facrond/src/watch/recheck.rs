@@ -13,9 +13,10 @@ mod arrival;
 pub(super) use arrival::{Arrival, Facts, Origin};
 
 use super::rules::Slot;
+use super::scanner::InodeKey;
 use super::tree::{NodeId, PathTree};
 use crate::events::Events;
-use crate::kernel::record::{FsId, Handle};
+use crate::kernel::record::Handle;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -126,6 +127,8 @@ pub(super) struct Task {
     pub(super) tries: u32,
 }
 
+type Objects = HashMap<InodeKey, Place>;
+
 /// All places that wait for a look, or for the queue to be read after it.
 #[derive(Debug, Default)]
 pub(super) struct Recheck {
@@ -139,7 +142,7 @@ pub(super) struct Recheck {
     looked: Vec<Place>,
     serial: u64,
     /// Files that may arrive, by their handles.
-    objects: HashMap<(FsId, Box<[u8]>), Place>,
+    objects: Objects,
 }
 
 impl Recheck {
@@ -194,9 +197,6 @@ impl Recheck {
         object: Option<Handle<'_>>,
     ) {
         let place = Place { dir, name: name.into() };
-        if let Some(object) = object {
-            self.objects.insert((object.fs, object.bytes.into()), place.clone());
-        }
         let entry = self.entries.entry(place.clone()).or_insert(Entry {
             change: None,
             arrival: None,
@@ -205,6 +205,9 @@ impl Recheck {
         });
         let arrival = entry.arrival.get_or_insert_with(|| Box::new(Arrival::new(origin, own)));
         let is_more = arrival.merge(origin, slots);
+        if let Some(object) = object {
+            know_object(&mut self.objects, arrival, (object.fs, object.bytes.into()), &place);
+        }
         if !matches!(entry.state, State::Due | State::Scan | State::Background)
             && (is_more || entry.state != State::Looked)
         {
@@ -223,7 +226,7 @@ impl Recheck {
         let Some(arrival) = &mut entry.arrival else { return };
         if arrival.note(events) {
             let arrival = entry.arrival.take();
-            self.forget_object(arrival.as_deref());
+            forget_object(&mut self.objects, arrival.as_deref(), &place);
             if self.entries.get(&place).is_some_and(|entry| entry.change.is_none()) {
                 self.entries.remove(&place);
             }
@@ -296,11 +299,8 @@ impl Recheck {
             self.entries.remove(place);
             return;
         };
-        if arrival.object.is_none()
-            && let Some(facts) = facts
-        {
-            arrival.object = Some(facts.object.clone());
-            self.objects.insert(facts.object.clone(), place.clone());
+        if let Some(facts) = facts {
+            know_object(&mut self.objects, arrival, facts.object.clone(), place);
         }
         if arrival.see(facts, now.1) {
             entry.state = State::Looked;
@@ -380,22 +380,16 @@ impl Recheck {
             let is_ready = |entry: &&mut Entry| entry.state == State::Looked;
             let Some(entry) = self.entries.get_mut(&place).filter(is_ready) else { continue };
             let Some(arrival) = entry.arrival.take() else { continue };
-            self.forget_object(Some(&arrival));
+            forget_object(&mut self.objects, Some(&arrival), &place);
             self.entries.remove(&place);
             fired.push((place, *arrival));
         }
         fired
     }
 
-    fn forget_object(&mut self, arrival: Option<&Arrival>) {
-        if let Some(object) = arrival.and_then(|arrival| arrival.object.as_ref()) {
-            self.objects.remove(object);
-        }
-    }
-
     fn remove(&mut self, place: &Place) {
         if let Some(entry) = self.entries.remove(place) {
-            self.forget_object(entry.arrival.as_deref());
+            forget_object(&mut self.objects, entry.arrival.as_deref(), place);
         }
     }
 
@@ -429,6 +423,12 @@ impl Recheck {
         self.timers.first_key_value().map(|((at, _), _)| *at)
     }
 
+    /// Whether nothing is left of anything, for tests.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.objects.is_empty() && self.looked.is_empty()
+    }
+
     /// A rule is gone.
     pub(super) fn forget_rule(&mut self, slot: Slot) {
         for entry in self.entries.values_mut() {
@@ -441,6 +441,24 @@ impl Recheck {
                 *only = only.iter().copied().filter(|other| *other != slot).collect();
             }
         }
+    }
+}
+
+/// A file that may arrive has this handle.
+fn know_object(objects: &mut Objects, arrival: &mut Arrival, object: InodeKey, place: &Place) {
+    if arrival.object.as_ref() != Some(&object) {
+        forget_object(objects, Some(arrival), place);
+        objects.insert(object.clone(), place.clone());
+        arrival.object = Some(object);
+    }
+}
+
+/// A file does not arrive any more. Another place may have the same handle by now.
+fn forget_object(objects: &mut Objects, arrival: Option<&Arrival>, place: &Place) {
+    if let Some(object) = arrival.and_then(|arrival| arrival.object.as_ref())
+        && objects.get(object) == Some(place)
+    {
+        objects.remove(object);
     }
 }
 
