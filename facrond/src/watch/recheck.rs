@@ -57,6 +57,9 @@ pub(super) struct News {
 pub(super) struct Change {
     /// What is found is news.
     pub(super) news: Option<News>,
+    /// Rules that look around for the first time: without news, what is found is none for
+    /// them, but for others that had not seen it.
+    pub(super) quiet: Rc<[Slot]>,
     /// What is in a directory is read, even if that was known before.
     pub(super) read: bool,
     /// All below is looked at, too: records are missing.
@@ -81,6 +84,9 @@ impl Change {
             }),
             (one, other) => one.or(other),
         };
+        if !other.quiet.is_empty() {
+            self.quiet = self.quiet.iter().chain(&*other.quiet).copied().collect();
+        }
         self.read |= other.read;
         self.sweep |= other.sweep;
         self.doubt |= other.doubt;
@@ -435,10 +441,10 @@ impl Recheck {
             if let Some(arrival) = &mut entry.arrival {
                 arrival.slots.retain(|other| *other != slot);
             }
-            if let Some(News { only: Some(only), .. }) =
-                entry.change.as_mut().and_then(|change| change.news.as_mut())
-            {
-                *only = only.iter().copied().filter(|other| *other != slot).collect();
+            let Some(Change { news, quiet, .. }) = &mut entry.change else { continue };
+            let only = news.as_mut().and_then(|news| news.only.as_mut());
+            for slots in only.into_iter().chain([quiet]) {
+                *slots = slots.iter().copied().filter(|other| *other != slot).collect();
             }
         }
     }

@@ -326,9 +326,18 @@ impl Mirror {
     }
 
     /// Goes on with what is in a directory, if it was read. What is there is news for rules
-    /// that see it for the first time.
+    /// that see it for the first time, even if it was looked at for the sake of others: the
+    /// record that it was made is then of no use any more.
     fn take_entries(&mut self, node: NodeId, found: &Found, change: &Change, newcomers: &[Slot]) {
-        let news = change.news.as_ref().map(|news| self.news_in(node, news, change, newcomers));
+        let by_others = || {
+            let only: Rc<[Slot]> =
+                newcomers.iter().copied().filter(|slot| !change.quiet.contains(slot)).collect();
+            (!only.is_empty()).then(|| News { only: Some(only), ..News::default() })
+        };
+        let news = match &change.news {
+            Some(news) => Some(self.news_in(node, news, change, newcomers)),
+            None => by_others(),
+        };
         match &found.entries {
             Some(Ok(entries)) => self.spread(node, entries, change, news.as_ref()),
             Some(Err(errno)) => self.complain(node, b"", errno.desc()),
@@ -336,8 +345,8 @@ impl Mirror {
             None => {
                 let (parent, name): (_, Box<[u8]>) = (self.tree.parent(node), self.tree[node].name().into());
                 if !newcomers.is_empty() {
-                    let news = change.news.as_ref().map(|_| news.unwrap_or_default());
-                    self.recheck.change(parent, &name, Change { news, read: true, ..Change::default() });
+                    let quiet = Rc::clone(&change.quiet);
+                    self.recheck.change(parent, &name, Change { news, quiet, read: true, ..Change::default() });
                 }
             }
         }
@@ -387,6 +396,7 @@ impl Mirror {
                 {
                     let below = Change {
                         news: news.cloned(),
+                        quiet: Rc::clone(&change.quiet),
                         sweep: change.sweep,
                         doubt: change.doubt,
                         ..Change::default()

@@ -242,7 +242,8 @@ impl Mirror {
         if news.is_some() || knows_children {
             let (parent, name): (_, Box<[u8]>) = (self.tree.parent(node), self.tree[node].name().into());
             self.rules[slot].found = usize::from(news.is_some()) * usize::MAX;
-            self.recheck.change(parent, &name, Change { news, read: true, ..Change::default() });
+            let quiet = [slot].into();
+            self.recheck.change(parent, &name, Change { news, quiet, read: true, ..Change::default() });
         }
     }
 
