@@ -27,13 +27,16 @@ impl Mirror {
     /// another way. Where they do, an empty place takes its place.
     pub(super) fn depart(&mut self, node: NodeId, why: Ghost) -> Vec<Slot> {
         let users = self.users(node);
-        self.remember_former(node);
+        let is_known_to_be_gone = self.tree[node].ghost.is_some();
+        if !is_known_to_be_gone {
+            self.remember_former(node);
+        }
         self.tree.make_ghost(node, why);
         match why {
             Ghost::Gone => self.gone.push(node),
             Ghost::Left | Ghost::Dead => self.burying.push(node),
         }
-        if !users.is_empty() {
+        if !users.is_empty() && !is_known_to_be_gone {
             let (parent, name): (_, Box<[u8]>) = (self.tree.parent(node), self.tree[node].name().into());
             let fresh = self.tree.child_or_new(parent, &name);
             self.tree[fresh].content = Content::Absent;
