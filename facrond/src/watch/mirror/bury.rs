@@ -212,7 +212,10 @@ impl Mirror {
                 continue;
             }
             let had = self.rules.share_set(self.tree[child].set);
-            if *had != *self.rules.seen_by(&self.tree, dir, &name) || self.excess(child) != 0 {
+            let seen = self.rules.seen_by(&self.tree, dir, &name);
+            // Only a path leads through it: what is below may be of a rule that is gone.
+            let is_way = seen.is_empty() && self.tree.any_child(child).is_some();
+            if *had != *seen || is_way || self.excess(child) != 0 {
                 self.recheck.change(dir, &name, Change { pass_down: true, ..Change::default() });
             }
         }
