@@ -112,7 +112,8 @@ impl Mirror {
         for slot in self.users(node) {
             self.rules[slot].ghosts.retain(|ghost| *ghost != node);
         }
-        let is_dead = self.tree.ghost(node) == Some(Ghost::Dead);
+        // What was in a directory that was deleted may have been moved away before.
+        let is_dead = self.tree[node].ghost == Some(Ghost::Dead);
         let parent = self.tree.parent(node);
         let inode = self.tree[node].inode();
         let is_last = inode.is_some_and(|inode| self.tree.places_of(inode).nth(1).is_none());
