@@ -1,5 +1,6 @@
 //! The watch on the real kernel: one process, one group, real files.
 
+mod model;
 mod mounts;
 mod paths;
 mod trees;

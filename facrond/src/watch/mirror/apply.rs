@@ -266,7 +266,7 @@ impl Mirror {
         {
             let (parent, name): (_, Box<[u8]>) = (self.tree.parent(node), self.tree[node].name().into());
             if let Some(change) = self.recheck.take_back(parent, &name) {
-                let news = change.news.as_ref().map(|news| self.news_in(node, news, &change, &[]));
+                let news = self.news_in(node, &change, &[]);
                 self.spread(node, entries, &change, news.as_ref());
                 if self.lacks(node, self.rules.wanted(&self.tree, node)) {
                     self.recheck.change(parent, &name, Change::default());
@@ -325,19 +325,9 @@ impl Mirror {
         }
     }
 
-    /// Goes on with what is in a directory, if it was read. What is there is news for rules
-    /// that see it for the first time, even if it was looked at for the sake of others: the
-    /// record that it was made is then of no use any more.
+    /// Goes on with what is in a directory, if it was read.
     fn take_entries(&mut self, node: NodeId, found: &Found, change: &Change, newcomers: &[Slot]) {
-        let by_others = || {
-            let only: Rc<[Slot]> =
-                newcomers.iter().copied().filter(|slot| !change.quiet.contains(slot)).collect();
-            (!only.is_empty()).then(|| News { only: Some(only), ..News::default() })
-        };
-        let news = match &change.news {
-            Some(news) => Some(self.news_in(node, news, change, newcomers)),
-            None => by_others(),
-        };
+        let news = self.news_in(node, change, newcomers);
         match &found.entries {
             Some(Ok(entries)) => self.spread(node, entries, change, news.as_ref()),
             Some(Err(errno)) => self.complain(node, b"", errno.desc()),
@@ -346,20 +336,31 @@ impl Mirror {
                 let (parent, name): (_, Box<[u8]>) = (self.tree.parent(node), self.tree[node].name().into());
                 if !newcomers.is_empty() {
                     let quiet = Rc::clone(&change.quiet);
-                    self.recheck.change(parent, &name, Change { news, quiet, read: true, ..Change::default() });
+                    self.recheck.change(
+                        parent,
+                        &name,
+                        Change { news, quiet, read: true, ..Change::default() },
+                    );
                 }
             }
         }
     }
 
-    /// The rules that what is in a directory is news for.
-    fn news_in(&self, node: NodeId, news: &News, change: &Change, newcomers: &[Slot]) -> News {
+    /// For which rules it is news what is in a directory. For those that see it for the
+    /// first time it is, even if it was looked at for the sake of others: the record that
+    /// it was made tells nothing new any more.
+    fn news_in(&self, node: NodeId, change: &Change, newcomers: &[Slot]) -> Option<News> {
+        let news = change.news.as_ref();
+        let is_asked =
+            |slot: &Slot| news.is_some_and(|news| news.only.as_ref().is_none_or(|only| only.contains(slot)));
         let is_meant = |slot: &Slot| {
-            let is_told = change.sweep || change.read || newcomers.contains(slot);
-            is_told && news.only.as_ref().is_none_or(|only| only.contains(slot))
+            let is_first = newcomers.contains(slot);
+            let is_told = change.sweep || change.read || is_first;
+            (is_asked(slot) && is_told) || (is_first && !change.quiet.contains(slot))
         };
         let only: Rc<[Slot]> = self.rules.reach(&self.tree, node).filter(is_meant).collect();
-        News { only: Some(only), ..news.clone() }
+        let is_news = news.is_some() || !only.is_empty();
+        is_news.then(|| News { only: Some(only), ..news.cloned().unwrap_or_default() })
     }
 
     fn spread(&mut self, node: NodeId, entries: &[DirEntry], change: &Change, news: Option<&News>) {

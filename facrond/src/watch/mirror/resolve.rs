@@ -242,7 +242,7 @@ impl Mirror {
         if news.is_some() || knows_children {
             let (parent, name): (_, Box<[u8]>) = (self.tree.parent(node), self.tree[node].name().into());
             self.rules[slot].found = usize::from(news.is_some()) * usize::MAX;
-            let quiet = [slot].into();
+            let quiet = if news.is_none() { [slot].into() } else { Rc::default() };
             self.recheck.change(parent, &name, Change { news, quiet, read: true, ..Change::default() });
         }
     }
