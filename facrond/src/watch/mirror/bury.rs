@@ -27,8 +27,8 @@ impl Mirror {
     /// another way. Where they do, an empty place takes its place.
     pub(super) fn depart(&mut self, node: NodeId, why: Ghost) -> Vec<Slot> {
         let users = self.users(node);
-        let is_known_to_be_gone = self.tree[node].ghost.is_some();
-        if !is_known_to_be_gone {
+        let is_known_to_be_gone = self.tree.ghost(node).is_some();
+        if self.tree[node].ghost.is_none() {
             self.remember_former(node);
         }
         self.tree.make_ghost(node, why);

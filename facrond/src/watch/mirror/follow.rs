@@ -21,7 +21,9 @@ impl Mirror {
         for Side { entry, events } in sides.iter() {
             let dirs: Vec<_> = self.tree.places(entry.dir).collect();
             for dir in dirs {
-                if self.tree.has(dir) && self.tree.ghost(dir).is_none() {
+                // One that is gone may be back somewhere, with what came to it before, and
+                // without what left it.
+                if self.tree.has(dir) && matches!(self.tree.ghost(dir), None | Some(Ghost::Gone)) {
                     self.follow_entry(record, dir, entry.name, events, own);
                 }
             }
