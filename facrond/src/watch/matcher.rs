@@ -1,5 +1,6 @@
 //! From a record to the rules that it fires. Pure: nothing is asked of the kernel.
 
+use super::recheck::View;
 use super::rules::{Moves, RuleIndex, Slot, join};
 use super::tree::{Content, NodeId, PathTree};
 use crate::config::filter::ObjectKind;
@@ -99,13 +100,15 @@ impl Matcher<'_> {
     }
 
     /// The rules for which a record may be about a file that was linked in.
-    pub(super) fn may_have_arrived(&self, dir: NodeId, name: &[u8], events: Events) -> Vec<Slot> {
-        let may = |slot: &Slot, place| {
+    pub(super) fn may_have_arrived(&self, dir: NodeId, name: &[u8], events: Events) -> Vec<View> {
+        let below = self.rules.reach(self.tree, dir).map(|slot| (slot, Position::Below));
+        let at = self.tree.child(dir, name).map_or(&[][..], |node| self.tree.targets(node));
+        let at = at.iter().map(|slot| (*slot, Position::Path));
+        let may = |(slot, position): &View| {
+            let place = (*position == Position::Below).then_some((dir, name));
             may_have_arrived(&self.rules[*slot].spec, events) && self.accepts(*slot, place, events)
         };
-        let below = self.rules.reach(self.tree, dir).filter(|slot| may(slot, Some((dir, name))));
-        let at = self.tree.child(dir, name).map_or(&[][..], |node| self.tree.targets(node));
-        below.chain(at.iter().copied().filter(|slot| may(slot, None))).collect()
+        below.chain(at).filter(may).collect()
     }
 
     /// An event of a directory itself: of the rules at it, and of those above it.

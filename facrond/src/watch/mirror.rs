@@ -17,7 +17,7 @@ mod resolve;
 pub(super) use bury::Orphan;
 
 use super::matcher::{Cause, Firing, Matcher, Sides};
-use super::recheck::{Arrival, Change, News, Origin, Place, Recheck, Task};
+use super::recheck::{Arrival, Change, News, Origin, Place, Recheck, Task, View};
 use super::rules::{Moves, PathState, RuleIndex, Slot};
 use super::scanner::InodeKey;
 use super::told::Told;
@@ -182,10 +182,10 @@ impl Mirror {
             let places: Vec<_> = self.tree.places(side.entry.dir).collect();
             for node in places {
                 self.recheck.note(node, side.entry.name, side.events);
-                let slots = self.matcher(record).may_have_arrived(node, side.entry.name, side.events);
-                if !slots.is_empty() {
+                let views = self.matcher(record).may_have_arrived(node, side.entry.name, side.events);
+                if !views.is_empty() {
                     let origin = Origin::Made { pid: record.pid };
-                    self.recheck.arrival(node, side.entry.name, origin, own(), &slots, record.object);
+                    self.recheck.arrival(node, side.entry.name, origin, own(), &views, record.object);
                 }
                 if side.events.contains(Events::CREATE) {
                     self.note_link(record.object);
@@ -220,13 +220,10 @@ impl Mirror {
             Origin::Found { .. } => (0, true),
         };
         let news = arrival.news();
-        for slot in &arrival.slots {
-            let is_path =
-                self.tree.child(*dir, name).is_some_and(|node| self.rules[*slot].target == Some(node));
-            let at = (!is_path).then_some((*dir, &**name));
+        for (slot, position) in &arrival.views {
+            let at = (*position == Position::Below).then_some((*dir, &**name));
             let news = news.without(self.told_before(*slot, at, arrival));
-            let position = if is_path { Position::Path } else { Position::Below };
-            let told = found(&self.rules[*slot].spec, arrival.origin, position, news);
+            let told = found(&self.rules[*slot].spec, arrival.origin, *position, news);
             let matcher = Matcher { tree: &self.tree, rules: &self.rules, former: None };
             if told.is_empty() || !matcher.accepts(*slot, at, news) {
                 continue;
@@ -240,11 +237,11 @@ impl Mirror {
         }
         if arrival.awaits_close() {
             // It may be closed under the name that it was made without.
-            let awaits = |slot: &Slot| self.rules[*slot].spec.events.contains(Events::ARRIVED);
-            let slots: Vec<_> = arrival.slots.iter().copied().filter(awaits).collect();
+            let awaits = |(slot, _): &View| self.rules[*slot].spec.events.contains(Events::ARRIVED);
+            let views: Vec<_> = arrival.views.iter().copied().filter(awaits).collect();
             let object = arrival.object();
-            if !slots.is_empty() {
-                self.recheck.arrival(*dir, name, Origin::Made { pid }, arrival.own, &slots, object);
+            if !views.is_empty() {
+                self.recheck.arrival(*dir, name, Origin::Made { pid }, arrival.own, &views, object);
             }
         }
     }

@@ -10,7 +10,7 @@
 
 mod arrival;
 
-pub(super) use arrival::{Arrival, Facts, Origin};
+pub(super) use arrival::{Arrival, Facts, Origin, View};
 
 use super::rules::Slot;
 use super::scanner::InodeKey;
@@ -199,7 +199,7 @@ impl Recheck {
         name: &[u8],
         origin: Origin,
         own: bool,
-        slots: &[Slot],
+        views: &[View],
         object: Option<Handle<'_>>,
     ) {
         let place = Place { dir, name: name.into() };
@@ -210,7 +210,7 @@ impl Recheck {
             tries: 0,
         });
         let arrival = entry.arrival.get_or_insert_with(|| Box::new(Arrival::new(origin, own)));
-        let is_more = arrival.merge(origin, slots);
+        let is_more = arrival.merge(origin, views);
         if let Some(object) = object {
             know_object(&mut self.objects, arrival, (object.fs, object.bytes.into()), &place);
         }
@@ -439,7 +439,7 @@ impl Recheck {
     pub(super) fn forget_rule(&mut self, slot: Slot) {
         for entry in self.entries.values_mut() {
             if let Some(arrival) = &mut entry.arrival {
-                arrival.slots.retain(|other| *other != slot);
+                arrival.views.retain(|(other, _)| *other != slot);
             }
             let Some(Change { news, quiet, .. }) = &mut entry.change else { continue };
             let only = news.as_mut().and_then(|news| news.only.as_mut());

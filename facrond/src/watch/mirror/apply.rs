@@ -3,6 +3,7 @@
 use super::Mirror;
 use super::resolve::describe;
 use crate::kernel::object::{DirEntry, Kind};
+use crate::matcher::Position;
 use crate::watch::recheck::{Change, MAX_TRIES, News, Origin, Task};
 use crate::watch::rules::{Need, PathState, RuleIndex, Slot};
 use crate::watch::scanner::{Answer, Found, InodeKey, Probe, Read};
@@ -367,15 +368,10 @@ impl Mirror {
         if let Some(News { own, since, told, only: Some(only) }) = news
             && !only.is_empty()
         {
+            let origin = Origin::Found { since: *since, told: *told };
+            let views: Vec<_> = only.iter().map(|slot| (*slot, Position::Below)).collect();
             for (name, _) in entries {
-                self.recheck.arrival(
-                    node,
-                    name,
-                    Origin::Found { since: *since, told: *told },
-                    *own,
-                    only,
-                    None,
-                );
+                self.recheck.arrival(node, name, origin, *own, &views, None);
             }
         }
         let children = self.tree.children(node);
@@ -427,15 +423,9 @@ impl Mirror {
             && self.tree[child].content != Content::Directory
             && !targets.is_empty()
         {
-            let targets = targets.to_vec();
-            self.recheck.arrival(
-                dir,
-                name,
-                Origin::Found { since: *since, told: None },
-                *own,
-                &targets,
-                None,
-            );
+            let origin = Origin::Found { since: *since, told: None };
+            let views: Vec<_> = targets.iter().map(|slot| (*slot, Position::Path)).collect();
+            self.recheck.arrival(dir, name, origin, *own, &views, None);
         }
         let news = change.news.as_ref().map(|news| News { only: None, ..news.clone() });
         self.recheck.change(dir, name, Change { news, read: false, ..change.clone() });

@@ -3,6 +3,7 @@
 
 use super::Mirror;
 use crate::kernel::record::FsId;
+use crate::matcher::Position;
 use crate::watch::recheck::{Change, News, Origin};
 use crate::watch::rules::{Need, PathState, References, Seat, Slot};
 use crate::watch::tree::{Content, Ghost, NodeId, ROOT};
@@ -265,7 +266,8 @@ impl Mirror {
         self.leave_file_system(slot);
         if exists && !is_same && !is_new {
             let News { own, since, .. } = news.cloned().unwrap_or_default();
-            self.recheck.arrival(parent, &name, Origin::Found { since, told: None }, own, &[slot], None);
+            let (origin, view) = (Origin::Found { since, told: None }, (slot, Position::Path));
+            self.recheck.arrival(parent, &name, origin, own, &[view], None);
         }
     }
 

@@ -7,6 +7,7 @@ use super::Slot;
 use crate::events::Events;
 use crate::kernel::object::Kind;
 use crate::kernel::record::{FsId, Handle};
+use crate::matcher::Position;
 use std::time::{Duration, SystemTime};
 
 /// How old an empty file without a writer has to be until it is complete. A younger one
@@ -42,6 +43,10 @@ impl Origin {
     }
 }
 
+/// A rule, and from where it saw a file when that came to be looked at. It may be
+/// elsewhere by the time that the file is told.
+pub(in crate::watch) type View = (Slot, Position);
+
 /// What was seen of an object.
 #[derive(Clone, Debug)]
 pub(in crate::watch) struct Facts {
@@ -62,7 +67,7 @@ pub(in crate::watch) struct Facts {
 pub(in crate::watch) struct Arrival {
     pub(in crate::watch) origin: Origin,
     /// The rules that it would be news for.
-    pub(in crate::watch) slots: Vec<Slot>,
+    pub(in crate::watch) views: Vec<View>,
     /// Whether facron's own commands caused it.
     pub(in crate::watch) own: bool,
     /// Its handle, as far as it is known.
@@ -81,7 +86,7 @@ impl Arrival {
     pub(super) fn new(origin: Origin, own: bool) -> Self {
         Self {
             origin,
-            slots: Vec::new(),
+            views: Vec::new(),
             own,
             object: None,
             looked: None,
@@ -92,18 +97,18 @@ impl Arrival {
     }
 
     /// It is looked at for another reason, too; whether a look before is of no use.
-    pub(super) fn merge(&mut self, origin: Origin, slots: &[Slot]) -> bool {
+    pub(super) fn merge(&mut self, origin: Origin, views: &[View]) -> bool {
         let is_more = origin.weight() > self.origin.weight();
         if is_more {
             (self.origin, self.looked) = (origin, None);
         }
-        let before = self.slots.len();
-        for slot in slots {
-            if !self.slots.contains(slot) {
-                self.slots.push(*slot);
+        let before = self.views.len();
+        for view in views {
+            if !self.views.iter().any(|(slot, _)| *slot == view.0) {
+                self.views.push(*view);
             }
         }
-        is_more || self.slots.len() > before
+        is_more || self.views.len() > before
     }
 
     /// A record told something of it; whether nothing is left to be told.
