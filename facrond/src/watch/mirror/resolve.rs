@@ -71,6 +71,7 @@ impl Mirror {
             }
         }
         self.give_up(slot, &before);
+        self.give_up_returned(slot);
     }
 
     /// Gives up all that a rule has.
@@ -303,6 +304,23 @@ impl Mirror {
                 self.remove_reference(slot, node);
             }
         }
+    }
+
+    /// Ghosts that are somewhere again are no place of the rule's any more.
+    fn give_up_returned(&mut self, slot: Slot) {
+        if self.rules[slot].ghosts.is_empty() {
+            return;
+        }
+        let is_ghost = |node: &NodeId| !self.tree.has(*node) || self.tree.ghost(*node).is_some();
+        let ghosts = std::mem::take(&mut self.rules[slot].ghosts);
+        let (ghosts, returned): (Vec<_>, Vec<_>) = ghosts.into_iter().partition(is_ghost);
+        self.rules[slot].ghosts = ghosts;
+        for node in &returned {
+            if self.rules[slot].target != Some(*node) {
+                self.drop_target(*node, slot);
+            }
+        }
+        self.give_up(slot, &returned);
     }
 
     fn remove_reference(&mut self, slot: Slot, node: NodeId) {
