@@ -77,21 +77,24 @@ impl Change {
                 own: one.own && other.own,
                 since: one.since.zip(other.since).map(|(one, other)| one.min(other)),
                 told: one.told.zip(other.told).map(|(one, other)| one.max(other)),
-                only: one
-                    .only
-                    .zip(other.only)
-                    .map(|(one, other)| one.iter().chain(&*other).copied().collect()),
+                only: one.only.zip(other.only).map(|(one, other)| union(&one, &other)),
             }),
             (one, other) => one.or(other),
         };
-        if !other.quiet.is_empty() {
-            self.quiet = self.quiet.iter().chain(&*other.quiet).copied().collect();
-        }
+        self.quiet = union(&self.quiet, &other.quiet);
         self.read |= other.read;
         self.sweep |= other.sweep;
         self.doubt |= other.doubt;
         self.pass_down |= other.pass_down;
     }
+}
+
+/// Each rule of two lists once.
+fn union(one: &Rc<[Slot]>, other: &Rc<[Slot]>) -> Rc<[Slot]> {
+    if other.iter().all(|slot| one.contains(slot)) {
+        return Rc::clone(one);
+    }
+    one.iter().chain(other.iter().filter(|slot| !one.contains(slot))).copied().collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
