@@ -219,30 +219,26 @@ impl Mirror {
             Origin::Made { pid } => (pid, false),
             Origin::Found { .. } => (0, true),
         };
-        let news = arrival.news();
-        for (slot, position) in &arrival.views {
-            let at = (*position == Position::Below).then_some((*dir, &**name));
-            let news = news.without(self.told_before(*slot, at, arrival));
-            let told = found(&self.rules[*slot].spec, arrival.origin, *position, news);
+        for ((slot, position), news) in arrival.news() {
+            let at = (position == Position::Below).then_some((*dir, &**name));
+            let news = news.without(self.told_before(slot, at, arrival));
+            let told = found(&self.rules[slot].spec, arrival.origin, position, news);
             let matcher = Matcher { tree: &self.tree, rules: &self.rules, former: None };
-            if told.is_empty() || !matcher.accepts(*slot, at, news) {
+            if told.is_empty() || !matcher.accepts(slot, at, news) {
                 continue;
             }
             let cause = Cause { time: SystemTime::now(), events: news, pid, synthetic };
-            let firing =
-                Firing { slot: *slot, matched: told, place: at.map(|(dir, name)| (dir, name.into())) };
+            let firing = Firing { slot, matched: told, place: at.map(|(dir, name)| (dir, name.into())) };
             let event = matcher.event(&firing, &cause, None);
-            self.told.note(*slot, &event);
-            fired.push(Fired { rule: self.rules[*slot].id, event, own: Some(arrival.own) });
+            self.told.note(slot, &event);
+            fired.push(Fired { rule: self.rules[slot].id, event, own: Some(arrival.own) });
         }
-        if arrival.awaits_close() {
-            // It may be closed under the name that it was made without.
-            let awaits = |(slot, _): &View| self.rules[*slot].spec.events.contains(Events::ARRIVED);
-            let views: Vec<_> = arrival.views.iter().copied().filter(awaits).collect();
-            let object = arrival.object();
-            if !views.is_empty() {
-                self.recheck.arrival(*dir, name, Origin::Made { pid }, arrival.own, &views, object);
-            }
+        // It may be closed under the name that it was made without.
+        let awaits = |(slot, _): &View| self.rules[*slot].spec.events.contains(Events::ARRIVED);
+        let views: Vec<_> = arrival.awaiting_close().filter(awaits).collect();
+        if !views.is_empty() {
+            let origin = Origin::Made { pid };
+            self.recheck.arrival(*dir, name, origin, arrival.own, &views, arrival.object());
         }
     }
 

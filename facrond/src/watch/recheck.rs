@@ -442,7 +442,7 @@ impl Recheck {
     pub(super) fn forget_rule(&mut self, slot: Slot) {
         for entry in self.entries.values_mut() {
             if let Some(arrival) = &mut entry.arrival {
-                arrival.views.retain(|(other, _)| *other != slot);
+                arrival.forget_rule(slot);
             }
             let Some(Change { news, quiet, .. }) = &mut entry.change else { continue };
             let only = news.as_mut().and_then(|news| news.only.as_mut());

@@ -66,8 +66,9 @@ pub(in crate::watch) struct Facts {
 #[derive(Debug)]
 pub(in crate::watch) struct Arrival {
     pub(in crate::watch) origin: Origin,
-    /// The rules that it would be news for.
-    pub(in crate::watch) views: Vec<View>,
+    /// The rules that it would be news for, and the events read of it since each joined:
+    /// a record that was read before did not fire it.
+    views: Vec<(View, Events)>,
     /// Whether facron's own commands caused it.
     pub(in crate::watch) own: bool,
     /// Its handle, as far as it is known.
@@ -78,22 +79,11 @@ pub(in crate::watch) struct Arrival {
     pub(in crate::watch) changed: Option<SystemTime>,
     /// Whether a writer had it open.
     is_written: bool,
-    /// Events read since.
-    seen: Events,
 }
 
 impl Arrival {
     pub(super) fn new(origin: Origin, own: bool) -> Self {
-        Self {
-            origin,
-            views: Vec::new(),
-            own,
-            object: None,
-            looked: None,
-            changed: None,
-            is_written: false,
-            seen: Events::NONE,
-        }
+        Self { origin, views: Vec::new(), own, object: None, looked: None, changed: None, is_written: false }
     }
 
     /// It is looked at for another reason, too; whether a look before is of no use.
@@ -104,8 +94,8 @@ impl Arrival {
         }
         let before = self.views.len();
         for view in views {
-            if !self.views.iter().any(|(slot, _)| *slot == view.0) {
-                self.views.push(*view);
+            if !self.views.iter().any(|((slot, _), _)| *slot == view.0) {
+                self.views.push((*view, Events::NONE));
             }
         }
         is_more || self.views.len() > before
@@ -113,12 +103,15 @@ impl Arrival {
 
     /// A record told something of it; whether nothing is left to be told.
     pub(super) fn note(&mut self, events: Events) -> bool {
-        self.seen = self.seen.with(events);
-        matches!(self.origin, Origin::Made { .. }) && self.is_told()
+        for (_, seen) in &mut self.views {
+            *seen = seen.with(events);
+        }
+        matches!(self.origin, Origin::Made { .. }) && self.views.iter().all(|(_, seen)| is_told(*seen))
     }
 
-    fn is_told(&self) -> bool {
-        self.seen.intersects(Events::CLOSE_WRITE.with(Events::MOVED_TO).with(Events::RENAME))
+    /// A rule is gone.
+    pub(super) fn forget_rule(&mut self, slot: Slot) {
+        self.views.retain(|((other, _), _)| *other != slot);
     }
 
     /// Takes in what was seen of it, nothing if it is not there; whether that can be told.
@@ -144,16 +137,24 @@ impl Arrival {
         self.object.as_ref().map(|(fs, bytes)| Handle { fs: *fs, bytes })
     }
 
-    /// Whether a writer had it open when it was looked at, whose end is still to be told.
-    pub(in crate::watch) fn awaits_close(&self) -> bool {
-        self.is_written && !self.is_told()
+    /// The rules that wait for the end of a writer who had it open when it was looked at.
+    pub(in crate::watch) fn awaiting_close(&self) -> impl Iterator<Item = View> {
+        self.views.iter().filter(|(_, seen)| self.is_written && !is_told(*seen)).map(|(view, _)| *view)
     }
 
-    /// What the look told and no record did.
-    pub(in crate::watch) fn news(&self) -> Events {
-        let told = self.looked.unwrap_or_default().without(self.seen);
-        if self.is_told() { told.without(Events::ARRIVED) } else { told }
+    /// What the look told and no record did, by rule.
+    pub(in crate::watch) fn news(&self) -> impl Iterator<Item = (View, Events)> {
+        let looked = self.looked.unwrap_or_default();
+        self.views.iter().map(move |(view, seen)| {
+            let told = looked.without(*seen);
+            (*view, if is_told(*seen) { told.without(Events::ARRIVED) } else { told })
+        })
     }
+}
+
+/// Whether records told that a file arrived.
+fn is_told(seen: Events) -> bool {
+    seen.intersects(Events::CLOSE_WRITE.with(Events::MOVED_TO).with(Events::RENAME))
 }
 
 /// What a file's state tells of what must have happened to it.
