@@ -1,4 +1,4 @@
-//! Giving up what a process does not need, for good.
+//! Limits that a process sets on itself for good: capabilities, system calls, open files.
 
 use nix::errno::Errno;
 use nix::libc::{self, c_long, sock_filter, sock_fprog};
@@ -6,11 +6,11 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use std::time::Duration;
 
-/// Bypass permissions when looking files up (`linux/capability.h`).
+/// Allows to look up files without permission (`linux/capability.h`).
 pub const CAP_DAC_READ_SEARCH: u32 = 2;
-/// Read links of other users' processes.
+/// Allows to read the links in `/proc` of other users' processes.
 pub const CAP_SYS_PTRACE: u32 = 19;
-/// Open files when the system is at its limit of them.
+/// Allows to open files when the system has reached its limit of open files.
 pub const CAP_SYS_ADMIN: u32 = 21;
 
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
@@ -29,7 +29,7 @@ struct CapabilitySet {
     inheritable: u32,
 }
 
-/// Keeps these capabilities, all below 32, of those that the process has.
+/// Drops all capabilities of this process except these, which have numbers below 32.
 pub fn keep_capabilities(kept: &[u32]) -> Result<(), Errno> {
     let mut header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     let mut sets = [CapabilitySet { effective: 0, permitted: 0, inheritable: 0 }; 2];
@@ -51,7 +51,7 @@ const ARCHITECTURE: u32 = 0xc000_00b7;
 #[cfg(target_arch = "riscv64")]
 const ARCHITECTURE: u32 = 0xc000_00f3;
 
-/// The calls that make a process or turn this one into another program.
+/// The calls that make a new process, or execute another program.
 const FORBIDDEN: &[c_long] = &[
     libc::SYS_clone,
     libc::SYS_clone3,
@@ -63,14 +63,14 @@ const FORBIDDEN: &[c_long] = &[
     libc::SYS_execveat,
 ];
 
-/// Of `struct seccomp_data`.
+/// The offset of the call's number in `struct seccomp_data`.
 const CALL_NUMBER: u32 = 0;
 const CALL_ARCHITECTURE: u32 = 4;
 /// Calls of the x32 ABI have numbers from here on.
 const X32: u32 = 0x4000_0000;
 
-/// Refuses this process to fork and to execute, with EPERM; calls of a foreign
-/// architecture kill it (seccomp(2)).
+/// Makes fork and exec fail in this process, with `EPERM`. A call of a foreign
+/// architecture kills the process (seccomp(2)).
 pub fn forbid_new_processes() -> Result<(), Errno> {
     let kill = statement(libc::BPF_RET, libc::SECCOMP_RET_KILL_PROCESS);
     let mut filter = vec![
@@ -109,7 +109,7 @@ fn jump_unless(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code: u16::try_from(code).expect("codes are short"), jt, jf, k }
 }
 
-/// Raises the limit of open files to `wanted`, or as far as it may; the limit then.
+/// Raises the limit of open files to `wanted`, or as far as permitted. Returns the new limit.
 pub fn raise_file_limit(wanted: u64) -> Result<u64, Errno> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let wanted = wanted.max(soft);
@@ -117,7 +117,7 @@ pub fn raise_file_limit(wanted: u64) -> Result<u64, Errno> {
     reached.or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard))
 }
 
-/// Goes on when asked to end: what the process is there for has an end of its own.
+/// Ignores the signals that ask a process to end. This process ends with its task.
 pub fn ignore_requests_to_end() -> Result<(), Errno> {
     for request in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
         // SAFETY: no handler is installed.
@@ -126,8 +126,8 @@ pub fn ignore_requests_to_end() -> Result<(), Errno> {
     Ok(())
 }
 
-/// The kernel ends this process by SIGALRM when it has not called again after
-/// `time`; never for zero.
+/// Makes the kernel end this process by SIGALRM after `time`, unless this function is
+/// called again before. Zero means never.
 pub fn end_after(time: Duration) {
     let timer = libc::itimerval {
         it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },

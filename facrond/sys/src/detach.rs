@@ -1,5 +1,5 @@
-//! `--daemon`: detaching from the terminal, with the parent waiting until the
-//! daemon is ready, so that its exit status tells whether the start worked.
+//! `--daemon`: detaching from the terminal. The parent waits until the daemon is
+//! ready, so that the exit status shows whether the start has succeeded.
 
 use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -12,17 +12,17 @@ use std::process::ExitCode;
 /// One side of the fork.
 #[derive(Debug)]
 pub enum Side {
-    /// The daemon, which says so when it is ready.
+    /// The daemon, which reports when it is ready.
     Daemon(Ready),
-    /// The process that was started; it ends with this.
+    /// The process that was started from the terminal. It ends with this status.
     Parent(ExitCode),
 }
 
-/// The daemon's word to its parent.
+/// The pipe by which the daemon reports to its parent.
 #[derive(Debug)]
 pub struct Ready(File);
 
-/// Forks. To be called while the process has one thread.
+/// Forks. Must be called while the process has only one thread.
 pub fn detach() -> Result<Side, Errno> {
     let (wait, ready) = pipe()?;
     // SAFETY: the process has a single thread, so the child may do all that it could.
@@ -52,8 +52,8 @@ fn outcome(wait: OwnedFd, child: nix::unistd::Pid) -> Result<ExitCode, Errno> {
 }
 
 impl Ready {
-    /// Lets go of the terminal and tells the parent. What standard error is
-    /// redirected to stays the log.
+    /// Gives up the terminal and reports to the parent. If standard error is
+    /// redirected, it stays the log.
     pub fn tell(mut self) -> std::io::Result<()> {
         let null = File::options().read(true).write(true).open("/dev/null")?;
         dup2_stdin(&null)?;

@@ -1,7 +1,7 @@
 //! Notification groups of fanotify(7) that report handles and names.
 //!
-//! `nix` wraps fanotify for open files only and drops the information records,
-//! so the three calls are made here.
+//! `nix` supports groups with open files only and drops the information records.
+//! So this module makes the three calls itself.
 
 mod special;
 
@@ -10,15 +10,15 @@ use nix::errno::Errno;
 use nix::libc;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// How much is read at once; larger buffers gain nothing.
+/// The size of the read buffer, in bytes. Larger buffers are not faster.
 pub const READ_SIZE: usize = 64 * 1024;
 
-/// What the kernel lets this process have.
+/// The kind of group that the kernel gives to this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privilege {
     /// Unlimited queue and marks, pids of all processes.
     Full,
-    /// An ordinary user: limited marks and queue, every foreign pid is 0.
+    /// An ordinary user's: limited marks and queue, and every foreign pid is 0.
     User,
 }
 
@@ -34,19 +34,19 @@ const FAN_MARK_EVICTABLE: u32 = 0x200;
 /// `FAN_MARK_IGNORE | FAN_MARK_IGNORED_SURV_MODIFY`
 const FAN_MARK_IGNORE_SURV: u32 = 0x440;
 
-/// Records of parent directory, name and (where known) the object itself.
+/// Asks for records with the parent directory, the name and, if possible, the object itself.
 const REPORT: u32 = libc::FAN_REPORT_FID | libc::FAN_REPORT_DIR_FID | libc::FAN_REPORT_NAME;
 const BASE: u32 = libc::FAN_CLASS_NOTIF | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK | REPORT;
 const UNLIMITED: u32 = libc::FAN_UNLIMITED_QUEUE | libc::FAN_UNLIMITED_MARKS;
 
 impl Group {
-    /// Opens a group with the most that the kernel and the process's privileges
-    /// allow: it asks for everything and steps down where it is refused.
+    /// Opens the best group that the kernel and the privileges of the process allow. It
+    /// asks for everything first, and for less if that is refused.
     ///
     /// # Errors
-    /// That of `fanotify_init(2)` for the least that is useful (`ENOSYS` without
-    /// fanotify, `EINVAL` before Linux 5.9, `EPERM` where a user may not,
-    /// `EMFILE` where the user has too many groups).
+    /// The error of `fanotify_init(2)` for the simplest useful group: `ENOSYS` without
+    /// fanotify, `EINVAL` before Linux 5.9, `EPERM` if the user is not permitted,
+    /// `EMFILE` if the user has too many groups.
     pub fn open() -> Result<Self, Errno> {
         let steps = [
             (UNLIMITED | libc::FAN_REPORT_TARGET_FID, Privilege::Full),
@@ -68,28 +68,28 @@ impl Group {
         Err(last)
     }
 
-    /// What this group may do.
+    /// The kind of this group.
     pub fn privilege(&self) -> Privilege {
         self.privilege
     }
 
-    /// Whether records of entries also name the entry's own handle, and with it
-    /// whether `FAN_RENAME` is known (both came with Linux 5.17).
+    /// Whether the kernel has `FAN_RENAME`, and records of entries contain the entry's own
+    /// handle. Both came with Linux 5.17.
     pub fn has_rename(&self) -> bool {
         self.target_fid
     }
 
-    /// Adds `mask` to the inode's mark in this group, making it if there is none.
+    /// Adds `mask` to the inode's mark in this group. Makes the mark if there is none.
     ///
     /// # Errors
-    /// That of `fanotify_mark(2)`; `ENOSPC` at the user's limit of marks, `EXDEV`
-    /// where this file system needs a group of its own, `ENODEV` or `EOPNOTSUPP`
-    /// where it cannot be watched by handle.
+    /// The error of `fanotify_mark(2)`: `ENOSPC` at the user's limit of marks, `EXDEV`
+    /// if this file system needs a group of its own, `ENODEV` or `EOPNOTSUPP` if it
+    /// cannot be watched by handle.
     pub fn add_mark(&self, object: &Object, mask: u64) -> Result<(), Errno> {
         self.mark(libc::FAN_MARK_ADD, object, mask)
     }
 
-    /// Takes `mask` out of the inode's mark. A mark that is not there is no error.
+    /// Removes `mask` from the inode's mark. A missing mark is no error.
     pub fn remove_mark(&self, object: &Object, mask: u64) -> Result<(), Errno> {
         match self.mark(libc::FAN_MARK_REMOVE, object, mask) {
             Err(Errno::ENOENT) => Ok(()),
@@ -101,24 +101,24 @@ impl Group {
     ///
     /// # Errors
     /// `EOPNOTSUPP` on overlayfs, `ENODEV` on FUSE, `EXDEV` on btrfs subvolumes,
-    /// `EPERM` for users.
+    /// `EPERM` for ordinary users.
     pub fn add_fs_mark(&self, object: &Object, mask: u64) -> Result<(), Errno> {
         self.mark(libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM, object, mask)
     }
 
-    /// Takes `mask` out of the file system's mark.
+    /// Removes `mask` from the file system's mark.
     pub fn remove_fs_mark(&self, object: &Object, mask: u64) -> Result<(), Errno> {
         self.mark(libc::FAN_MARK_REMOVE | libc::FAN_MARK_FILESYSTEM, object, mask)
     }
 
-    /// Drops these events of a directory before they are queued. The mark survives
-    /// modifications, and goes when the kernel wants its memory (Linux 6.0).
+    /// Makes the kernel drop these events of a directory. The ignore mark survives
+    /// modifications, but the kernel may remove it when memory is short (Linux 6.0).
     pub fn ignore(&self, object: &Object, mask: u64) -> Result<(), Errno> {
         self.mark(libc::FAN_MARK_ADD | FAN_MARK_IGNORE_SURV | FAN_MARK_EVICTABLE, object, mask)
     }
 
-    /// Whether the inode has a mark in this group. `absent` is an event that no mark of the
-    /// group has: that it is taken out changes nothing.
+    /// Whether the inode has a mark in this group. The test removes the event `absent`, which
+    /// the mark must not have, so that nothing changes.
     pub fn has_mark(&self, object: &Object, absent: u64) -> Result<bool, Errno> {
         match self.mark(libc::FAN_MARK_REMOVE, object, absent) {
             Err(Errno::ENOENT) => Ok(false),
@@ -126,7 +126,7 @@ impl Group {
         }
     }
 
-    /// Undoes `ignore`. A mark that is not there is no error.
+    /// Undoes [`Group::ignore`]. A missing mark is no error.
     pub fn unignore(&self, object: &Object, mask: u64) -> Result<(), Errno> {
         match self.mark(libc::FAN_MARK_REMOVE | FAN_MARK_IGNORE_SURV, object, mask) {
             Err(Errno::ENOENT) => Ok(()),
@@ -138,7 +138,7 @@ impl Group {
         mark(self.fd.as_fd(), action, object, mask)
     }
 
-    /// Reads as many whole records as fit; `Ok(None)` when the queue is empty.
+    /// Reads as many whole records as fit into the buffer. `Ok(None)` if the queue is empty.
     pub fn read<'b>(&self, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, Errno> {
         match nix::unistd::read(&self.fd, buffer) {
             Ok(len) => Ok(Some(&buffer[..len])),
@@ -160,7 +160,7 @@ impl AsFd for Group {
     }
 }
 
-/// Changes the mark that the group `group` has on an inode.
+/// Changes the mark of `group` on an inode, or on its file system.
 pub(super) fn mark(group: BorrowedFd<'_>, action: u32, object: &Object, mask: u64) -> Result<(), Errno> {
     if let Some(envoy) = object.envoy() {
         return envoy.mark(group, action, object, mask);
@@ -176,7 +176,7 @@ pub(super) fn mark(group: BorrowedFd<'_>, action: u32, object: &Object, mask: u6
     Errno::result(result).map(drop)
 }
 
-/// Opens a group; the descriptors that its events bring are read-only.
+/// Opens a group. The descriptors in its events are read-only.
 pub(super) fn init(flags: u32) -> Result<OwnedFd, Errno> {
     let event_flags = (libc::O_RDONLY | libc::O_LARGEFILE | libc::O_CLOEXEC).cast_unsigned();
     // SAFETY: the call takes no pointers.

@@ -1,15 +1,15 @@
-//! The fuzz targets of what the kernel sends: file events, perf's records, the proc
-//! connector's messages. Each takes any bytes; it panics where they are read wrongly.
+//! The fuzz targets for data from the kernel: fanotify records, perf records, and messages
+//! of the proc connector. Each takes any bytes, and panics if they are read wrongly.
 
 use crate::perf::{self, MISC_COMM_EXEC, RECORD_COMM, RECORD_EXIT, RECORD_FORK, RECORD_LOST, RECORD_MMAP};
 use crate::process_events::{ProcessEvent, forks, programs, users};
 use crate::record::{FsId, Records};
 use rustc_hash::FxHashSet;
 
-/// Reads what one read of a notification group gave.
+/// Parses the records that one read of a notification group returns.
 ///
 /// # Panics
-/// Where it is read wrongly.
+/// If a record is out of place.
 pub fn records(bytes: &[u8]) {
     let mut records = Records::new(bytes, FsId(1));
     for record in records.by_ref() {
@@ -22,7 +22,7 @@ pub fn records(bytes: &[u8]) {
     assert!(records.next().is_none(), "an error is the last record");
 }
 
-/// A write with its file, and a rename.
+/// Seeds: a write with its file, and a rename.
 pub fn record_seeds() -> Vec<Vec<u8>> {
     let info = |kind: u8, handle: &[u8], name: &[u8]| {
         let mut info = [kind, 0, 0, 0].to_vec();
@@ -48,10 +48,10 @@ pub fn record_seeds() -> Vec<Vec<u8>> {
     vec![[write.clone(), rename].concat(), write]
 }
 
-/// Reads what is in perf's rings.
+/// Parses the content of perf's rings.
 ///
 /// # Panics
-/// Where it is read wrongly.
+/// If a record is out of place.
 pub fn perf(bytes: &[u8]) {
     let mut loading = FxHashSet::default();
     let (mut read, mut executed) = (0, 0);
@@ -67,7 +67,7 @@ pub fn perf(bytes: &[u8]) {
     assert!(read <= bytes.len(), "no byte is read twice");
 }
 
-/// A fork, an execution with its mapping, an exit, and a loss.
+/// Seeds: a fork, an execution with its mapping, an exit, and lost records.
 pub fn perf_seeds() -> Vec<Vec<u8>> {
     let record = |kind: u32, misc: u16, body: &[u8]| {
         let mut record = kind.to_ne_bytes().to_vec();
@@ -84,17 +84,17 @@ pub fn perf_seeds() -> Vec<Vec<u8>> {
     vec![[fork, exec, record(RECORD_MMAP, 0, &mapping), exit].concat(), record(RECORD_LOST, 0, &[0; 16])]
 }
 
-/// Reads a message of the proc connector.
+/// Parses a message of the proc connector.
 ///
 /// # Panics
-/// Where it is read wrongly.
+/// Never, but for a defect of the parser.
 pub fn connector(bytes: &[u8]) {
     if let Some(event) = users::parse(bytes) {
         assert!(bytes.len() > 36, "longer than its headers: {event:?}");
     }
 }
 
-/// A fork, a change of user and an exit.
+/// Seeds: a fork, a change of user and an exit.
 pub fn connector_seeds() -> Vec<Vec<u8>> {
     let message = |kind: u32, data: [u32; 4]| {
         let mut message = vec![0; 36];

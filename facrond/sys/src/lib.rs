@@ -30,7 +30,7 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Waits for a descriptor's becoming ready, within a tokio runtime.
+/// Registers a descriptor with tokio, to wait until it is ready. Needs a tokio runtime.
 pub fn readiness(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` stays the same open descriptor until it is dropped.
     Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use nix::libc::{self, c_long};
 
-/// Where a mount is, as seen from this process's root.
+/// The path of a mount point, from the root directory of this process.
 pub type MountPoint = Box<[u8]>;
 
 const SYS_STATMOUNT: c_long = 457;
@@ -26,15 +26,15 @@ impl Request {
 }
 
 const WANT_MOUNT_POINT: u64 = 0x10;
-/// `LSMT_ROOT`: all of the namespace.
+/// `LSMT_ROOT`: all mounts of the namespace.
 const ALL: u64 = u64::MAX;
-/// Of `struct statmount`: where the offset of the mount point is, and where strings begin.
+/// Offsets in `struct statmount`: of the field for the mount point, and of the strings.
 const MOUNT_POINT: usize = 108;
 const STRINGS: usize = 512;
-/// The longest path, and room for the structure.
+/// Room for the structure and the longest path.
 const ROOM: usize = STRINGS + 4096;
 
-/// Where a mount is.
+/// The mount point of a mount.
 ///
 /// # Errors
 /// `ENOENT` if there is no such mount in this namespace, `ENOSYS` before Linux 6.8.

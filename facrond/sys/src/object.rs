@@ -1,8 +1,8 @@
 //! Objects of the file system held by descriptor, and their handles.
 //!
-//! A path is looked up once; from then on everything (marking, asking for the
-//! handle, reading a directory) happens through the descriptor, so that what is
-//! marked is what was looked at, whatever is renamed meanwhile.
+//! A path is looked up once. Everything after that (marking, asking for the handle,
+//! reading a directory) uses the descriptor. So the object that gets the mark is the
+//! object that was looked at, even if it is renamed meanwhile.
 
 mod detached;
 mod handle;
@@ -32,7 +32,7 @@ pub struct Inode {
     pub number: u64,
 }
 
-/// File systems in which there is nothing but the kernel's doing.
+/// File systems whose content is made by the kernel.
 const KERNEL_FS: [FsType; 7] = [
     statfs::PROC_SUPER_MAGIC,
     statfs::SYSFS_MAGIC,
@@ -43,10 +43,10 @@ const KERNEL_FS: [FsType; 7] = [
     statfs::TRACEFS_MAGIC,
 ];
 
-/// An entry of a directory; its kind only where the file system tells it for free.
+/// An entry of a directory, with its kind if readdir(3) returns it.
 pub type DirEntry = (Box<[u8]>, Option<Kind>);
 
-/// An object, held without following a last symbolic link.
+/// An object. If it is a symbolic link, the link itself and not its target.
 #[derive(Debug)]
 pub struct Object {
     fd: OwnedFd,
@@ -56,10 +56,10 @@ pub struct Object {
 }
 
 impl Object {
-    /// Opens an absolute path that has no symbolic link in its directories.
+    /// Opens an absolute path whose directories are no symbolic links.
     ///
     /// # Errors
-    /// `ELOOP` where there is a link after all, else those of `openat2(2)`.
+    /// `ELOOP` if one of them is a symbolic link, else those of `openat2(2)`.
     pub fn open(path: &Path) -> Result<Self, Errno> {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
@@ -80,8 +80,8 @@ impl Object {
         Ok(Self { stat: Stat::of(fd.as_fd())?, fd, envoy: None })
     }
 
-    /// What a descriptor that is open already refers to; gives it back where that
-    /// cannot be told. No file system's server is asked: it could be who waits.
+    /// The object of an open descriptor. Returns the descriptor if the object cannot be
+    /// examined. Does not ask the server of a file system, which could itself be waiting.
     pub fn of(fd: OwnedFd) -> Result<Self, (OwnedFd, Errno)> {
         match Stat::cached(fd.as_fd()) {
             Ok(stat) => Ok(Self { fd, stat, envoy: None }),
@@ -104,12 +104,12 @@ impl Object {
         self.envoy.as_deref()
     }
 
-    /// What was seen when it was opened.
+    /// Size, times and so on, as they were when it was opened.
     pub fn stat(&self) -> &Stat {
         &self.stat
     }
 
-    /// Whether size and times are what they were when this was opened.
+    /// Whether size and times are still the same as when it was opened.
     pub fn is_unchanged(&self) -> bool {
         Stat::cached(self.fd.as_fd()).is_ok_and(|now| {
             now.size() == self.stat.size()
@@ -118,8 +118,8 @@ impl Object {
         })
     }
 
-    /// The bytes of a `file_handle` by which [`open_by_handle`] finds it again; an
-    /// error where the file system has none.
+    /// The bytes of a `file_handle` with which [`open_by_handle`] can open it again. An
+    /// error if the file system has no such handles.
     pub fn lasting_handle(&self) -> Result<Box<[u8]>, Errno> {
         let mut room = HandleBuffer::default();
         room.ask(self.fd.as_fd(), 0)?;
@@ -128,16 +128,16 @@ impl Object {
             .ok_or(Errno::EOVERFLOW)
     }
 
-    /// What has this handle on the mount that this directory is on.
+    /// Opens the object with this handle on the mount of this directory.
     pub fn open_beside(&self, handle: &[u8]) -> Result<Self, Errno> {
         let handle = Handle::from_prefix(self.own_fs(), handle).ok_or(Errno::EINVAL)?;
         open_by_handle(self, handle)
     }
 
-    /// As [`Object::open`], but only where no disk and no server has to be asked for it.
+    /// As [`Object::open`], but only if that needs neither a disk nor a server.
     ///
     /// # Errors
-    /// `EAGAIN` where one would have to be (Linux 5.12; before, always).
+    /// `EAGAIN` if it does need one; always before Linux 5.12.
     pub fn open_cached(path: &Path) -> Result<Self, Errno> {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
@@ -149,13 +149,14 @@ impl Object {
         Self::of(fd).map_err(|(_, errno)| errno)
     }
 
-    /// Tells it from all others that exist at the same time.
+    /// Device and inode number: different for all objects that exist at the same time.
     pub fn inode(&self) -> Inode {
         let (device, number) = self.stat.numbers();
         Inode { device, number }
     }
 
-    /// Whether it is the kernel's own, such as `/proc`, in which nothing may be held up.
+    /// Whether it is on a file system of the kernel, such as `/proc`. Nobody may be made to
+    /// wait there.
     pub fn is_of_kernel(&self) -> bool {
         nix::sys::statfs::fstatfs(&self.fd).is_ok_and(|fs| KERNEL_FS.contains(&fs.filesystem_type()))
     }
@@ -164,7 +165,7 @@ impl Object {
         self.stat.kind()
     }
 
-    /// Where a symbolic link points.
+    /// The target of a symbolic link.
     pub fn target(&self) -> Result<Vec<u8>, Errno> {
         match &self.envoy {
             Some(envoy) => envoy.target(self),
@@ -172,8 +173,8 @@ impl Object {
         }
     }
 
-    /// A path that leads to what this descriptor holds; none for a directory,
-    /// where `.` does.
+    /// A path in `/proc` that leads to the object of this descriptor. None for a directory,
+    /// for which `.` is enough.
     pub(super) fn link(&self) -> Option<CString> {
         if self.kind() == Kind::Directory {
             return None;
@@ -182,13 +183,13 @@ impl Object {
         Some(CString::new(link).expect("no NUL in it"))
     }
 
-    /// Its path as it is now, from the root of what this process sees.
+    /// Its present path, from the root directory of this process.
     pub fn path(&self) -> Option<Vec<u8>> {
         let link = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
         nix::fcntl::readlink(link.as_str()).ok().map(OsStringExt::into_vec)
     }
 
-    /// Writes its handle, as records of the kernel have it, into `out`.
+    /// Its handle, as the kernel's records contain it. `out` is the room for it.
     pub fn handle<'o>(&self, out: &'o mut HandleBuffer) -> Result<Handle<'o>, Errno> {
         let fs = match &self.envoy {
             Some(envoy) => envoy.handle(self, out)?,
@@ -197,17 +198,18 @@ impl Object {
         Handle::from_prefix(fs.or(self.own_fs()), out.bytes()).ok_or(Errno::EOVERFLOW)
     }
 
-    /// Its file system: the same for all objects in it, which the device of an overlay's is not.
+    /// The number of its file system. Unlike the device, it is the same for all objects of an
+    /// overlay.
     pub fn fs(&self) -> FsId {
         fsid_of(self.fd.as_fd()).unwrap_or_default().or(self.own_fs())
     }
 
-    /// Tells its file system from others where it has no id: by its device.
+    /// A number made of the device, for file systems without an id.
     fn own_fs(&self) -> FsId {
         FsId(self.inode().device | 1 << 63)
     }
 
-    /// Whether its file system has no id, so that it needs a group of its own.
+    /// Whether the file system of a handle has no id, and so needs a group of its own.
     pub fn is_on_nameless(handle: Handle<'_>) -> bool {
         handle.fs.0 >> 63 == 1 && u32::try_from(handle.fs.0 & !(1 << 63)).is_ok()
     }
@@ -222,7 +224,7 @@ impl Object {
         Ok(entries)
     }
 
-    /// As [`Object::entries`], each as soon as it is known.
+    /// As [`Object::entries`], but passes each entry on as soon as it is read.
     pub fn each_entry(&self, mut visit: impl FnMut(&[u8], Option<Kind>)) -> Result<(), Errno> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut dir = nix::dir::Dir::openat(&self.fd, ".", flags, Mode::empty())?;
@@ -236,13 +238,13 @@ impl Object {
         Ok(())
     }
 
-    /// Whether a regular file is complete under its name: nobody has it open for
-    /// writing. `None` where that cannot be told.
+    /// Whether a regular file is complete, which means that no process has it open for
+    /// writing. `None` if nobody can know.
     ///
-    /// A read lease (fcntl(2), `F_SETLEASE`) can be had only while nobody has the
-    /// file open for writing. It is given back at once. File systems that may block
-    /// or know no leases are asked for a second hard link instead: a file that is
-    /// still being made has one name.
+    /// The test takes a read lease (fcntl(2), `F_SETLEASE`), which is possible only while
+    /// no process has the file open for writing, and gives it back at once. On file
+    /// systems without leases, or whose server may block, a file with a second hard link
+    /// counts as complete: a file that is still being made has one name.
     pub fn is_complete(&self) -> Option<bool> {
         if self.kind() != Kind::File {
             return None;
@@ -258,7 +260,7 @@ impl Object {
         }
     }
 
-    /// Whether a read lease can be had.
+    /// Whether a read lease can be taken.
     pub(super) fn lease(&self) -> Result<bool, Errno> {
         let file = self.reopen()?;
         // SAFETY: F_SETLEASE takes an int and touches no memory of ours.
@@ -297,7 +299,7 @@ fn kind_of_entry(kind: nix::dir::Type) -> Kind {
     }
 }
 
-/// Tells the paths of open descriptors, of which one walk through `/proc` is the dearest part.
+/// `/proc/self/fd`, opened once, to read the paths of open descriptors quickly.
 #[derive(Debug)]
 pub struct Paths(OwnedFd);
 

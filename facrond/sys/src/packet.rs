@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 pub const LONGEST: usize = 256 * 1024;
 
-/// The two ends of a line; neither ever waits.
+/// A socket pair. Neither end ever blocks.
 pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
@@ -26,7 +26,7 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 /// Sends one packet.
 ///
 /// # Errors
-/// `EAGAIN` where there is no room, `EPIPE` where nobody is left.
+/// `EAGAIN` if there is no room, `EPIPE` if the other end is closed.
 pub fn send(socket: &OwnedFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
     let fds = fd.map(|fd| [fd.as_raw_fd()]);
     let control: Vec<_> = fds.iter().map(|fds| ControlMessage::ScmRights(fds)).collect();
@@ -34,10 +34,10 @@ pub fn send(socket: &OwnedFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Resul
     sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], &control, flags, None).map(drop)
 }
 
-/// Receives one packet: its length, 0 where the other end is closed, and its descriptor.
+/// Receives one packet: its length, or 0 if the other end is closed, and its descriptor.
 ///
 /// # Errors
-/// `EAGAIN` where there is nothing.
+/// `EAGAIN` if there is no packet.
 pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
     let mut control = cmsg_space!([RawFd; 1]);
     let mut slices = [IoSliceMut::new(buffer)];

@@ -1,4 +1,4 @@
-//! Who is at the other end of a Unix socket, as the kernel knows it.
+//! The user and groups of the process at the other end of a Unix socket.
 
 use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt};
@@ -13,7 +13,7 @@ const SO_PEERGROUPS: libc::c_int = 59;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub pid: i32,
-    /// Its effective user.
+    /// The effective user of the peer.
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,

@@ -1,6 +1,6 @@
-//! `perf_event_open(2)` without counting: records of what processes do, written by
-//! the kernel into one ring a CPU. Reading is a look at shared memory and no system
-//! call.
+//! `perf_event_open(2)` without counting. The kernel writes records of forks, executions
+//! and exits into one ring for each CPU. The rings are shared memory, so that reading them
+//! needs no system call.
 
 use nix::errno::Errno;
 use nix::libc::{self, c_void};
@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The records that follow one another in these bytes.
+/// The records in these bytes, which follow one another.
 pub(super) fn records(mut bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
     iter::from_fn(move || {
         let (record, after) = Record::split_first(bytes)?;
@@ -23,12 +23,12 @@ pub(super) fn records(mut bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
     })
 }
 
-/// A record: its type, its `misc` bits and what follows.
+/// A record: its type, its `misc` bits and its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record<'a> {
     pub(super) kind: u32,
     pub(super) misc: u16,
-    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    /// When it was written, in nanoseconds of `CLOCK_MONOTONIC`.
     pub(super) time: u64,
     pub(super) body: &'a [u8],
 }
@@ -56,34 +56,34 @@ impl<'a> Record<'a> {
 #[derive(Debug)]
 pub(super) struct Rings {
     by_cpu: Vec<Ring>,
-    /// Readable when one of them is half full.
+    /// Readable when one of the rings is half full.
     fullness: Epoll,
-    /// What was read last.
+    /// The records of the last read.
     bytes: Vec<u8>,
 }
 
-/// The processes of which the kernel writes records.
+/// The processes about which the kernel writes records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// Those that the calling thread starts from now on.
+    /// Processes that the calling thread starts from now on, and their descendants.
     Descendants,
-    /// All of the system; for root.
+    /// All processes of the system. Only for root.
     Everyone,
 }
 
-/// Bits of `perf_event_attr`: which records there are.
+/// Bits of `perf_event_attr` that select the kinds of records.
 pub(super) const MMAP: u64 = 1 << 8;
 pub(super) const COMM: u64 = 1 << 9;
 pub(super) const TASK: u64 = 1 << 13;
 pub(super) const COMM_EXEC: u64 = 1 << 24;
 
-/// Types of records.
+/// The types of records that are read.
 pub(super) const RECORD_MMAP: u32 = 1;
 pub(super) const RECORD_LOST: u32 = 2;
 pub(super) const RECORD_COMM: u32 = 3;
 pub(super) const RECORD_EXIT: u32 = 4;
 pub(super) const RECORD_FORK: u32 = 7;
-/// Of `RECORD_COMM`: the name changed by an execution.
+/// In `RECORD_COMM`: the name was changed by an execution.
 pub(super) const MISC_COMM_EXEC: u16 = 1 << 13;
 
 const TYPE_SOFTWARE: u32 = 1;
@@ -92,14 +92,14 @@ const SAMPLE_TIME: u64 = 1 << 2;
 const NO_GROUP: libc::c_int = -1;
 const FLAG_CLOEXEC: libc::c_ulong = 8;
 
-/// More bits of `perf_event_attr`.
+/// Further bits of `perf_event_attr`.
 const INHERIT: u64 = 1 << 1;
 const EXCLUDE_KERNEL: u64 = 1 << 5;
 const EXCLUDE_HV: u64 = 1 << 6;
 const SAMPLE_ID_ALL: u64 = 1 << 18;
 const USE_CLOCKID: u64 = 1 << 25;
 
-/// `struct perf_event_attr` as of Linux 4.1; later kernels take it, too.
+/// `struct perf_event_attr` of Linux 4.1. Later kernels accept it, too.
 #[repr(C)]
 #[derive(Default)]
 struct Attributes {
@@ -122,17 +122,17 @@ impl Attributes {
 const _: () = assert!(size_of::<Attributes>() == Attributes::SIZE as usize);
 
 impl Rings {
-    /// Starts recording what is of these kinds (bits of `perf_event_attr`).
+    /// Starts to record events of these kinds (bits of `perf_event_attr`).
     ///
     /// # Errors
-    /// That of `perf_event_open(2)` or `mmap(2)`: the kernel has no perf, or does
-    /// not let this user have it or that much memory of it.
+    /// The error of `perf_event_open(2)` or `mmap(2)`: the kernel has no perf, or this
+    /// user may not use it, or not with that much memory.
     pub(super) fn open(scope: Scope, kinds: u64) -> Result<Self, Errno> {
         let pages = (1024 / cpus().len()).clamp(16, 64).next_power_of_two();
         Self::with_pages(scope, kinds, pages)
     }
 
-    /// The same with rings of so many pages, a power of two.
+    /// The same with rings of `pages` pages, a power of two.
     pub(super) fn with_pages(scope: Scope, kinds: u64, pages: usize) -> Result<Self, Errno> {
         let fullness = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut rings = Vec::new();
@@ -153,10 +153,10 @@ impl Rings {
         Ok(Self { by_cpu: rings, fullness, bytes: Vec::new() })
     }
 
-    /// All records until now, in order of time.
+    /// All records until now, in the order of time.
     ///
-    /// One in one ring can have its cause in another that was read before it: the
-    /// rings are read until there is nothing in any.
+    /// The cause of a record can be in another ring that was read before. So the rings
+    /// are read until all of them are empty.
     pub(super) fn read(&mut self) -> Vec<Record<'_>> {
         const MAX_TURNS: usize = 8;
         self.bytes.clear();
@@ -174,7 +174,7 @@ impl Rings {
 }
 
 impl AsFd for Rings {
-    /// Becomes readable when the rings should be read, lest they overflow.
+    /// Becomes readable when the rings must be read before they overflow.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fullness.0.as_fd()
     }
@@ -219,17 +219,17 @@ fn cpus() -> Vec<i32> {
 struct Ring {
     event: OwnedFd,
     base: NonNull<c_void>,
-    /// Of the mapping: a page of positions, then the records.
+    /// The length of the mapping: one page of positions, then the records.
     length: usize,
     page: usize,
     tail: u64,
 }
 
-/// Where `data_head` and `data_tail` are in `struct perf_event_mmap_page`.
+/// The offsets of `data_head` and `data_tail` in `struct perf_event_mmap_page`.
 const HEAD: usize = 1024;
 const TAIL: usize = 1032;
 
-/// Type, misc and size.
+/// The length of a record's header: type, misc and size.
 const HEADER: usize = 8;
 
 impl Ring {
@@ -244,7 +244,7 @@ impl Ring {
         Ok(Self { event, base, length, page, tail: 0 })
     }
 
-    /// Adds all that is in it, which are whole records, to `bytes`.
+    /// Moves its content, which is whole records, to the end of `bytes`.
     fn read(&mut self, bytes: &mut Vec<u8>) {
         let head = self.position(HEAD).load(Ordering::Acquire);
         let size = self.length - self.page;

@@ -1,5 +1,5 @@
-//! Processes by descriptor: no other process takes the place of one that has ended,
-//! whatever becomes of its pid.
+//! Descriptors of processes. Unlike a pid, a descriptor never refers to another process
+//! after the first one has ended.
 
 use crate::process;
 use nix::errno::Errno;
@@ -16,17 +16,17 @@ pub struct Pidfd {
     fd: OwnedFd,
 }
 
-/// What the kernel knows of a process at present.
+/// The present facts about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// The pid of its parent; 0 if that is not in our namespace.
+    /// The pid of its parent; 0 if the parent is in another pid namespace.
     pub parent: i32,
-    /// The effective user.
+    /// The effective user of the process.
     pub uid: u32,
 }
 
 impl Pidfd {
-    /// A descriptor of the process that has this pid now.
+    /// Opens the process that has this pid now.
     pub fn open(pid: i32) -> Result<Self, Errno> {
         // SAFETY: the call takes no pointers.
         let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
@@ -35,13 +35,13 @@ impl Pidfd {
         Ok(Self { pid, fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
-    /// A number that no other process ever has while the system runs. Before Linux 6.9
-    /// all processes have the same ([`has_identities`]).
+    /// A number that no other process has until the next boot. Before Linux 6.9 all
+    /// processes have the same number ([`has_identities`]).
     pub fn identity(&self) -> Result<u64, Errno> {
         nix::sys::stat::fstat(&self.fd).map(|stat| stat.st_ino)
     }
 
-    /// The facts, also of a zombie; `None` when the process is gone.
+    /// The facts, also about a zombie; `None` if the process is gone.
     pub fn facts(&self) -> Option<Facts> {
         // SAFETY: the structure has integers only.
         let mut info: libc::pidfd_info = unsafe { mem::zeroed() };
@@ -60,7 +60,7 @@ impl Pidfd {
         }
     }
 
-    /// Signals the process. That it is gone is no error.
+    /// Sends a signal to the process. A process that is gone is no error.
     pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
         match self.send(signal as c_int, 0) {
             Err(Errno::ESRCH) => Ok(()),

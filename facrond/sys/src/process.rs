@@ -1,6 +1,6 @@
 //! Facts about processes, from `/proc`.
 //!
-//! A process may end at any moment. Each fact is `None` where the process is gone.
+//! A process may end at any moment. Each fact is `None` if the process is gone.
 
 use nix::sys::stat::stat;
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStringExt;
 /// What the kernel appends to the path of an executable that was unlinked.
 const DELETED: &[u8] = b" (deleted)";
 
-/// The path of the executable, as it was when it still had one.
+/// The path of the executable. If it was unlinked, its last path.
 pub fn exe(pid: i32) -> Option<Box<[u8]>> {
     let mut path = fs::read_link(format!("/proc/{pid}/exe")).ok()?.into_os_string().into_vec();
     if path.ends_with(DELETED) {
@@ -19,17 +19,17 @@ pub fn exe(pid: i32) -> Option<Box<[u8]>> {
     Some(path.into_boxed_slice())
 }
 
-/// The effective user: the owner of the directory in `/proc`, which the kernel need not
-/// write as text.
+/// The effective user, which is the owner of the process's directory in `/proc`. This is
+/// faster than to parse a file there.
 pub fn uid(pid: i32) -> Option<u32> {
     stat(format!("/proc/{pid}").as_str()).ok().map(|stat| stat.st_uid)
 }
 
-/// What `/proc/PID/stat` says of a process.
+/// Facts about a process from `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     pub pid: i32,
-    /// 0 for processes that have no parent.
+    /// The pid of its parent; 0 if it has no parent.
     pub parent: i32,
     pub group: i32,
     pub session: i32,

@@ -1,7 +1,7 @@
-//! Process events (fork, exec, change of user, exit) as the kernel tells them. Three
-//! sources have them: `forks` those of the daemon's own descendants, by perf;
-//! `programs` the executables of all processes, by perf; `users` the effective users
-//! of all processes, by the proc connector.
+//! Process events (fork, exec, change of user, exit) from the kernel. There are three
+//! sources: `forks` has the daemon's own descendants, from perf; `programs` has the
+//! executables of all processes, from perf; `users` has the effective users of all
+//! processes, from the proc connector.
 //!
 //! `/proc` alone is too late: half of the processes that write a file and end are
 //! gone before their file event is read.
@@ -17,26 +17,26 @@ pub use users::Users;
 use nix::errno::Errno;
 use std::os::fd::AsFd;
 
-/// What happened to a process, where a fact about it is of type `T`. Times are
-/// nanoseconds of `CLOCK_MONOTONIC`.
+/// An event of a process. `T` is the type of the facts that the source reports, for example
+/// a user. Times are nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProcessEvent<T> {
-    /// A process was made by another, whose facts hold for it, too.
+    /// A process was made by another process. It has the same facts as its parent.
     Fork { pid: i32, parent: i32, time: u64 },
     /// A process got one more thread. Only [`Forks`] has this event.
     Thread { pid: i32 },
-    /// A fact about a process has changed to this one, for example its executable.
+    /// A fact about a process has changed, for example its executable.
     Fact { pid: i32, fact: T, time: u64 },
     /// A thread ended ([`Forks`]), or the first thread of a process (the others).
     Exit { pid: i32, time: u64 },
-    /// Nobody read the events in time: some are missing.
+    /// Some events are missing, because they were not read in time.
     Lost,
 }
 
 /// Process events of the whole system. The descriptor becomes readable when the
-/// source should be read, lest events get lost.
+/// source must be read before events get lost.
 pub trait ProcessEventSource: AsFd + Sized {
-    /// What the source says of a process.
+    /// The fact that the source reports about a process.
     type Fact: Clone + std::fmt::Debug;
 
     fn follow() -> Result<Self, Errno>;
@@ -44,7 +44,7 @@ pub trait ProcessEventSource: AsFd + Sized {
     /// Adds all events before the call to `events`, in order.
     fn read(&mut self, events: &mut Vec<ProcessEvent<Self::Fact>>) -> Result<(), Errno>;
 
-    /// What `/proc` says of a process at present.
+    /// The present fact about a process, from `/proc`.
     fn look_up(pid: i32) -> Option<Self::Fact>;
 }
 

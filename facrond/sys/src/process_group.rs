@@ -1,4 +1,4 @@
-//! A process group that we started: how to signal all of it, and nobody else.
+//! A process group that we started. Signals go to all its members, and to no other process.
 
 use crate::pidfd::Pidfd;
 use nix::errno::Errno;
@@ -6,15 +6,14 @@ use nix::libc::{self, c_int};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// `pidfd_send_signal(2)`: to the whole group (Linux 6.9).
+/// `pidfd_send_signal(2)`: signals the whole group (Linux 6.9).
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
 /// The process group of a command; its leader's pid is the group's number.
 #[derive(Debug)]
 pub struct ProcessGroup {
     pid: i32,
-    /// It names the group even when the leader has been reaped and the leader's pid
-    /// belongs to another process.
+    /// Refers to the group even after the leader was reaped and another process has its pid.
     leader: Option<Pidfd>,
 }
 
@@ -24,9 +23,9 @@ impl ProcessGroup {
         Self { pid, leader: None }
     }
 
-    /// Makes sure that signals go to this group and to no other that gets its number.
-    /// To be called before the leader is reaped. Most commands end by themselves, and
-    /// none of their groups needs it.
+    /// Makes sure that signals go to this group, and to no other group that gets its number
+    /// later. Must be called before the leader is reaped. Most commands end by themselves,
+    /// and their groups do not need it.
     pub fn hold(&mut self) {
         self.leader = self.leader.take().or_else(|| Pidfd::open(self.pid).ok());
     }
@@ -35,12 +34,12 @@ impl ProcessGroup {
         self.pid
     }
 
-    /// Whether it has members, be they zombies.
+    /// Whether it has members. Zombies count.
     pub fn exists(&self) -> bool {
         self.send(0) != Err(Errno::ESRCH)
     }
 
-    /// Signals every member. That there is none left is no error.
+    /// Sends a signal to every member. A group without members is no error.
     pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
         match self.send(signal as c_int) {
             Err(Errno::ESRCH) => Ok(()),
@@ -48,7 +47,7 @@ impl ProcessGroup {
         }
     }
 
-    /// Before Linux 6.9, and out of descriptors, only the number is left to go by.
+    /// Uses the descriptor. Before Linux 6.9, or if descriptors were short, uses the number.
     fn send(&self, signal: c_int) -> Result<(), Errno> {
         let by_number = || killpg(Pid::from_raw(self.pid), Signal::try_from(signal).ok());
         match self.leader.as_ref().map(|leader| leader.send(signal, PIDFD_SIGNAL_PROCESS_GROUP)) {

@@ -1,15 +1,15 @@
 //! Records of a fanotify group in FID mode, read in place.
 //!
-//! The layout is that of fanotify(7): a metadata structure, then information
-//! records of file system id, file handle and name. Nothing here trusts a length.
+//! fanotify(7) describes the layout: a metadata structure, then information records with
+//! file system id, file handle and name. Each length is checked.
 
-/// A file system. Mostly the id that `statfs(2)` tells; see [`FsId::or`].
+/// A file system. Usually the id from `statfs(2)`; see [`FsId::or`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FsId(pub u64);
 
 impl FsId {
-    /// File systems such as FUSE have no id: each is watched by a group of its own,
-    /// which knows by what it is told from others.
+    /// This id, or `other` if it is zero. File systems such as FUSE have no id. Each has a
+    /// group of its own, which knows its number.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         if self.0 == 0 { other } else { self }
@@ -23,7 +23,7 @@ pub struct Handle<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Bytes before the handle proper: its length and type.
+/// The bytes before the handle itself: its length and type.
 const HANDLE_HEAD: usize = 8;
 
 impl<'a> Handle<'a> {
@@ -42,10 +42,10 @@ pub struct Entry<'a> {
     pub name: &'a [u8],
 }
 
-/// Errors of a file system since it was last told of them.
+/// Errors of a file system since its last record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FsError {
-    /// The first one, as in errno(3).
+    /// The number of the first error, as in errno(3).
     pub number: i32,
     pub count: u32,
 }
@@ -53,14 +53,14 @@ pub struct FsError {
 /// One record of the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Events and flags; several where the kernel merged.
+    /// Events and flags. Several events if the kernel has merged them.
     pub mask: u64,
-    /// The process that caused it; 0 where hidden.
+    /// The process that caused it; 0 if the kernel hides it.
     pub pid: i32,
     pub entry: Option<Entry<'a>>,
-    /// `FAN_RENAME`: the name before, where that directory is watched.
+    /// `FAN_RENAME`: the old name, if its directory is watched.
     pub old: Option<Entry<'a>>,
-    /// `FAN_RENAME`: the name after, where that directory is watched.
+    /// `FAN_RENAME`: the new name, if its directory is watched.
     pub new: Option<Entry<'a>>,
     pub object: Option<Handle<'a>>,
     pub error: Option<FsError>,
@@ -80,8 +80,8 @@ const INFO_MNT: u8 = 7;
 const INFO_OLD_DFID_NAME: u8 = 10;
 const INFO_NEW_DFID_NAME: u8 = 12;
 
-/// The records of one read. Ends early, once, with an error where the bytes make
-/// no sense, which a kernel never does.
+/// The records of one read. If the bytes make no sense, the last item is an error. The
+/// kernel never sends such bytes.
 #[derive(Debug)]
 pub struct Records<'a> {
     rest: &'a [u8],
@@ -94,8 +94,8 @@ pub struct Records<'a> {
 pub struct Malformed;
 
 impl<'a> Records<'a> {
-    /// Over what one read of a group gave; `fs` is the file system where a record
-    /// has no id.
+    /// The records in the bytes of one read. `fs` is the file system for records without an
+    /// id.
     pub fn new(bytes: &'a [u8], fs: FsId) -> Self {
         Self { rest: bytes, fs }
     }
@@ -139,7 +139,7 @@ fn parse(bytes: &[u8], fs: FsId) -> Option<(Record<'_>, &[u8])> {
     Some((record, rest))
 }
 
-/// Information that is not asked for is passed over.
+/// Takes over one information record. Unknown kinds are ignored.
 fn read_info<'a>(record: &mut Record<'a>, kind: u8, body: &'a [u8], fs: FsId) -> Option<()> {
     match kind {
         INFO_FID => record.object = Some(identity(body, fs)?),

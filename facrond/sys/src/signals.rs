@@ -1,5 +1,6 @@
-//! Signals by a descriptor: cheaper than by handlers, and none can run in a child
-//! that still shares our memory. And the one that other users could send us.
+//! Signals that are read from a descriptor. This is cheaper than handlers, and no handler
+//! can run in a child that still shares our memory. Also `SIGIO`, which other users can
+//! cause.
 
 use nix::errno::Errno;
 use nix::libc::signalfd_siginfo;
@@ -10,20 +11,20 @@ use std::io;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// The size of what the kernel tells of one signal.
+/// The size of the structure that the kernel writes for one signal.
 const TOLD: usize = size_of::<signalfd_siginfo>();
 
-/// A signal that is pending is so once, for us and for the process: more than this
-/// are not there to be read.
+/// A signal can be pending twice: for the thread and for the process. So there are never
+/// more than this many to be read.
 const MANY: usize = 16;
 
-/// Signals that come to this process, and do nothing else any more.
+/// Signals to this process. They are read here, and have no other effect.
 #[derive(Debug)]
 pub struct Signals(AsyncFd<SignalFd>);
 
 impl Signals {
-    /// Takes over these signals, within a tokio runtime. To be called while the process
-    /// has one thread.
+    /// Takes over these signals. Needs a tokio runtime, and must be called while the process
+    /// has only one thread.
     pub fn take(signals: &[Signal]) -> io::Result<Self> {
         let set: SigSet = signals.iter().copied().collect();
         set.thread_block()?;
@@ -32,7 +33,7 @@ impl Signals {
         Ok(Self(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?))
     }
 
-    /// Waits for some. May be dropped at any time.
+    /// Waits for signals. Cancel safe.
     pub async fn come(&self) -> io::Result<SigSet> {
         loop {
             let mut ready = self.0.readable().await?;
@@ -56,11 +57,11 @@ impl Signals {
     }
 }
 
-/// Makes this process survive the end of its leases.
+/// Makes this process survive the break of its leases.
 ///
-/// Whoever opens a file for writing while this process has a read lease on it makes the
-/// kernel send `SIGIO` to the process (fcntl(2), "Leases"), and its default action ends
-/// the process. To be called before the first lease is taken and before
+/// When another process opens a file for writing on which this process has a read lease,
+/// the kernel sends `SIGIO` to this process (fcntl(2), "Leases"). The default action of
+/// `SIGIO` ends the process. Must be called before the first lease is taken and before
 /// [`Spawner::new`](super::spawn::Spawner::new), which resets it for commands.
 pub fn ignore_lease_breaks() -> Result<(), Errno> {
     // SAFETY: no handler is installed.

@@ -1,11 +1,11 @@
-//! Several descriptors that are waited for as one.
+//! Several descriptors, to be waited for as one.
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// A descriptor that is readable when one of those added to it is. One that is
-/// closed is out of it.
+/// A descriptor that is readable when one of its members is readable. A member that is
+/// closed leaves the set.
 #[derive(Debug)]
 pub struct Sources(Epoll);
 
@@ -15,7 +15,7 @@ impl Sources {
         Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map(Self)
     }
 
-    /// Adds a descriptor.
+    /// Adds a descriptor to the set.
     pub fn add(&self, source: impl AsFd) -> Result<(), Errno> {
         self.0.add(source, EpollEvent::new(EpollFlags::EPOLLIN, 0))
     }

@@ -1,11 +1,9 @@
-//! Starts commands at a cost that depends neither on the daemon's size nor on
-//! what is set up for the command.
+//! Starts commands, at a cost that does not depend on the size of the daemon.
 //!
-//! `fork` copies page tables: milliseconds for a large daemon. So the child is
-//! made by `clone(CLONE_VM | CLONE_VFORK)`: it shares the daemon's memory, runs
-//! on a stack of its own, and the calling thread stands still until the child
-//! has executed its program or given up. What goes wrong in the child is
-//! therefore simply written to the parent's memory.
+//! `fork` copies page tables, which takes milliseconds for a large daemon. So the child
+//! is made by `clone(CLONE_VM | CLONE_VFORK)`. It shares the daemon's memory and runs on
+//! a stack of its own. The calling thread stops until the child has executed its program
+//! or has failed. So the child can write an error into the parent's memory.
 
 mod child;
 
@@ -26,9 +24,9 @@ use std::sync::LazyLock;
 
 static OWN_PROGRAM: LazyLock<[CString; 1]> = LazyLock::new(|| [c"/proc/self/exe".into()]);
 
-/// What to start, and in which surroundings.
+/// The program to start, and its environment.
 ///
-/// The rest is the same for all: a session and process group of its own, no
+/// The rest is the same for all programs: a session and process group of its own, no
 /// further descriptor, default signal dispositions, no signal blocked.
 pub struct Spawn<'a> {
     /// The paths to try in order, as execvp(3) does with those of `PATH`.
@@ -37,20 +35,20 @@ pub struct Spawn<'a> {
     pub argv: &'a [CString],
     /// The whole environment, as `NAME=value`.
     pub env: &'a [Cow<'a, CStr>],
-    /// The working directory; the daemon's own where there is none.
+    /// The working directory. Default: that of the daemon.
     pub cwd: Option<&'a CStr>,
-    /// Descriptors 0, 1 and 2 of the command. One that is itself below 3 can
-    /// only stay in its place.
+    /// Descriptors 0, 1 and 2 of the command. A descriptor below 3 must be used in its own
+    /// place.
     pub stdio: [BorrowedFd<'a>; 3],
-    /// Whom it runs as; the daemon's user where there is nobody.
+    /// Its user and groups. Default: those of the daemon.
     pub credentials: Option<Credentials<'a>>,
     pub umask: u32,
-    /// Its nice value; the daemon's own where there is none.
+    /// Its nice value. Default: that of the daemon.
     pub nice: Option<i32>,
 }
 
 impl<'a> Spawn<'a> {
-    /// The daemon's own program as a process of another kind, without environment.
+    /// Starts the daemon's own program as a helper, with an empty environment.
     pub fn of_self(argv: &'a [CString], stdio: [BorrowedFd<'a>; 3]) -> Self {
         Self {
             programs: &*OWN_PROGRAM,
@@ -65,8 +63,7 @@ impl<'a> Spawn<'a> {
     }
 }
 
-/// A user and groups. Who runs with those of another than root has no
-/// capabilities left.
+/// A user and groups. A process of a user other than root has no capabilities.
 #[derive(Clone, Copy, Debug)]
 pub struct Credentials<'a> {
     pub uid: u32,
@@ -74,7 +71,7 @@ pub struct Credentials<'a> {
     pub groups: &'a [u32],
 }
 
-/// Why a command was not started.
+/// The reason why a command was not started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpawnError {
     pub step: Step,
@@ -95,7 +92,7 @@ pub enum Step {
     Exec,
 }
 
-/// What a child on its way to exec needs; it must allocate nothing itself.
+/// All that a child needs until exec. The child must not allocate memory.
 struct Plan<'a> {
     programs: *const *const c_char,
     argv: *const *const c_char,
@@ -105,13 +102,13 @@ struct Plan<'a> {
     credentials: Option<Credentials<'a>>,
     umask: u32,
     nice: Option<i32>,
-    /// The signals that it would inherit a disposition for.
+    /// The signals whose disposition the child would inherit.
     disposed: &'a [c_int],
-    /// Written by the child.
+    /// The child writes its error here.
     failure: Option<SpawnError>,
 }
 
-/// Starts processes, one at a time; owns the stack on which they begin.
+/// Starts processes, one at a time. Owns the stack on which they begin.
 #[derive(Debug)]
 pub struct Spawner {
     stack: Stack,
@@ -119,16 +116,16 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Maps the stack, and looks for the signals whose disposition is not the default:
-    /// those of this moment are what a child resets.
+    /// Maps the stack, and notes the signals whose disposition is not the default now. Each
+    /// child resets them.
     pub fn new() -> Result<Self, Errno> {
         Ok(Self { stack: Stack::map()?, disposed: disposed() })
     }
 
-    /// Starts a process and returns when it executes its program, or when it
-    /// failed to; what failed is already reaped then.
+    /// Starts a process, and returns when it executes its program or has failed. A process
+    /// that has failed is already reaped.
     ///
-    /// The calling thread is its parent and must be the one that reaps it.
+    /// The calling thread is the parent, and must be the thread that reaps the child.
     pub fn spawn(&mut self, spawn: &Spawn<'_>) -> Result<ProcessGroup, SpawnError> {
         let programs = pointers(spawn.programs.iter().map(CString::as_c_str));
         let argv = pointers(spawn.argv.iter().map(CString::as_c_str));
@@ -157,8 +154,8 @@ impl Spawner {
     }
 }
 
-/// A signal handler must not run in a child that shares our memory: all
-/// signals are blocked until it has reset its dispositions.
+/// Blocks all signals until the child has reset its dispositions. A signal handler must
+/// not run in a child that shares our memory.
 fn clone_child(stack: &Stack, plan: &mut Plan<'_>) -> Result<i32, Errno> {
     const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
@@ -178,7 +175,7 @@ fn clone_child(stack: &Stack, plan: &mut Plan<'_>) -> Result<i32, Errno> {
     pid
 }
 
-/// The signals that have a handler or are ignored: Rust programs ignore SIGPIPE.
+/// The signals that have a handler or are ignored. Rust programs ignore SIGPIPE.
 fn disposed() -> Vec<c_int> {
     let is_disposed = |signal: &c_int| {
         let mut action = child::DEFAULT;
@@ -203,7 +200,7 @@ struct Stack(NonNull<c_void>);
 
 impl Stack {
     const SIZE: NonZeroUsize = NonZeroUsize::new(64 * 1024).expect("not zero");
-    /// At least a page, whatever the page size.
+    /// The guard area: at least one page of any supported page size.
     const GUARD: usize = 16 * 1024;
 
     fn map() -> Result<Self, Errno> {
@@ -217,7 +214,7 @@ impl Stack {
         Ok(stack)
     }
 
-    /// Where a stack that grows down begins.
+    /// The upper end of the stack, which grows down.
     fn top(&self) -> *mut c_void {
         // SAFETY: one past the end of the mapping is within what `add` may name.
         unsafe { self.0.as_ptr().byte_add(Self::SIZE.get()) }

@@ -1,4 +1,4 @@
-//! Collects children that have ended.
+//! Reaps children that have ended.
 
 // nix's waitpid loses children that a real-time signal ended.
 
@@ -9,26 +9,25 @@ use nix::unistd::Pid;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// By itself, with this status.
+    /// The child has ended by itself, with this exit status.
     Code(i32),
     Signal(i32),
 }
 
-/// What there was to collect.
+/// The result of a look for children that have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaped {
-    /// The child of this pid, and how it ended.
+    /// The pid of a child that has ended, and its exit.
     Child(i32, Exit),
-    /// Nothing at present: all children run.
+    /// All children are still running.
     NoneYet,
-    /// There is no child, neither an own nor an inherited one.
+    /// There are no children, neither own nor inherited.
     NoChildren,
 }
 
-/// Collects one child of the calling thread that has ended, if there is one.
+/// Reaps one child of the calling thread that has ended, if there is one.
 ///
-/// Children of other threads are not touched: who starts processes through
-/// `std::process` elsewhere still finds them.
+/// Children of other threads are not reaped, so that `std::process` can be used there.
 pub fn reap_any() -> Reaped {
     match wait(-1, libc::WNOHANG | libc::__WNOTHREAD) {
         Ok(Some((pid, exit))) => Reaped::Child(pid, exit),
@@ -37,7 +36,7 @@ pub fn reap_any() -> Reaped {
     }
 }
 
-/// Whether this is a child of ours that has ended and is not collected yet.
+/// Whether this process is our child, has ended and is not reaped yet.
 pub fn is_to_be_reaped(pid: i32) -> bool {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     waitid(Id::Pid(Pid::from_raw(pid)), flags).is_ok_and(|status| status != WaitStatus::StillAlive)
@@ -49,7 +48,7 @@ pub fn has_stopped(pid: i32) -> bool {
     matches!(stopped, Ok(WaitStatus::Stopped(..)))
 }
 
-/// Collects a child that is known to be ending.
+/// Waits for a child that is about to end, and reaps it.
 pub(super) fn reap(pid: i32) -> Option<Exit> {
     wait(pid, 0).ok().flatten().map(|(_, exit)| exit)
 }

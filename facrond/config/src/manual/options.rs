@@ -28,7 +28,10 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
         "exe",
         "Only events of programs whose path matches this glob, or with `!` before it only the others. A glob without a `/` is matched on the file name, one with a `/` on the whole path, links resolved. If the process is not known, the condition does not match, and its negation matches.",
     ),
-    ("once", "The rule fires once and is then removed. A rule of a configuration file is `done` until its line changes."),
+    (
+        "once",
+        "The rule fires once and is then removed. A rule of a configuration file is `done` until its line changes.",
+    ),
     (
         "user",
         "Run the command as this user (name or number), with the groups and environment of the user, and without capabilities. Default: the daemon's user.",

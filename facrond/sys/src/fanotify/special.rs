@@ -1,4 +1,4 @@
-//! Groups for what is not about one file: mounts, and errors of file systems.
+//! Groups for events that are not about one file: mounts, and errors of file systems.
 
 use super::{Group, Privilege, UNLIMITED, init};
 use nix::errno::Errno;
@@ -7,13 +7,13 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 
 const BASE: u32 = libc::FAN_CLASS_NOTIF | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK | UNLIMITED;
-/// Linux 6.14.
+/// `FAN_REPORT_MNT`, since Linux 6.14.
 const REPORT_MNT: u32 = 0x4000;
 const MARK_MNTNS: u32 = 0x110;
 
 impl Group {
-    /// A group whose records have a mount each, marked for these events of the
-    /// mount namespace that this process is in.
+    /// A group for these events of the mount namespace of this process. Each record
+    /// contains a mount.
     ///
     /// # Errors
     /// `EINVAL` before Linux 6.14, `EPERM` for ordinary users.

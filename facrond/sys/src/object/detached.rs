@@ -1,8 +1,9 @@
-//! Mounts that can be unmounted while somebody looks at what is there.
+//! Detached copies of mounts, through which a file system can be looked at while it is
+//! unmounted.
 //!
-//! Whoever has a descriptor on a mount makes umount(8) fail with `EBUSY`. A descriptor
-//! that was opened through a copy of the mount, which is nowhere in the tree of mounts
-//! (`open_tree(2)`, `OPEN_TREE_CLONE`), keeps the file system, but not the mount.
+//! A process that has a descriptor on a mount makes umount(8) fail with `EBUSY`. A detached
+//! copy (`open_tree(2)`, `OPEN_TREE_CLONE`) is not part of the tree of mounts. A descriptor
+//! that was opened through it keeps the file system alive, but not the mount busy.
 
 use super::Object;
 use nix::errno::Errno;
@@ -15,7 +16,8 @@ use std::path::Path;
 
 const OPEN_TREE_CLONE: libc::c_uint = 1;
 
-/// A copy of a mount. When it is dropped, what was opened through it stays open.
+/// A detached copy of a mount. Objects that were opened through it stay open after it is
+/// dropped.
 #[derive(Debug)]
 pub struct DetachedMount {
     point: Box<[u8]>,
@@ -23,8 +25,8 @@ pub struct DetachedMount {
 }
 
 impl DetachedMount {
-    /// Of what is mounted at `point`. In one call: a descriptor on the mount itself, however
-    /// briefly, could meet its unmounting.
+    /// Copies the mount at `point`, in one call. A descriptor on the mount itself could make an
+    /// unmount at the same moment fail.
     ///
     /// # Errors
     /// `EPERM` without `CAP_SYS_ADMIN`, `ENOSYS` before Linux 5.2, else those of
@@ -39,13 +41,13 @@ impl DetachedMount {
         Ok(Self { point: point.into(), root: unsafe { OwnedFd::from_raw_fd(root) } })
     }
 
-    /// Where the mount is that it is a copy of.
+    /// The mount point of the original.
     pub fn point(&self) -> &[u8] {
         &self.point
     }
 
-    /// As [`Object::open`], of a path at or below the mount point; what is mounted below
-    /// is not seen.
+    /// As [`Object::open`], for a path at or below the mount point. Other mounts below it are
+    /// not part of the copy.
     pub fn open(&self, path: &[u8]) -> Result<Object, Errno> {
         let below = path.strip_prefix(&*self.point).ok_or(Errno::ENOENT)?;
         match below.strip_prefix(b"/") {

@@ -1,4 +1,4 @@
-//! Handles of files: what names an inode whatever its path.
+//! File handles, which identify an inode independently of its path.
 
 use super::Object;
 use crate::record::{FsId, Handle};
@@ -9,13 +9,12 @@ use nix::sys::stat::Mode;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Opens what a handle names, which must lie on the mount that the directory
-/// `mount` is on.
+/// Opens the object of a handle, on the mount of the directory `mount`.
 ///
-/// Needs `CAP_DAC_READ_SEARCH`; a fallback, never the way of an event.
+/// Needs `CAP_DAC_READ_SEARCH`. It is slow, and not meant for each event.
 ///
 /// # Errors
-/// `ESTALE` when it is gone (and always on overlayfs), `EPERM` for users.
+/// `ESTALE` if the object is gone, and always on overlayfs; `EPERM` for ordinary users.
 pub fn open_by_handle(mount: &Object, handle: Handle<'_>) -> Result<Object, Errno> {
     if let Some(envoy) = &mount.envoy {
         return envoy.by_handle(mount, handle);
@@ -36,7 +35,7 @@ pub fn open_by_handle(mount: &Object, handle: Handle<'_>) -> Result<Object, Errn
 /// `MAX_HANDLE_SZ` of `<linux/exportfs.h>`.
 const MAX_HANDLE: usize = 128;
 const ROOM: usize = 8 + MAX_HANDLE;
-/// Take a handle that identifies, even where it cannot be opened; Linux 6.5.
+/// Asks for a handle that identifies the object, even if it cannot be opened; Linux 6.5.
 const AT_HANDLE_FID: i32 = 0x200;
 
 #[repr(align(8))]
@@ -53,18 +52,18 @@ impl Default for HandleBuffer {
 }
 
 impl HandleBuffer {
-    /// The `file_handle`, and room behind it.
+    /// The `file_handle`, and the unused room behind it.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0.0
     }
 
-    /// Takes over a `file_handle`; nothing where it is too long.
+    /// Takes over a `file_handle`. `None` if it is too long.
     pub(crate) fn fill(&mut self, handle: &[u8]) -> Option<()> {
         self.0.0.get_mut(..handle.len()).map(|room| room.copy_from_slice(handle))
     }
 
-    /// Asks for the handle of what a descriptor holds, as records of the kernel have
-    /// it, and for its file system's id.
+    /// Asks for the handle of a descriptor's object, as the kernel's records contain it, and
+    /// for the id of its file system.
     pub(super) fn ask_for_both(&mut self, fd: BorrowedFd<'_>) -> Result<FsId, Errno> {
         match self.ask(fd, AT_HANDLE_FID) {
             Err(Errno::EINVAL) => self.ask(fd, 0)?,

@@ -1,4 +1,4 @@
-//! What `statx(2)` tells of an object.
+//! The facts that `statx(2)` returns about an object.
 
 use nix::errno::Errno;
 use nix::libc;
@@ -15,7 +15,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Of an entry, as a character; see [`Kind::of_digit`].
+    /// The kind of an entry as a character, see [`Kind::of_digit`].
     pub(crate) fn digit(kind: Option<Self>) -> u8 {
         match kind {
             Some(Self::File) => b'f',
@@ -26,7 +26,7 @@ impl Kind {
         }
     }
 
-    /// What [`Kind::digit`] was made of.
+    /// The kind that [`Kind::digit`] has turned into this character.
     pub(crate) fn of_digit(digit: u8) -> Option<Self> {
         [Self::File, Self::Directory, Self::Link, Self::Other]
             .into_iter()
@@ -34,17 +34,17 @@ impl Kind {
     }
 }
 
-/// What was seen of an object when it was opened.
+/// The facts about an object at the time when it was opened.
 #[derive(Clone, Copy)]
 pub struct Stat(libc::statx);
 
 impl Stat {
-    /// Of what a descriptor holds, as `stat(2)` does.
+    /// Asks about the object of a descriptor, as `stat(2)` does.
     pub fn of(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
         Self::get(fd, libc::AT_STATX_SYNC_AS_STAT)
     }
 
-    /// Of what a descriptor holds, by what is known here: no server is asked.
+    /// As [`Stat::of`], from the kernel's cache, without asking a server.
     pub fn cached(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
         Self::get(fd, libc::AT_STATX_DONT_SYNC)
     }
@@ -59,7 +59,7 @@ impl Stat {
         Ok(Self(stat))
     }
 
-    /// As it goes from one process to another.
+    /// The bytes that are sent from one process to another.
     pub fn as_bytes(&self) -> &[u8] {
         // SAFETY: it was made of zeroes, so each of its bytes is initialised.
         unsafe { std::slice::from_raw_parts((&raw const self.0).cast(), size_of::<libc::statx>()) }
@@ -89,12 +89,12 @@ impl Stat {
         self.0.stx_nlink.into()
     }
 
-    /// The number of its device, and its own there.
+    /// The numbers of its device and of its inode.
     pub fn numbers(&self) -> (u64, u64) {
         (libc::makedev(self.0.stx_dev_major, self.0.stx_dev_minor), self.0.stx_ino)
     }
 
-    /// When its content, its metadata or its name changed last.
+    /// When its content, metadata or name changed last.
     pub fn changed(&self) -> SystemTime {
         time(self.0.stx_ctime)
     }
@@ -104,7 +104,7 @@ impl Stat {
         time(self.0.stx_mtime)
     }
 
-    /// When it was made, where the file system keeps that.
+    /// When it was made, if the file system stores that.
     pub fn born(&self) -> Option<SystemTime> {
         (self.0.stx_mask & libc::STATX_BTIME != 0).then(|| time(self.0.stx_btime))
     }

@@ -1,9 +1,9 @@
 //! Forks and exits of all descendants of the daemon.
 //!
-//! One perf dummy event a CPU stands on the thread that starts commands, and all that
-//! descends from it inherits the event. It counts nothing. The kernel writes a record
-//! into a ring before a new process runs its first instruction (`PERF_RECORD_FORK`)
-//! and when a thread ends (`PERF_RECORD_EXIT`), and none for other processes.
+//! The thread that starts commands has one perf dummy event for each CPU, and all its
+//! descendants inherit the event. It counts nothing. The kernel writes a record into a
+//! ring before a new process runs its first instruction (`PERF_RECORD_FORK`) and when a
+//! thread ends (`PERF_RECORD_EXIT`). It writes none for other processes.
 //! See `perf_event_open(2)`.
 
 use super::ProcessEvent;
@@ -16,24 +16,24 @@ use std::os::fd::{AsFd, BorrowedFd};
 pub struct Forks(Rings);
 
 impl Forks {
-    /// Follows what the calling thread starts from now on.
+    /// Follows the processes that the calling thread starts from now on.
     ///
     /// # Errors
-    /// That of `perf_event_open(2)` or `mmap(2)`: the kernel has no perf, or does
-    /// not let this user have it or that much memory of it.
+    /// The error of `perf_event_open(2)` or `mmap(2)`: the kernel has no perf, or this
+    /// user may not use it, or not with that much memory.
     pub fn follow() -> Result<Self, Errno> {
         Rings::open(Scope::Descendants, TASK).map(Self)
     }
 
-    /// Adds all events before the call to `events`, in order. An exit is also told
-    /// when the kernel stops telling of a process, which executed a set-user-ID program.
+    /// Adds all events before the call to `events`, in order. If a process executes a
+    /// set-user-ID program, the kernel stops reporting it, which counts as its exit.
     pub fn read<T>(&mut self, events: &mut Vec<ProcessEvent<T>>) {
         events.extend(self.0.read().iter().filter_map(event));
     }
 }
 
 impl AsFd for Forks {
-    /// Becomes readable when the rings should be read, lest they overflow.
+    /// Becomes readable when the rings must be read before they overflow.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

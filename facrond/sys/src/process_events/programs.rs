@@ -28,7 +28,7 @@ impl ProcessEventSource for Programs {
     type Fact = Rc<[u8]>;
 
     /// # Errors
-    /// `EACCES` without `CAP_PERFMON`, `ENOSYS` or `ENOENT` where the kernel has no perf.
+    /// `EACCES` without `CAP_PERFMON`, `ENOSYS` or `ENOENT` if the kernel has no perf.
     fn follow() -> Result<Self, Errno> {
         Ok(Self {
             rings: Rings::open(Scope::Everyone, MMAP | COMM | TASK | COMM_EXEC)?,
@@ -48,8 +48,8 @@ impl ProcessEventSource for Programs {
     }
 }
 
-/// The event that a record tells, where `loading` are the processes that have executed a
-/// program and not mapped it yet.
+/// The event of a record. `loading` are the processes that have executed a program and not
+/// mapped it yet.
 pub(crate) fn event(record: &Record<'_>, loading: &mut FxHashSet<i32>) -> Option<ProcessEvent<Rc<[u8]>>> {
     if record.kind == RECORD_LOST {
         loading.clear();

@@ -8,7 +8,7 @@ use nix::libc;
 use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recvfrom, sendto, setsockopt, sockopt};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// The netlink socket.
+/// The netlink socket of the proc connector.
 #[derive(Debug)]
 pub struct Users(OwnedFd);
 
@@ -18,10 +18,10 @@ const BUFFER: usize = 8 << 20;
 const NLMSG_DONE: u16 = 3;
 /// `struct nlmsghdr` and `struct cn_msg`.
 const HEAD: usize = 16 + 20;
-/// Where the time and the data of a `struct proc_event` begin.
+/// The offsets of the time and the data in a message with a `struct proc_event`.
 const TIME: usize = HEAD + 8;
 const DATA: usize = HEAD + 16;
-/// Longer messages are of no interest.
+/// The longest message that is read to its end.
 const LONGEST: usize = 256;
 
 const EVENT_FORK: u32 = 1;
@@ -32,16 +32,16 @@ impl ProcessEventSource for Users {
     type Fact = u32;
 
     /// # Errors
-    /// `EPERM` for ordinary users, `EPROTONOSUPPORT` where the kernel does not
-    /// have it, `EOPNOTSUPP` in a pid or user namespace other than the first.
+    /// `EPERM` for ordinary users, `EPROTONOSUPPORT` if the kernel does not have the
+    /// connector, `EOPNOTSUPP` in a pid or user namespace other than the first.
     fn follow() -> Result<Self, Errno> {
         let socket = open()?;
-        // Where this is not allowed the smaller buffer has to do.
+        // Without the privilege the smaller buffer has to be enough.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER);
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, libc::CN_IDX_PROC))?;
         sendto(socket.as_raw_fd(), &listen(), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
         let this = Self(socket);
-        // The kernel acknowledges before it returns; elsewhere it ignores the wish.
+        // The kernel acknowledges before the call returns, or ignores the request.
         match this.receive(&mut [0; LONGEST])? {
             Some(_) => Ok(this),
             None => Err(Errno::EOPNOTSUPP),

@@ -1,7 +1,7 @@
-//! The way of a new process to its program.
+//! The steps of a new process until it executes its program.
 //!
-//! Runs in the daemon's memory while the daemon's thread stands still: nothing
-//! here allocates, panics, takes a lock or returns to the caller.
+//! The child runs in the daemon's memory while the daemon's thread is stopped. So
+//! nothing here allocates, panics, takes a lock or returns to the caller.
 
 use super::{Credentials, Plan, SpawnError, Step};
 use nix::errno::Errno;
@@ -9,7 +9,7 @@ use nix::libc::{self, c_char, c_int, c_long, c_void};
 use std::convert::Infallible;
 use std::{mem, ptr};
 
-/// What a process that failed before exec exits with; nobody looks at it.
+/// The exit status of a child that failed before exec. Nobody reads it.
 const FAILED: c_int = 127;
 
 // On two 32-bit architectures these names are calls with 16-bit numbers.
@@ -62,7 +62,8 @@ fn execute(plan: &Plan<'_>) -> Result<Infallible, SpawnError> {
     }
 }
 
-/// The raw calls: the C library's would change the daemon's threads, too.
+/// Uses the raw calls. The functions of the C library would also change the daemon's
+/// threads.
 unsafe fn become_user(credentials: &Credentials<'_>) -> Result<(), SpawnError> {
     let Credentials { uid, gid, groups } = *credentials;
     // SAFETY: the groups are those of the plan; the rest are numbers.
@@ -74,8 +75,8 @@ unsafe fn become_user(credentials: &Credentials<'_>) -> Result<(), SpawnError> {
     }
 }
 
-/// The kernel has taken away those in force; inheritable ones, and with them
-/// ambient ones, would be left.
+/// Drops all capabilities. The change of user has dropped the effective ones, but not the
+/// inheritable and ambient ones.
 unsafe fn drop_capabilities() -> Result<(), SpawnError> {
     // `struct __user_cap_header_struct` of version 3, for this process, and two
     // `struct __user_cap_data_struct`.
@@ -93,8 +94,8 @@ fn check(result: c_int, step: Step) -> Result<(), SpawnError> {
     if result == -1 { Err(SpawnError { step, errno: Errno::last() }) } else { Ok(()) }
 }
 
-/// Exec resets what is handled, but what is ignored stays so, and until then a handler
-/// must not run here.
+/// Resets signals to their default. Exec does this for handled signals, but not for ignored
+/// ones, and no handler may run here before exec.
 unsafe fn reset_dispositions(disposed: &[c_int]) {
     for signal in disposed {
         // SAFETY: reads the structure only. By the raw call: the C library's leaves out
@@ -139,8 +140,8 @@ unsafe fn close_from(first: libc::c_uint) {
     }
 }
 
-/// execvp(3) over prepared candidates: goes on to the next where one is not
-/// there or not ours to execute. Returns only on failure.
+/// As execvp(3), over a prepared list. Tries the next program if one does not exist or may
+/// not be executed. Returns only on failure.
 unsafe fn exec(plan: &Plan<'_>) -> Errno {
     let mut denied = false;
     let mut errno = Errno::ENOENT;
