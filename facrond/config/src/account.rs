@@ -1,21 +1,21 @@
-//! `user=` and `group=`: looked up when the rule is read, so that a name that does
-//! not exist is an error of its line and starting a command needs no look-up.
+//! `user=` and `group=`. The names are looked up when the rule is read. So an unknown name
+//! is an error of its line, and the start of a command needs no look-up.
 
 use nix::unistd::{Gid, Group, Uid, User, geteuid, getgrouplist};
 use std::ffi::CString;
 use std::path::PathBuf;
 
-/// Whom a command runs as.
+/// The user and groups of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     pub user: Login,
     pub uid: u32,
     pub gid: u32,
-    /// The supplementary groups: those that a login of the user has.
+    /// The supplementary groups that the user has after a login.
     pub groups: Vec<u32>,
 }
 
-/// What a user's environment is made of.
+/// A user's entry in passwd(5), as far as the environment needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
     pub name: String,
@@ -24,7 +24,7 @@ pub struct Login {
 }
 
 impl Login {
-    /// That of a user; one without an entry has its number as name, and no home.
+    /// The entry of a user. A user without an entry has its number as name, and no home.
     pub fn of(uid: u32) -> Self {
         let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
         user.as_ref().map_or_else(|| Self::new(uid.to_string(), "/".into(), PathBuf::new()), Self::of_user)
@@ -40,7 +40,7 @@ impl Login {
     }
 }
 
-/// The user with this name, else with this number.
+/// The user with this name, or else with this number.
 pub(super) fn user(value: &[u8]) -> Result<User, String> {
     let found = text(value).and_then(|name| {
         let by_name = User::from_name(name).ok().flatten();
@@ -49,7 +49,7 @@ pub(super) fn user(value: &[u8]) -> Result<User, String> {
     found.ok_or_else(|| "there is no such user; `getent passwd` shows those that there are".into())
 }
 
-/// The group with this name, else with this number.
+/// The group with this name, or else with this number.
 pub(super) fn group(value: &[u8]) -> Result<Gid, String> {
     let found = text(value).and_then(|name| {
         let by_name = Group::from_name(name).ok().flatten();
@@ -65,8 +65,8 @@ fn text(value: &[u8]) -> Option<&str> {
 }
 
 impl Account {
-    /// The account of `user=` and `group=`; `None` without either. A group alone is
-    /// that of the daemon's own user.
+    /// The account for `user=` and `group=`; `None` without both. With `group=` alone the
+    /// user is the daemon's own.
     pub(super) fn new(user: Option<User>, group: Option<Gid>) -> Option<Self> {
         if user.is_none() && group.is_none() {
             return None;

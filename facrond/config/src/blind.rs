@@ -1,8 +1,7 @@
-//! Whether changes at a rule's PATH can go by the kernel: those that are made
-//! behind a network file system, a FUSE mount or an overlay.
+//! Changes at a rule's PATH that this kernel does not see: they are made behind a network
+//! file system, a FUSE mount or an overlay.
 //!
-//! The rule works for all that is done at PATH itself, so this is only ever a
-//! warning.
+//! The rule works for everything that is done at PATH itself. So this is only a warning.
 
 use super::diagnostic::{Diagnostic, show_path};
 use super::rule::RuleSpec;
@@ -11,7 +10,7 @@ use crate::mountinfo::{Mount, Mounts, path};
 use facron_proto::Severity;
 use std::path::{Path, PathBuf};
 
-/// File systems whose files other machines, or the host, change.
+/// File systems whose files can be changed by other machines, or by the host.
 const NETWORK: &[&str] = &[
     "9p",
     "afs",
@@ -43,11 +42,11 @@ const NETWORK: &[&str] = &[
     "fuse.vmhgfs-fuse",
 ];
 
-/// What can be told of any place.
+/// Events that the kernel reports at any place.
 const EVERYWHERE: Events =
     Events::MNT_ATTACH.with(Events::MNT_DETACH).with(Events::FS_ERROR).with(Events::Q_OVERFLOW);
 
-/// What goes by a rule and what would be right.
+/// The changes that a rule misses, and what to do about it.
 pub(super) fn blind_spot_of(spec: &RuleSpec, mounts: &Mounts) -> Option<(String, String)> {
     let seen_everywhere = spec.events.without(Events::FLAGS).without(EVERYWHERE).is_empty();
     if seen_everywhere || !mounts.0.iter().any(|mount| behind(mount).is_some()) {
@@ -73,7 +72,7 @@ fn blind_at(mounts: &Mounts, real: &Path, path: &Path) -> Option<(String, String
             "watch the directory that it shows, if there is one, for those",
         ),
         Behind::Overlay(upper) => {
-            // One that cannot be reached from here, such as a container's, is left alone.
+            // An upper directory that does not exist here, such as a container's, is ignored.
             let upper = show_path(Some(&upper).filter(|upper| upper.exists())?);
             let message = format!(
                 "`{path}` is on an overlay: changes made in its upper directory `{upper}` are not seen"
@@ -84,11 +83,11 @@ fn blind_at(mounts: &Mounts, real: &Path, path: &Path) -> Option<(String, String
     Some((message, help.to_owned()))
 }
 
-/// Who can change what is on a mount without the kernel's telling.
+/// The place where the content of a mount can be changed without events at the mount.
 enum Behind {
     Network,
     Fuse,
-    /// Whoever writes to the upper directory.
+    /// The upper directory of an overlay.
     Overlay(PathBuf),
 }
 
@@ -104,7 +103,7 @@ fn behind(mount: &Mount) -> Option<Behind> {
     }
 }
 
-/// A warning about a rule that comes from no file, if changes can go by it.
+/// A warning about a rule that is not in a file, if it misses changes.
 pub fn blind_spot(spec: &RuleSpec) -> Option<Diagnostic> {
     let (message, help) = blind_spot_of(spec, &Mounts::read())?;
     Some(Diagnostic::of_words(Severity::Warning, message).help(help))

@@ -1,12 +1,11 @@
-//! What `facrond check` and `facronctl check` print.
+//! The output of `facrond check` and `facronctl check`.
 
 use super::{Loaded, load, load_files};
 use facron_proto::Severity;
 use std::path::{Path, PathBuf};
 
-/// Checks the files, or where there are none `conf` and `dir` as the daemon
-/// would read them: every diagnostic drawn, a summary line, and whether all is
-/// free of errors.
+/// Checks the files, or without files `conf` and `dir` as the daemon reads them.
+/// Returns all diagnostics with a summary line, and whether there are no errors.
 pub fn check(conf: &Path, dir: &Path, files: &[PathBuf], color: bool) -> (String, bool) {
     let loaded = if files.is_empty() { load(conf, dir) } else { load_files(files) };
     let mut text = String::new();

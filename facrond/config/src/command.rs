@@ -9,17 +9,17 @@ use std::ffi::OsString;
 use std::iter;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// How a literal dollar is written in the words of a command.
+/// The way in which a literal dollar is written in the words of a command.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Dollars {
-    /// As in a file, where the lexer has taken the backslashes away.
+    /// As in a file: the lexer has removed the backslashes.
     Lexed,
-    /// As in arguments given as they are: `\$` is still in the text.
+    /// As in arguments of a command line: `\$` is still in the text.
     InText,
 }
 
 impl Command {
-    /// The command as words: what [`parse_words`](super::parse_words) makes the same command of.
+    /// The command as words. [`parse_words`](super::parse_words) reads them as the same command.
     pub fn words(&self) -> Vec<Vec<u8>> {
         match self {
             Self::Record => vec![b"-".to_vec()],
@@ -46,7 +46,7 @@ impl Token {
         Self::Counter,
     ];
 
-    /// What it becomes, for the manual.
+    /// The meaning of the token, for the manual.
     pub fn help(self) -> &'static str {
         match self {
             Self::Path => "the full path",
@@ -62,7 +62,7 @@ impl Token {
         }
     }
 
-    /// The token that `$` and this byte are.
+    /// The token that is written as `$` and this byte.
     pub fn of(byte: u8) -> Option<Self> {
         Some(match byte {
             b'$' => Self::Path,
@@ -98,20 +98,20 @@ impl Token {
 impl Argument {
     fn new(mut parts: Vec<Part>) -> Self {
         let mut text = text_of(&parts);
-        // There may be many, to be kept for long.
+        // There may be many rules, which are kept for long.
         parts.shrink_to_fit();
         text.shrink_to_fit();
         Self { parts, text }
     }
 
-    /// An argument in which nothing is replaced and `\$` is no escape: a shell's script.
+    /// A shell's script, in which nothing is replaced and `\$` is no escape.
     fn verbatim(bytes: &[u8]) -> Self {
         let parts = if bytes.is_empty() { Vec::new() } else { vec![Part::Literal(bytes.to_vec())] };
         Self { parts, text: bytes.to_vec() }
     }
 }
 
-/// The command of a rule, or `None` where the line has errors about it.
+/// The command of a rule; `None` if it has errors.
 pub(super) fn command(
     line: &Line<'_>,
     words: &[Word],
@@ -144,7 +144,7 @@ pub(super) fn command(
     })
 }
 
-/// The script of a rule with `shell`; of several words, those joined by blanks.
+/// The script of a rule with `shell`. Several words are joined by blanks.
 pub(super) fn script(line: &Line<'_>, words: &[Word], problems: &mut Problems) -> Option<Command> {
     let (first, last) = (words.first()?, words.last()?);
     let script = words.iter().map(|word| word.bytes.as_slice()).collect::<Vec<_>>().join(&b' ');
@@ -186,7 +186,7 @@ fn check_program(line: &Line<'_>, program: &Word, problems: &mut Problems) -> Op
     None
 }
 
-/// The tokens of a word and where in its bytes they are.
+/// The tokens of a word, with their places in its bytes.
 pub(super) fn tokens(word: &Word) -> impl Iterator<Item = (usize, Token)> {
     let mut pos = 0;
     iter::from_fn(move || {
@@ -224,7 +224,8 @@ fn parts(word: &Word) -> Vec<Part> {
     parts
 }
 
-/// The text that [`Word::with_dollars_unescaped`] and [`parts`] make the same parts of.
+/// The text of some parts. [`Word::with_dollars_unescaped`] and [`parts`] read it as the same
+/// parts.
 fn text_of(parts: &[Part]) -> Vec<u8> {
     let mut text = Vec::new();
     for (i, part) in parts.iter().enumerate() {
@@ -251,7 +252,7 @@ fn text_of(parts: &[Part]) -> Vec<u8> {
     text
 }
 
-/// Doubles the backslashes at the end, so that they stand for themselves before a `$`.
+/// Doubles the backslashes at the end, so that they are literal before a `$`.
 fn double_backslashes(text: &mut Vec<u8>) {
     let run = text.iter().rev().take_while(|byte| **byte == b'\\').count();
     text.extend(iter::repeat_n(b'\\', run));

@@ -1,7 +1,7 @@
-//! A problem of a configuration: what is wrong, where, and what would be right.
+//! A problem of a configuration: its message, its place, and a correction.
 //!
-//! What is shown never reaches a terminal raw: control characters and bytes
-//! that are not UTF-8 are escaped, and the marker stays under its place.
+//! Source lines are escaped before they are shown: control characters and bytes that
+//! are not UTF-8 never reach a terminal, and the marker stays under its place.
 
 use annotate_snippets::{Annotation, AnnotationKind, Level, Origin, Renderer, Snippet};
 use facron_proto::{Severity, Text};
@@ -10,33 +10,33 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// This many diagnostics are kept; the rest is only counted, so that a large
-/// file of rubbish cannot use up the memory.
+/// The number of diagnostics that are kept. Further ones are only counted, so that a large
+/// file of garbage cannot use up the memory.
 const KEPT: usize = 10_000;
 
-/// Bytes of a source line that are kept on either side of the start of a mark.
+/// The bytes of a source line that are kept on each side of the start of a marker.
 const CONTEXT: usize = 200;
 
-/// What stands for the file of a rule that comes from none.
+/// Shown in place of a file name if a rule is not in a file.
 const COMMAND_LINE: &str = "<command line>";
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diagnostic {
     /// Errors drop the rule, warnings do not.
     pub severity: Severity,
-    /// What is wrong, in one lowercase sentence.
+    /// The problem, in one lowercase sentence.
     pub message: String,
     pub help: Option<String>,
-    /// The file; `None` for a rule given as words.
+    /// The file; `None` for a rule that is given as words.
     pub file: Option<PathBuf>,
-    /// From 1; 0 where the file as a whole is meant.
+    /// The line, from 1; 0 for the file as a whole.
     pub line: u32,
-    /// Of the first wrong byte, in bytes from 1; 0 where the file as a whole is meant.
+    /// The column of the first wrong byte, in bytes from 1; 0 for the file as a whole.
     pub column: u32,
     source: Option<Excerpt>,
 }
 
-/// The part of a source line around a mark, escaped.
+/// The part of a source line around a marker, escaped.
 #[derive(Clone, Debug, PartialEq)]
 struct Excerpt {
     text: String,
@@ -44,25 +44,25 @@ struct Excerpt {
 }
 
 impl Diagnostic {
-    /// An error of a file that is not one of its lines.
+    /// A problem of a file that concerns none of its lines.
     pub(super) fn of_file(severity: Severity, file: &Path, message: impl Into<String>) -> Self {
         let file = Some(file.to_owned());
         Self { severity, message: message.into(), help: None, file, line: 0, column: 0, source: None }
     }
 
-    /// About a rule that comes from no file, as a whole.
+    /// A problem of a rule as a whole that is not in a file.
     pub(super) fn of_words(severity: Severity, message: impl Into<String>) -> Self {
         Self { severity, message: message.into(), help: None, file: None, line: 0, column: 0, source: None }
     }
 
-    /// The same with what would be right.
+    /// Adds a correction.
     #[must_use]
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// Drawn in the manner of rustc, several lines, no newline at the end.
+    /// Several lines in the style of rustc, without a newline at the end.
     pub fn render(&self, color: bool) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
@@ -120,7 +120,7 @@ pub fn has_errors(diagnostics: &[Diagnostic]) -> bool {
     diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
 }
 
-/// Bytes for a message: escaped, and cut where they are many.
+/// Bytes for a message: escaped, and shortened if there are many.
 pub(super) fn show(bytes: &[u8]) -> String {
     const SHOWN: usize = 80;
     match bytes.get(..SHOWN) {
@@ -129,19 +129,20 @@ pub(super) fn show(bytes: &[u8]) -> String {
     }
 }
 
-/// A path for a message: escaped, never cut.
+/// A path for a message: escaped, never shortened.
 pub(super) fn show_path(path: &Path) -> String {
     Text::from(path.as_os_str().as_bytes()).to_string()
 }
 
-/// One logical line: the physical lines that `\` joins, or a rule given as words.
+/// One logical line: several physical lines joined by `\`, or a rule that is given as words.
 #[derive(Clone, Copy)]
 pub(super) struct Line<'a> {
-    /// `None` for a rule given as words; its text is then one line, whatever it has in it.
+    /// The file; `None` for a rule that is given as words. Its text counts as one line, even
+    /// with newlines in it.
     pub(super) file: Option<&'a Path>,
-    /// Of its first physical line, from 1.
+    /// The number of its first physical line, from 1.
     pub(super) number: u32,
-    /// With what joins its physical lines, without what ends the last.
+    /// The text, with the newlines between its physical lines, without the last newline.
     pub(super) text: &'a [u8],
 }
 
@@ -156,7 +157,7 @@ impl Line<'_> {
         self.diagnostic(Severity::Warning, at, message.into())
     }
 
-    /// The number of the physical line that a place is in, and where that line begins and ends.
+    /// The physical line of a place: its number, and its range in the text.
     fn physical(&self, at: usize) -> (u32, Range<usize>) {
         if self.file.is_none() {
             return (self.number, 0..self.text.len());
@@ -208,14 +209,14 @@ impl Excerpt {
             .annotation(AnnotationKind::Primary.span(self.mark.clone()))
     }
 
-    /// The place that the drawing has: its column counts what is shown, not the bytes of the file.
+    /// The place for display. Its column counts shown characters, not bytes of the file.
     fn drawn_place(&self, of: &Diagnostic) -> String {
         let column = self.text[..self.mark.start].chars().count() + 1;
         format!("{}:{}:{column}", of.file_name(), of.line)
     }
 }
 
-/// Like the display of [`Text`], but source stays as it is written: `\` is not doubled.
+/// Like the display of [`Text`], but a `\` of the source is not doubled.
 fn escape(bytes: &[u8], out: &mut String) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -233,7 +234,7 @@ fn to_u32(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// The diagnostics of one reading, in the order of their finding.
+/// The diagnostics of one reading of the configuration, in the order of discovery.
 #[derive(Default)]
 pub(super) struct Problems {
     kept: Vec<Diagnostic>,
@@ -251,22 +252,22 @@ impl Problems {
         }
     }
 
-    /// How many diagnostics there are so far, for [`Problems::sort_from`].
+    /// The number of diagnostics so far, for [`Problems::sort_from`].
     pub(super) fn len(&self) -> usize {
         self.kept.len()
     }
 
-    /// Brings what was found of one line since then into the order of its columns.
+    /// Sorts the diagnostics since `start`, which are of one line, by column.
     pub(super) fn sort_from(&mut self, start: usize) {
         self.kept[start..].sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
     }
 
-    /// How many errors there were so far.
+    /// The number of errors so far.
     pub(super) fn errors(&self) -> usize {
         self.errors
     }
 
-    /// All of them; where there were too many to keep, the last says how many are left out.
+    /// All diagnostics. If there were too many to keep, the last one says how many are missing.
     pub(super) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         if let (1.., Some(last)) = (self.hidden, self.kept.last()) {
             let file = last.file.clone().unwrap_or_default();

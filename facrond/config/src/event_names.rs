@@ -5,10 +5,10 @@ use super::lex::Word;
 use super::suggest::nearest;
 use crate::events::Events;
 
-/// More names than this stand in no sensible rule.
+/// The greatest number of names. No useful rule has more.
 const MOST: usize = 1000;
 
-/// The events of a rule, or `None` where the word has errors.
+/// The events of a rule; `None` if the word has errors.
 pub(super) fn events(line: &Line<'_>, word: &Word, problems: &mut Problems) -> Option<Events> {
     let mut sum = Some(Events::NONE);
     let mut at = 0;
@@ -33,7 +33,7 @@ pub(super) fn events(line: &Line<'_>, word: &Word, problems: &mut Problems) -> O
     Some(sum)
 }
 
-/// The events of one name, or what is wrong with it and what would be right.
+/// The events of one name, or the problem with it and a correction.
 fn event(name: &[u8]) -> Result<Events, (String, String)> {
     if name.is_empty() {
         return Err((

@@ -22,9 +22,9 @@ events! {
     ACCESS = libc::FAN_ACCESS;
     MODIFY = libc::FAN_MODIFY;
     ATTRIB = libc::FAN_ATTRIB;
-    /// A file open for writing was closed.
+    /// A file that was open for writing was closed.
     CLOSE_WRITE = libc::FAN_CLOSE_WRITE;
-    /// A file or directory not open for writing was closed.
+    /// A file or directory that was not open for writing was closed.
     CLOSE_NOWRITE = libc::FAN_CLOSE_NOWRITE;
     /// A file or directory was opened.
     OPEN = libc::FAN_OPEN;
@@ -36,11 +36,11 @@ events! {
     MOVED_TO = libc::FAN_MOVED_TO;
     CREATE = libc::FAN_CREATE;
     DELETE = libc::FAN_DELETE;
-    /// The watched thing itself was deleted.
+    /// The watched file or directory itself was deleted.
     DELETE_SELF = libc::FAN_DELETE_SELF;
-    /// The watched thing itself was moved.
+    /// The watched file or directory itself was moved.
     MOVE_SELF = libc::FAN_MOVE_SELF;
-    /// An entry was renamed; carries both names.
+    /// An entry was renamed. The record has both names.
     RENAME = libc::FAN_RENAME;
     Q_OVERFLOW = libc::FAN_Q_OVERFLOW;
     /// A file system reported an error.
@@ -53,9 +53,9 @@ events! {
     OPEN_EXEC_PERM = libc::FAN_OPEN_EXEC_PERM;
     /// Permission before content is accessed.
     PRE_ACCESS = 0x0010_0000;
-    /// Flag: also when the object is a directory.
+    /// Flag: also events whose object is a directory.
     ONDIR = libc::FAN_ONDIR;
-    /// Flag: also events of a directory's children.
+    /// Flag: also events of the entries of a directory.
     EVENT_ON_CHILD = libc::FAN_EVENT_ON_CHILD;
     /// facron's own: a file became complete under its name.
     ARRIVED = 1 << 62;
@@ -65,19 +65,19 @@ events! {
     ALL_EVENTS = Self::CLOSE.0 | libc::FAN_ACCESS | libc::FAN_MODIFY | libc::FAN_OPEN;
     ALL_PERM_EVENTS = libc::FAN_OPEN_PERM | libc::FAN_ACCESS_PERM;
     ALL_OUTGOING_EVENTS = Self::ALL_EVENTS.0 | Self::ALL_PERM_EVENTS.0 | libc::FAN_Q_OVERFLOW;
-    /// Events that hold the process that causes them.
+    /// Events that make the process that causes them wait for an answer.
     PERMISSION = Self::ALL_PERM_EVENTS.0 | libc::FAN_OPEN_EXEC_PERM | Self::PRE_ACCESS.0;
-    /// Events of a directory's entries, told by the directory.
+    /// Events of the entries of a directory, reported by the directory's mark.
     ENTRY = Self::MOVE.0 | libc::FAN_CREATE | libc::FAN_DELETE | libc::FAN_RENAME;
-    /// Events of the watched thing itself, whatever it is.
+    /// Events of the watched file or directory itself.
     SELF = libc::FAN_DELETE_SELF | libc::FAN_MOVE_SELF;
     /// Events of an object's content or metadata.
     OBJECT = Self::ALL_EVENTS.0 | libc::FAN_ATTRIB | libc::FAN_OPEN_EXEC;
-    /// What modifies others in place of being an event.
+    /// Flags that modify events and are no events.
     FLAGS = libc::FAN_ONDIR | libc::FAN_EVENT_ON_CHILD;
 }
 
-/// Names in the order in which they are shown, and what they mean.
+/// The names in the order of display, and their meanings.
 const NAMES: &[(&str, Events, &str)] = &[
     ("FAN_ACCESS", Events::ACCESS, "A file was read."),
     ("FAN_MODIFY", Events::MODIFY, "A file was written."),
@@ -142,7 +142,7 @@ const NAMES: &[(&str, Events, &str)] = &[
     ),
 ];
 
-/// Names that stand for several events.
+/// Names of several events together.
 const UNIONS: &[(&str, Events, &str)] = &[
     ("FAN_CLOSE", Events::CLOSE, "`FAN_CLOSE_WRITE` and `FAN_CLOSE_NOWRITE`."),
     ("FAN_MOVE", Events::MOVE, "`FAN_MOVED_FROM` and `FAN_MOVED_TO`."),
@@ -165,7 +165,7 @@ impl Events {
         Self(mask)
     }
 
-    /// The bits that the kernel knows.
+    /// The bits for the kernel, without facron's own.
     pub const fn mask(self) -> u64 {
         self.0 & !Self::ARRIVED.0
     }
@@ -185,22 +185,22 @@ impl Events {
         Self(self.0 & other.0)
     }
 
-    /// Whether the sets have something in common.
+    /// Whether the sets have a member in common.
     pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// Whether all of the other set is in this one.
+    /// Whether all members of the other set are in this one.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the set has no members.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The events that one name means: any case, with or without `FAN_`.
+    /// The events with this name, in upper or lower case, with or without `FAN_`.
     pub fn named(name: &str) -> Option<Self> {
         let upper = name.to_ascii_uppercase();
         let bare = upper.strip_prefix("FAN_").unwrap_or(&upper);
@@ -215,7 +215,7 @@ impl Events {
         NAMES.iter().chain(UNIONS).map(|(name, ..)| *name)
     }
 
-    /// Each name that [`Events::named`] knows, and what it means, for the manual.
+    /// Each name that [`Events::named`] knows, and its meaning, for the manual.
     pub(crate) fn reference() -> impl Iterator<Item = (&'static str, &'static str)> {
         NAMES.iter().chain(UNIONS).map(|(name, _, help)| (*name, *help))
     }

@@ -1,15 +1,15 @@
-//! `include=`, `exclude=` and `type=`: which objects below PATH count.
+//! `include=`, `exclude=` and `type=`: the objects below PATH that a rule is about.
 //!
 //! Globs are matched on the path relative to PATH, as bytes; `*` and `?` do not
 //! match a `/`. A pattern without a `/` matches the file name at any depth; one
-//! with a leading `/` is anchored at PATH. What is excluded is excluded with
-//! all that is below it, whatever is included.
+//! with a leading `/` is anchored at PATH. `exclude=` also excludes everything below
+//! a directory, and wins over `include=`.
 
 use globset::{Candidate, Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What an event's object is.
+/// The kind of an event's object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ObjectKind {
@@ -17,9 +17,9 @@ pub enum ObjectKind {
     Directory,
 }
 
-/// What an event's object must be for a rule to fire.
+/// The condition on an event's object.
 ///
-/// Two filters are equal if they are written alike.
+/// Two filters are equal if their patterns are equal as text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
     kind: Option<ObjectKind>,
@@ -39,19 +39,19 @@ impl PartialEq for Globs {
     }
 }
 
-/// What a [`Filter`] is built of.
+/// The text of a [`Filter`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Patterns {
-    /// At least one must match, if there are any.
+    /// If there are any, at least one of them must match.
     pub include: Vec<String>,
-    /// None may match the object or a directory above it.
+    /// None of them may match the object, or a directory above it.
     pub exclude: Vec<String>,
-    /// The object's kind, if it matters.
+    /// The kind that the object must have, if any.
     pub kind: Option<ObjectKind>,
 }
 
 impl Filter {
-    /// Compiles the patterns; fails where one is malformed or they are too large together.
+    /// Compiles the patterns. Fails if one is malformed, or if they are too large together.
     pub fn new(patterns: Patterns) -> Result<Self, globset::Error> {
         let kind = patterns.kind;
         if patterns.include.is_empty() && patterns.exclude.is_empty() {
@@ -67,7 +67,7 @@ impl Filter {
         Ok(Self { kind, globs: Some(Arc::new(Globs { patterns, include, exclude })) })
     }
 
-    /// What it was built of.
+    /// The patterns that it was built from.
     pub fn patterns(&self) -> Patterns {
         let globs = self.globs.as_ref().map(|globs| globs.patterns.clone());
         globs.unwrap_or_else(|| Patterns { kind: self.kind, ..Patterns::default() })
@@ -78,10 +78,10 @@ impl Filter {
         self.kind
     }
 
-    /// Whether an object counts.
+    /// Whether the filter accepts an object.
     ///
-    /// `relative` is its path below PATH without a leading slash, and empty for
-    /// PATH itself, in whose place its file name `name` is matched then.
+    /// `relative` is its path below PATH, without a leading slash. For PATH itself it is
+    /// empty, and the file name `name` is matched.
     pub fn accepts(&self, relative: &[u8], name: &[u8], kind: ObjectKind) -> bool {
         if self.kind.is_some_and(|wanted| wanted != kind) {
             return false;
@@ -92,21 +92,21 @@ impl Filter {
             && !globs.exclude.is_match_candidate(&path)
     }
 
-    /// Whether it depends on a name, and not on its kind alone, if an object counts.
+    /// Whether the filter depends on names, and not only on the kind.
     pub fn has_globs(&self) -> bool {
         self.globs.is_some()
     }
 
-    /// Whether nothing at or below a directory can ever count.
+    /// Whether a directory is excluded with everything below it.
     ///
-    /// `relative` is its path below PATH; PATH itself, with an empty one, is never excluded.
+    /// `relative` is its path below PATH. PATH itself, with an empty one, is never excluded.
     pub fn excludes_tree(&self, relative: &[u8]) -> bool {
         let Some(globs) = &self.globs else { return false };
         !relative.is_empty() && globs.exclude.is_match_candidate(&Candidate::from_bytes(relative))
     }
 }
 
-/// What is wrong with one pattern, if something is.
+/// Checks one pattern. The error is the problem with it.
 pub(super) fn check_pattern(pattern: &str) -> Result<(), String> {
     if pattern.trim_matches('/').is_empty() {
         return Err("it is empty".to_owned());
@@ -114,7 +114,7 @@ pub(super) fn check_pattern(pattern: &str) -> Result<(), String> {
     build(&anchor(pattern)).map(drop).map_err(|error| error.kind().to_string())
 }
 
-/// The pattern as a glob on the whole relative path.
+/// Turns a pattern into a glob for the whole relative path.
 fn anchor(pattern: &str) -> String {
     let pattern = pattern.trim_end_matches('/');
     match pattern.strip_prefix('/') {
@@ -132,7 +132,7 @@ fn set(patterns: impl Iterator<Item = String>) -> Result<GlobSet, globset::Error
     set.build()
 }
 
-/// A glob in which `*` and `?` match no `/`.
+/// Compiles a glob in which `*` and `?` do not match a `/`.
 pub(super) fn build(pattern: &str) -> Result<Glob, globset::Error> {
     GlobBuilder::new(pattern).literal_separator(true).build()
 }

@@ -1,5 +1,5 @@
-//! The fuzz target of the lexer and the parser: any text is read without a panic, and what
-//! was read means the same when it is shown and read again.
+//! The fuzz target of the lexer and the parser. They read any text without a panic, and a
+//! rule that is shown and read again has the same meaning.
 
 use crate::diagnostic::{Line, Problems};
 use crate::include::{Directive, operand};
@@ -8,10 +8,10 @@ use crate::{Words, parse, parse_words};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Reads `text` as the lines of a file. What it names is not looked at.
+/// Reads `text` as the lines of a file. Does not look at the files in it.
 ///
 /// # Panics
-/// Where the parser is wrong.
+/// If the parser has a defect.
 pub fn configuration(text: &[u8]) {
     let mut problems = Problems::default();
     for (number, text) in Lines::new(text) {
@@ -32,7 +32,7 @@ pub fn configuration(text: &[u8]) {
         let (again, _) = parse_words(&words).expect("what is shown can be read");
         assert_eq!(again.command, spec.command, "the command means the same");
     }
-    // Drawing takes longer than all the rest.
+    // To draw diagnostics takes longer than everything else.
     for diagnostic in problems.into_diagnostics().iter().take(2) {
         let drawn = diagnostic.render(false);
         assert!(!drawn.chars().any(|char| char.is_control() && char != '\n'), "drawn safely: {drawn:?}");

@@ -1,4 +1,4 @@
-//! `@include FILE-OR-GLOB`: the directive and the files that a glob means.
+//! `@include FILE-OR-GLOB`: the directive, and the files that match a glob.
 
 use super::diagnostic::{Line, Problems, show};
 use super::lex::{Inside, Lexer, Word};
@@ -8,19 +8,19 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A glob that means more files than this is a mistake.
+/// A glob that matches more files is a mistake.
 const MOST: usize = 10_000;
 
-/// What a line says in place of a rule.
+/// The directive on a line, if it is not a rule.
 pub(super) enum Directive {
-    /// Nothing: it is a rule, or blank.
+    /// No directive: the line is a rule, or blank.
     None,
     Include(Word),
-    /// `@include` with something wrong, which is among the problems.
+    /// `@include` with an error, which was added to the problems.
     Wrong,
 }
 
-/// The directive on a line.
+/// Reads the directive on a line.
 pub(super) fn operand(line: &Line<'_>, problems: &mut Problems) -> Directive {
     let mut lexer = Lexer::new(*line, 0..line.text.len());
     if lexer.peek() != Some(b'@') {
@@ -52,10 +52,10 @@ pub(super) fn is_glob(operand: &[u8]) -> bool {
     operand.iter().any(|byte| b"*?[{".contains(byte))
 }
 
-/// The files that a glob means, in byte order; none is fine.
+/// The files that match a glob, in byte order. No match is no error.
 ///
-/// As in a shell, a wildcard matches neither a `/` nor the dot that a name
-/// begins with, and directories that cannot be read have nothing in them.
+/// As in a shell, a wildcard matches neither a `/` nor the dot at the start of a
+/// name, and directories that cannot be read count as empty.
 pub(super) fn expand(dir: &Path, glob: &[u8]) -> Result<Vec<PathBuf>, String> {
     let glob = str::from_utf8(glob).map_err(|_| "must be UTF-8 where it is a glob".to_owned())?;
     let mut found = vec![if glob.starts_with('/') { PathBuf::from("/") } else { dir.to_owned() }];
@@ -86,7 +86,7 @@ fn matches(dir: &Path, matcher: &GlobMatcher, hidden: bool) -> Vec<PathBuf> {
         (hidden || !name.as_bytes().starts_with(b"."))
             && matcher.is_match_candidate(&Candidate::from_bytes(name.as_bytes()))
     };
-    // An empty path is that of the present directory.
+    // An empty path means the present directory.
     let place = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     let Ok(entries) = fs::read_dir(place) else { return Vec::new() };
     let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).filter(is_match).collect();

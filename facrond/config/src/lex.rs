@@ -1,40 +1,40 @@
-//! A logical line to words: blanks, quotes and backslashes.
+//! From a logical line to words: blanks, quotes and backslashes.
 //!
 //! | written | means |
 //! |---|---|
-//! | `'...'` | everything between as it stands |
-//! | `"..."` | as it stands, but for a backslash |
-//! | `\` and any byte | that byte, without its meaning for this grammar |
+//! | `'...'` | everything between, unchanged |
+//! | `"..."` | everything between, unchanged but for backslashes |
+//! | `\` and any byte | that byte, without its special meaning |
 //! | `\` and a newline | nothing, also inside quotes |
 //!
-//! Quoting groups bytes into words and does no more: tokens are replaced inside
-//! both kinds of quotes. Only a backslash takes a byte's meaning away, so `\$`
-//! is a literal dollar, except between single quotes.
+//! Quotes only group bytes into words: tokens are replaced inside both kinds of quotes.
+//! Only a backslash removes the special meaning of a byte. So `\$` is a literal dollar,
+//! except between single quotes.
 
 use super::diagnostic::{Line, Problems};
 use std::ops::Range;
 
-/// A word, its quotes and backslashes taken away, that knows where it came from.
+/// A word without its quotes and backslashes. It knows its place in the line.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Word {
     pub(super) bytes: Vec<u8>,
-    /// Where all of it stands in the line, with its quotes.
+    /// The place of the whole word in the line, with its quotes.
     pub(super) span: Range<usize>,
-    /// Which of its bytes a backslash took the meaning from, in order.
+    /// The bytes that were escaped by a backslash, in order.
     pub(super) escaped: Vec<usize>,
-    /// Whether something in it is quoted or escaped.
+    /// Whether a part of it is quoted or escaped.
     pub(super) quoted: bool,
-    /// Where each byte stands in the line; nothing where they stand side by side.
+    /// The place of each byte in the line; empty if the bytes are adjacent.
     at: Vec<usize>,
 }
 
 impl Word {
-    /// A word whose bytes stand at these places.
+    /// A word whose bytes are at these places.
     pub(super) fn new(bytes: Vec<u8>, at: Vec<usize>, span: Range<usize>) -> Self {
         Self { bytes, span, escaped: Vec::new(), quoted: false, at }
     }
 
-    /// Where some of its bytes stand in the line.
+    /// The place of some of its bytes in the line.
     pub(super) fn place(&self, part: Range<usize>) -> Range<usize> {
         if self.bytes.is_empty() {
             return self.span.clone();
@@ -57,12 +57,11 @@ impl Word {
         self.bytes.push(byte);
     }
 
-    /// The word with `\$` read as a literal dollar, as in arguments that were
-    /// given unquoted already.
+    /// The word with `\$` read as a literal dollar, for arguments of a command line,
+    /// which have no quotes any more.
     ///
-    /// Backslashes directly before a `$` are read in pairs, each one literal
-    /// backslash; all others stay. So each sequence of bytes and tokens can be
-    /// written.
+    /// Two backslashes before a `$` are one literal backslash. All other backslashes
+    /// stay. So every sequence of bytes and tokens can be written.
     pub(super) fn with_dollars_unescaped(&self) -> Self {
         let mut word = Self { span: self.span.clone(), ..Self::default() };
         let mut backslashes = 0;
@@ -83,7 +82,7 @@ impl Word {
 }
 
 impl Line<'_> {
-    /// Whether the line cannot be read for a NUL byte, which no path or argument can have.
+    /// Whether the line has a NUL byte, which no path or argument can contain.
     pub(super) fn refuses_nul(&self, problems: &mut Problems) -> bool {
         let Some(nul) = self.text.iter().position(|byte| *byte == 0) else { return false };
         let message = "the line has a NUL byte in it";
@@ -93,16 +92,16 @@ impl Line<'_> {
     }
 }
 
-/// What ends a word, beside blanks.
+/// The place of a word, which decides what ends it besides blanks.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Inside {
-    /// Nothing else.
+    /// On a line: only blanks end it.
     Line,
-    /// The `]` of a bracketed group; one that closes a `[` of the word is part of the word.
+    /// In a bracketed group: its `]` ends the word. A `]` for a `[` in the word does not.
     Brackets,
 }
 
-/// Takes words off a line, from left to right.
+/// Reads the words of a line from left to right.
 pub(super) struct Lexer<'a> {
     line: Line<'a>,
     text: &'a [u8],
@@ -110,12 +109,12 @@ pub(super) struct Lexer<'a> {
 }
 
 impl<'a> Lexer<'a> {
-    /// A lexer of a part of the line.
+    /// A lexer for a part of the line.
     pub(super) fn new(line: Line<'a>, part: Range<usize>) -> Self {
         Self { line, text: &line.text[..part.end], pos: part.start }
     }
 
-    /// Passes blanks; the byte after them, if the line does not end there.
+    /// Skips blanks. Returns the next byte, if there is one.
     pub(super) fn peek(&mut self) -> Option<u8> {
         loop {
             match self.text.get(self.pos)? {
@@ -152,7 +151,7 @@ impl<'a> Lexer<'a> {
         Some(word)
     }
 
-    /// All that is left, as it stands, but for blanks around it.
+    /// The rest of the line, unchanged but for blanks around it.
     pub(super) fn rest(&mut self) -> Option<Word> {
         self.peek()?;
         let span = self.pos..self.text.trim_ascii_end().len();
@@ -160,7 +159,7 @@ impl<'a> Lexer<'a> {
         Some(Word { quoted: true, ..Word::new(self.text[span.clone()].to_vec(), Vec::new(), span) })
     }
 
-    /// The words of a bracketed group and its text between the brackets, if there is a group next.
+    /// The words of a bracketed group, and the place of its text, if there is a group next.
     pub(super) fn brackets(&mut self, problems: &mut Problems) -> Option<(Vec<Word>, Range<usize>)> {
         if self.peek() != Some(b'[') {
             return None;
@@ -190,8 +189,8 @@ impl<'a> Lexer<'a> {
         Some((words, open + 1..close))
     }
 
-    /// Bytes that join two physical lines at the present place: a backslash
-    /// and the line's end, or nothing behind it at all.
+    /// The number of bytes here that join two physical lines: a backslash before a newline,
+    /// or at the end of the text.
     fn joint(&self) -> usize {
         match &self.text[self.pos..] {
             [b'\\'] => 1,
@@ -241,9 +240,9 @@ fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n')
 }
 
-/// Writes a word so that a line means these bytes by it; where each of them stands.
+/// Writes bytes as a word, with quotes if necessary. Returns the place of each byte.
 ///
-/// A newline cannot be written so.
+/// A newline cannot be written in this way.
 pub(super) fn quote_into(bytes: &[u8], out: &mut Vec<u8>) -> Vec<usize> {
     let bare = !matches!(bytes.first(), None | Some(b'#' | b'@' | b'['))
         && !bytes.iter().any(|byte| matches!(byte, 0..=b' ' | 0x7f | b'"' | b'\'' | b'\\'));

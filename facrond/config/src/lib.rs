@@ -1,15 +1,15 @@
-//! Text to rules and diagnostics. Pure, but for reading the files.
+//! From text to rules and diagnostics. Its only I/O is to read files and accounts.
 //!
 //! ```text
 //! files -> read, lines: logical lines -> lex: words -> parse: RuleSpec
 //!                                                      (events, options, command)
 //! ```
 //!
-//! A line with an error is no rule; all others are, and every problem is told:
-//! what to do about it (run the good rules, refuse a reload) is for the caller.
+//! A line with an error is no rule. All other lines are rules, and every problem is
+//! reported. The caller decides what to do: run the correct rules, or refuse a reload.
 //!
-//! facrond's command line and manual page are here too: facronctl prints both
-//! without being linked with the daemon.
+//! The command line and the manual page of facrond are here too, because facronctl prints
+//! both and does not link the daemon.
 
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "an inner crate: a comment stands where the name does not say all")]
@@ -58,29 +58,29 @@ use rule::RuleSpec;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// What some files have in them.
+/// The content of configuration files.
 #[derive(Debug)]
 pub struct Loaded {
     /// The rules of all lines without errors, in the order of reading.
     pub rules: Vec<Located>,
-    /// The files that were read, included ones too.
+    /// The files that were read, also by `@include`.
     pub files: Vec<PathBuf>,
     /// All problems, in the order of reading.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// A rule and the place that says so.
+/// A rule, and its place in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Located {
     pub spec: Rc<RuleSpec>,
-    /// The file that has it.
+    /// The file of the rule.
     pub file: Rc<Path>,
-    /// The first line of it, from 1.
+    /// The first line of the rule, from 1.
     pub line: u32,
 }
 
-/// Reads `conf`, then `*.conf` of `dir` in byte order of their names. Only where somebody
-/// has named another file than the default one must it be there.
+/// Reads `conf`, then `*.conf` in `dir` in byte order of their names. `conf` must exist unless
+/// it is the default.
 pub fn load(conf: &Path, dir: &Path) -> Loaded {
     let mut reader = Reader::default();
     let is_default = conf == Paths::default().conf;
@@ -89,7 +89,7 @@ pub fn load(conf: &Path, dir: &Path) -> Loaded {
     reader.finish()
 }
 
-/// Reads these files, each of which must be there.
+/// Reads these files, all of which must exist.
 pub fn load_files(files: &[PathBuf]) -> Loaded {
     let mut reader = Reader::default();
     for file in files {

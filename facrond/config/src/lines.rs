@@ -1,9 +1,9 @@
-//! A file to logical lines.
+//! From a file to logical lines.
 
 /// The logical lines of a file, with the number of the first physical line of each.
 ///
-/// A line ends in a newline, also with a carriage return before it. An odd
-/// number of backslashes before it joins the next line, except in a comment.
+/// A line ends with a newline, or with a carriage return and a newline. An odd number of
+/// backslashes before that joins the next line, except in a comment.
 pub(super) struct Lines<'a> {
     text: &'a [u8],
     pos: usize,

@@ -1,8 +1,8 @@
-//! facron.conf(5), made from the tables that the configuration is read with.
+//! facron.conf(5), made from the tables with which the configuration is read.
 //!
-//! The prose is in `manual/facron.conf.5`, in which a line `.\" @name@` stands
-//! for a table. What a table lists is what the reader of the configuration knows,
-//! so that the page cannot tell anything else.
+//! The text is in `manual/facron.conf.5`, where a line `.\" @name@` stands for a table.
+//! The tables are those of the parser, so that the page lists exactly what the parser
+//! accepts.
 
 mod options;
 
@@ -39,8 +39,8 @@ fn list(terms: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>) -> 
     roff
 }
 
-/// Text for man(7): nothing in it is a request or an escape, and what stands
-/// between backquotes is bold.
+/// Text for man(7), with requests and escapes made harmless. Text between backquotes
+/// becomes bold.
 pub fn escape(text: &str) -> String {
     let mut roff = String::with_capacity(text.len());
     if text.starts_with(['.', '\'']) {

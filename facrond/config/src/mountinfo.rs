@@ -1,5 +1,5 @@
-//! The table of mounts, `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`): what is mounted
-//! where, under which names a place is known, and who has to answer for it.
+//! The table of mounts, `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`). It tells where file
+//! systems are mounted, which names a place has, and which places depend on a server.
 
 use crate::route::{Route, Start};
 use std::ffi::OsString;
@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mount {
-    /// The kernel gives the number of a mount that has gone to a later one.
+    /// Its number. The kernel uses the number of a mount that is gone again.
     pub id: u32,
     /// The mount that this one is on.
     pub parent: u32,
     /// `major:minor`, where the major number is 0 for a file system without a device.
     pub device: String,
-    /// Where in its file system the mount begins.
+    /// The directory of its file system that is mounted.
     pub root: PathBuf,
     pub point: PathBuf,
     /// The type of the file system.
     pub kind: String,
-    /// Options of the file system, joined by commas, escaped as the table has them.
+    /// The options of the file system, joined by commas, with the escapes of the table.
     pub options: Vec<u8>,
 }
 
@@ -39,8 +39,8 @@ impl Mount {
         Some(Self { id, parent, device, root, point, kind, options })
     }
 
-    /// Whether looking at the mount waits for somebody else than this kernel, who may not
-    /// answer. The one at `/` does not count: without it nothing works anyway.
+    /// Whether a look at the mount waits for a server, which may not answer. The mount at `/`
+    /// does not count, because nothing works without it.
     pub fn needs_server(&self) -> bool {
         needs_server(&self.kind, &self.device) && self.point != Path::new("/")
     }
@@ -51,7 +51,7 @@ impl Mount {
 pub struct Mounts(pub Vec<Mount>);
 
 impl Mounts {
-    /// As they are now; none where the table cannot be read.
+    /// The present mounts; none if the table cannot be read.
     pub fn read() -> Self {
         Self::parse(&fs::read("/proc/self/mountinfo").unwrap_or_default())
     }
@@ -60,20 +60,20 @@ impl Mounts {
         Self(table.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect())
     }
 
-    /// The mount that a path without links is on. Of two at one place the later one
+    /// The mount of a path without symbolic links. If two are at one place, the later one
     /// hides the other.
     pub fn over(&self, path: &Path) -> Option<&Mount> {
         let over = self.0.iter().filter(|mount| path.starts_with(&mount.point));
         over.max_by_key(|mount| mount.point.as_os_str().len())
     }
 
-    /// Whether something is mounted at this path.
+    /// Whether this path is a mount point.
     pub fn is_point(&self, path: &Path) -> bool {
         self.0.iter().any(|mount| mount.point == path)
     }
 
-    /// All names of what is at a path without links, itself among them: what is
-    /// bind-mounted somewhere is the same as what it was mounted from.
+    /// All names of a path without symbolic links, the path itself included. A bind mount
+    /// and its source are names of the same place.
     pub fn aliases(&self, path: &Path) -> Vec<PathBuf> {
         let mut names = vec![path.to_owned()];
         let Some(mount) = self.over(path) else { return names };
@@ -81,7 +81,7 @@ impl Mounts {
         let inside = mount.root.join(below);
         for other in self.0.iter().filter(|other| other.device == mount.device) {
             let Ok(below) = inside.strip_prefix(&other.root) else { continue };
-            // Its components: nothing below must not leave a slash at the end.
+            // By components: an empty `below` must not add a slash at the end.
             let name: PathBuf = other.point.components().chain(below.components()).collect();
             if !names.contains(&name) {
                 names.push(name);
@@ -90,18 +90,18 @@ impl Mounts {
         names
     }
 
-    /// Whether looking at a path waits for a server, which may not answer.
+    /// Whether a look at a path waits for a server, which may not answer.
     pub fn needs_server(&self, path: &Path) -> bool {
         self.0.iter().any(Mount::needs_server) && self.is_below_server(&self.real(path))
     }
 
-    /// Whether a path without links is on such a mount, or below one.
+    /// The same for a path without symbolic links.
     fn is_below_server(&self, real: &Path) -> bool {
         self.0.iter().any(|mount| mount.needs_server() && real.starts_with(&mount.point))
     }
 
-    /// Where a path leads, as far as it exists. What is behind a server is taken as it is
-    /// written: a server that does not answer is not waited for.
+    /// The path with its symbolic links resolved, as far as it exists. A part that depends on
+    /// a server stays unchanged, so that nobody waits for a server.
     pub fn real(&self, path: &Path) -> PathBuf {
         let mut real = PathBuf::from("/");
         let mut route = Route::new(path.as_os_str().as_bytes());
@@ -126,8 +126,8 @@ impl Mounts {
     }
 }
 
-/// File systems without a device that this kernel alone answers for. One that is missing
-/// here is looked at by a file-system worker, which only takes longer.
+/// File systems without a device that depend on this kernel alone. A file-system worker looks
+/// at all others, which only takes longer.
 const OF_KERNEL: &[&str] = &[
     "aufs",
     "autofs",
@@ -165,7 +165,7 @@ const OF_KERNEL: &[&str] = &[
     "zfs",
 ];
 
-/// File systems on a device that other machines write to as well.
+/// File systems on a device that other machines also write to.
 const SHARED: &[&str] = &["gfs2", "ocfs2"];
 
 pub fn needs_server(kind: &str, device: &str) -> bool {
@@ -184,7 +184,7 @@ pub(crate) fn path(escaped: &[u8]) -> PathBuf {
     OsString::from_vec(unescape(escaped)).into()
 }
 
-/// A path in a table of `/proc`, where blanks and backslashes stand as `\040`.
+/// Decodes a path in a table of `/proc`, where blanks and backslashes are written as `\040`.
 pub fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -1,6 +1,6 @@
-//! OPTIONS: the table of those that there are, and how each is read.
+//! OPTIONS: the table of all options, and how their values are read.
 //!
-//! An option is one entry of [`TABLE`]; nothing else lists them.
+//! Each option is one entry of [`TABLE`]. There is no other list.
 
 use super::account::{self, Account};
 use super::diagnostic::{Line, Problems, show};
@@ -19,10 +19,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// More options than this stand in no sensible rule.
+/// The greatest number of options. No useful rule has more.
 const MOST: usize = 1000;
 
-/// Nothing lasts longer; keeps sums of times in their range.
+/// The longest duration. It keeps sums of times within range.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 const NO_WAITING: &str = "it must be more than nothing; without the option nothing is waited for";
@@ -30,10 +30,10 @@ const NO_TIME: &str = "it must be more than nothing";
 
 struct Known {
     name: &'static str,
-    /// The option as it may be written; without a `=` it takes no value.
+    /// The option as it may be written. Without a `=` it has no value.
     sample: &'static str,
     times: Times,
-    /// Takes the value (of a flag: nothing) over, or says what would be right.
+    /// Takes over the value, which is empty for a flag. The error is a correction.
     apply: fn(&mut Draft, &[u8]) -> Result<(), String>,
 }
 
@@ -112,7 +112,7 @@ const TABLE: &[Known] = &[
         draft.options.nice = Some(nice(value)?);
         Ok(())
     }),
-    // What it says of COMMAND is told by COMMAND itself.
+    // COMMAND itself shows whether it is a script.
     once("shell", "shell", |_, _| Ok(())),
     once("stdin", "stdin=json", |draft, value| {
         draft.options.stdin = stdin(value)?;
@@ -190,7 +190,7 @@ pub(crate) fn samples() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|known| known.sample)
 }
 
-/// What the options of one rule make, piece by piece.
+/// The options of one rule, as far as they were read.
 #[derive(Default)]
 struct Draft {
     options: Options,
@@ -199,13 +199,13 @@ struct Draft {
     group: Option<Gid>,
 }
 
-/// The options of a rule, and where the value of its `name=` is.
+/// The options of a rule, and the place of the value of `name=`.
 pub(super) struct Parsed {
     pub(super) options: Options,
     pub(super) name: Option<Range<usize>>,
 }
 
-/// Reads the words of OPTIONS; `None` where they have errors.
+/// Reads the words of OPTIONS; `None` if they have errors.
 pub(super) fn options(line: &Line<'_>, words: &[Word], problems: &mut Problems) -> Option<Parsed> {
     let errors = problems.errors();
     let mut draft = Draft::default();
@@ -280,7 +280,7 @@ fn set(known: &Known, word: &Word, value: Option<Range<usize>>, draft: &mut Draf
     })
 }
 
-/// Where in a word's bytes the key is, and behind the first `=` the value.
+/// The places of the key and, after the first `=`, of the value in a word's bytes.
 fn key_and_value(word: &Word) -> (Range<usize>, Option<Range<usize>>) {
     let len = word.bytes.len();
     match word.bytes.iter().position(|byte| *byte == b'=') {
@@ -394,12 +394,12 @@ pub(super) fn count(value: &[u8]) -> Result<NonZeroU32, String> {
     digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| "write a whole number from 1 on".into())
 }
 
-/// DUR, but not nothing.
+/// A duration that is longer than zero.
 pub(super) fn positive(value: &[u8], zero: &str) -> Result<Duration, String> {
     duration(value).and_then(|time| if time.is_zero() { Err(zero.into()) } else { Ok(time) })
 }
 
-/// DUR: a whole number and a unit.
+/// A duration: a whole number and a unit.
 fn duration(value: &[u8]) -> Result<Duration, String> {
     let help = "write a whole number and a unit: `250ms`, `30s`, `5m` or `2h`";
     let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();

@@ -1,4 +1,4 @@
-//! The words of one rule to its [`RuleSpec`].
+//! From the words of one rule to its [`RuleSpec`].
 
 use super::command::{Dollars, command, script};
 use super::diagnostic::{Line, Problems, show};
@@ -15,10 +15,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-/// What a rule looks like, for messages.
+/// The form of a rule, for messages.
 const SHAPE: &str = "write `PATH EVENTS [OPTIONS] COMMAND [ARGUMENT...]`, with `-` as COMMAND to run nothing";
 
-/// The words of a rule, each in its role.
+/// The words of a rule, by their roles.
 pub(super) struct Pieces {
     pub(super) path: Word,
     pub(super) events: Option<Word>,
@@ -26,11 +26,11 @@ pub(super) struct Pieces {
     pub(super) options_text: Vec<u8>,
     pub(super) command: Vec<Word>,
     pub(super) dollars: Dollars,
-    /// How many errors there were before the first of these words.
+    /// The number of errors before the first of these words was read.
     pub(super) errors: usize,
 }
 
-/// A rule, and where in the line the things are that others check.
+/// A rule, and the places in the line that later checks refer to.
 pub(super) struct Parsed {
     pub(super) spec: RuleSpec,
     pub(super) path: Range<usize>,
@@ -57,7 +57,7 @@ pub(super) fn split(line: Line<'_>, problems: &mut Problems) -> Option<Pieces> {
     Some(Pieces { path, events, options, options_text, command, dollars: Dollars::Lexed, errors })
 }
 
-/// The rule that the pieces are; `None` where they have errors, each of which is then among the problems.
+/// The rule of these pieces; `None` if they have errors, which are then added to the problems.
 pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) -> Option<Parsed> {
     if problems.errors() == pieces.errors {
         check_presence(line, pieces, problems);
@@ -94,8 +94,8 @@ pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) ->
     (problems.errors() == pieces.errors).then_some(Parsed { spec, path, program, name: options.name })
 }
 
-/// Whether COMMAND is a script. Asked before the options are read: it decides how
-/// the rest of the line is.
+/// Whether COMMAND is a script. This must be known before the options are read, because the
+/// rest of the line is read differently.
 fn has_shell(options: &[Word]) -> bool {
     options.iter().any(|word| word.bytes == b"shell")
 }
@@ -110,7 +110,8 @@ fn check_presence(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) {
     problems.push(line.error(end..end, missing).help(SHAPE));
 }
 
-/// Of a batch only `$$` alone is all paths; whoever has it only inside a word may not know.
+/// Warns if a rule with `batch=` has `$$` only inside of words: only a `$$` that is a whole
+/// argument becomes all paths.
 fn warn_of_lost_paths(line: &Line<'_>, words: &[Word], command: &Command, problems: &mut Problems) {
     let Command::Exec { args, .. } = command else { return };
     let path = Part::Token(Token::Path);
@@ -147,7 +148,7 @@ fn path(line: &Line<'_>, word: &Word, problems: &mut Problems) -> Option<PathBuf
     clean(line, word, problems)
 }
 
-/// The path without what changes nothing: a trailing slash, `//` and `.`.
+/// The path without a trailing slash, `//` and `.`, which change nothing.
 fn clean(line: &Line<'_>, word: &Word, problems: &mut Problems) -> Option<PathBuf> {
     let mut clean = Vec::with_capacity(word.bytes.len());
     let mut at = 0;
@@ -173,7 +174,7 @@ fn clean(line: &Line<'_>, word: &Word, problems: &mut Problems) -> Option<PathBu
     Some(PathBuf::from(OsString::from_vec(clean)))
 }
 
-/// OPTIONS for showing: on one line, without blanks around them.
+/// OPTIONS for display: on one line, without blanks around them.
 fn without_joints(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;

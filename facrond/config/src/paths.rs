@@ -1,11 +1,11 @@
-//! Where things are when the command line does not say: the system's places for
-//! root, else the user's own after the XDG Base Directory Specification.
+//! The default paths: the system's for root, and those of the XDG Base Directory
+//! Specification for other users.
 
 use nix::unistd::geteuid;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// The default of each path option of `facrond`; `facronctl` uses them too.
+/// The default of each path option of `facrond`. `facronctl` uses them too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
     pub conf: PathBuf,
@@ -16,7 +16,7 @@ pub struct Paths {
 }
 
 impl Default for Paths {
-    /// Those of this process's effective user.
+    /// The defaults for the effective user of this process.
     fn default() -> Self {
         let user = geteuid();
         if user.is_root() { Self::system() } else { Self::user(user.as_raw(), |name| std::env::var_os(name)) }

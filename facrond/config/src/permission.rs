@@ -1,4 +1,4 @@
-//! Permission rules: what their options mean, and which rules make no sense.
+//! Permission rules: the meaning of their options, and which rules are refused.
 
 use super::diagnostic::{Line, Problems};
 use super::lex::Word;
@@ -9,10 +9,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// `deadline=` of a rule that has none.
+/// The deadline of a rule without `deadline=`.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// What a process that waits is told.
+/// The answer to a process that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -23,13 +23,13 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {
-    /// The rule's command, by its exit status.
+    /// The exit status of the rule's command decides.
     #[default]
     Command,
     Always(Verdict),
 }
 
-/// The options of a permission rule as far as they are given.
+/// The options of a permission rule, as far as they were given.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Permission {
     pub verdict: Option<Decision>,
@@ -43,35 +43,35 @@ impl Permission {
         self.verdict.unwrap_or_default()
     }
 
-    /// The longest that a process waits.
+    /// How long a process waits at most.
     pub fn deadline(&self) -> Duration {
         self.deadline.unwrap_or(DEADLINE)
     }
 
-    /// What holds when nobody has decided.
+    /// The verdict if the command has not decided.
     pub fn on_failure(&self) -> Verdict {
         self.on_failure.unwrap_or(Verdict::Allow)
     }
 }
 
 impl Decision {
-    /// Whether the verdict is the same each time.
+    /// Whether the verdict is always the same.
     pub fn is_fixed(self) -> bool {
         matches!(self, Self::Always(_))
     }
 }
 
 impl RuleSpec {
-    /// Whether its events hold the processes that cause them.
+    /// Whether its events are permission events.
     pub fn asks_permission(&self) -> bool {
         self.events.intersects(Events::PERMISSION)
     }
 }
 
-/// Options that say when a notification is to run; a process that waits is answered at once.
+/// Options that delay a command. A process that waits is answered at once.
 const OF_NOTIFICATIONS: &[&[u8]] = &[b"settle", b"batch", b"max-wait", b"rate", b"busy", b"retry", b"self"];
 
-/// Where the words of a rule stand that this is about.
+/// The words of a rule that the check refers to.
 pub(super) struct Place<'a> {
     pub(super) path: &'a Word,
     pub(super) events: &'a Word,
@@ -79,7 +79,7 @@ pub(super) struct Place<'a> {
     pub(super) command: Range<usize>,
 }
 
-/// Refuses rules that mix what cannot be mixed, or that could hold the machine.
+/// Refuses rules with contradictory options, and rules that could stop the machine.
 pub(super) fn check(line: &Line<'_>, spec: &RuleSpec, place: &Place<'_>, problems: &mut Problems) {
     let own: Vec<PathBuf> = line.file.map(Path::to_owned).into_iter().collect();
     if !spec.asks_permission() {
@@ -128,7 +128,7 @@ fn check_command(line: &Line<'_>, spec: &RuleSpec, place: &Place<'_>, problems: 
     }
 }
 
-/// The first option that has one of these names.
+/// The first option with one of these names.
 fn given<'a>(options: &'a [Word], names: &[&[u8]]) -> Option<&'a Word> {
     options.iter().find(|word| {
         let name = word.bytes.split(|byte| *byte == b'=').next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Places where permission events could hold the machine: what every program needs
-//! to start, what facron itself needs, and where the log is written.
+//! Places where permission events could stop the machine: files that every program needs
+//! to start, files that facron itself needs, and the log.
 
 use crate::paths::Paths;
 use std::ffi::OsStr;
@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 pub(crate) const HELP: &str = "choose the directory or the file that is meant, outside of it";
 
-/// Nothing at or below these.
+/// Trees where no permission event may be asked for, and the reasons.
 const TREES: &[(&str, &str)] = &[
     ("/proc", "facron itself reads `/proc` before it answers"),
     ("/sys", "`/sys` is the kernel's"),
@@ -20,10 +20,10 @@ const TREES: &[(&str, &str)] = &[
     ("/var/log/journal", "the journal could wait for an answer that waits for the journal"),
 ];
 
-/// Where programs and their libraries are.
+/// The directories of programs and their libraries.
 const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
-/// Directories of the system that all programs need.
+/// Other directories of the system that all programs need.
 const SYSTEM_DIRECTORIES: &[&str] = &[
     "bin",
     "sbin",
@@ -39,8 +39,8 @@ const SYSTEM_DIRECTORIES: &[&str] = &[
     "share",
 ];
 
-/// Why a rule at `path` could hold the machine; `own` are files and directories of
-/// facron's that only the caller knows.
+/// The reason why a rule at `path` could stop the machine, if it could. `own` are files and
+/// directories of facron that only the caller knows.
 pub fn refusal(path: &Path, own: &[PathBuf]) -> Option<String> {
     if path == Path::new("/") {
         return Some("all programs need `/`, also those that could help".to_owned());
@@ -62,13 +62,13 @@ pub fn refusal(path: &Path, own: &[PathBuf]) -> Option<String> {
     own().any(|own| own.starts_with(path)).then(|| "facron itself needs what is in it".to_owned())
 }
 
-/// Whether something at `path` is left alone by a rule on a directory above it.
+/// Whether a rule on a directory above `path` leaves `path` out.
 pub fn is_left_out(path: &Path, own: &[PathBuf]) -> bool {
     TREES.iter().any(|(tree, _)| path.starts_with(tree))
         || own_files().iter().chain(own).any(|own| path.starts_with(own))
 }
 
-/// What a rule on the directory `path` leaves alone.
+/// The places that a rule on the directory `path` leaves out.
 pub fn left_out(path: &Path, own: &[PathBuf]) -> Vec<PathBuf> {
     let trees = TREES.iter().map(|(tree, _)| Path::new(tree));
     let all = trees.chain(own_files().iter().chain(own).map(PathBuf::as_path));
@@ -78,8 +78,7 @@ pub fn left_out(path: &Path, own: &[PathBuf]) -> Vec<PathBuf> {
     left_out
 }
 
-/// The programs of facron, the libraries that they have loaded and the places that
-/// they use where nobody says otherwise.
+/// The programs of facron, the libraries that they have loaded, and their default paths.
 fn own_files() -> &'static [PathBuf] {
     static OWN: OnceLock<Vec<PathBuf>> = OnceLock::new();
     OWN.get_or_init(|| {

@@ -1,8 +1,8 @@
 //! `uid=` and `exe=`: the processes whose events count.
 //!
 //! The process that caused an event is not always known. It may be gone before `/proc`
-//! was read, or the daemon may have found the change by looking. An unknown process is
-//! nobody's: a condition does not hold for it, and a negated condition does.
+//! was read, or the daemon may have found the change by looking. For an unknown process a
+//! condition does not hold, and its negation does.
 
 use super::diagnostic::show;
 use super::filter::{build, check_pattern};
@@ -10,7 +10,7 @@ use globset::GlobMatcher;
 use nix::unistd::User;
 use serde::{Deserialize, Serialize};
 
-/// What must hold of the process that caused an event.
+/// The conditions on the process that caused an event.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProcessFilter {
     pub uid: Option<Condition<u32>>,
@@ -24,7 +24,7 @@ pub enum Condition<T> {
     IsNot(T),
 }
 
-/// Executables by their path: a pattern without a `/` is for the file name alone.
+/// A pattern for the path of an executable. Without a `/` it is matched on the file name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Program(GlobMatcher);
@@ -49,7 +49,7 @@ impl PartialEq for Program {
     }
 }
 
-/// What a [`ProcessFilter`] says about a process.
+/// The result of a [`ProcessFilter`] for a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
     Counts,
@@ -59,7 +59,7 @@ pub enum Judgement {
 }
 
 impl ProcessFilter {
-    /// Whether anything is asked of the process.
+    /// Whether there is any condition on the process.
     pub fn matters(&self) -> bool {
         self.uid.is_some() || self.exe.is_some()
     }

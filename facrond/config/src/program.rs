@@ -1,7 +1,7 @@
-//! Whether a rule's program is there.
+//! Whether a rule's program exists.
 //!
-//! It may come later, so this is only ever a warning. Where a server had to be asked
-//! that may not answer, nothing is told.
+//! It may be installed later, so this is only a warning. A program on a file system whose
+//! server may not answer is not checked.
 
 use super::diagnostic::{show, show_path};
 use super::mountinfo::Mounts;
@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// What is wrong with the program at present and what would be right.
+/// The present problem with the program, and a correction.
 pub(super) fn missing(spec: &RuleSpec, mounts: &Mounts) -> Option<(String, String)> {
     let Command::Exec { program, .. } = &spec.command else { return None };
     if !program.as_bytes().starts_with(b"/") {

@@ -1,7 +1,7 @@
-//! Files to lines: what is read, in which order, and what `@include` adds.
+//! From files to lines: which files are read, in which order, and `@include`.
 //!
-//! A file is read once, however often it is named, so that neither a circle nor
-//! a pyramid of includes can grow without bounds.
+//! Each file is read once, however often it is named. So neither a cycle nor a pyramid of
+//! includes can grow without bounds.
 
 use super::blind::blind_spot_of;
 use super::diagnostic::{Diagnostic, Line, Problems, show, show_path};
@@ -28,12 +28,12 @@ use std::rc::Rc;
 const LINE: usize = 1 << 20;
 /// The largest file, in bytes.
 const FILE: u64 = 16 << 20;
-/// The most that is read of all files, in bytes.
+/// The largest size of all files together, in bytes.
 const TOTAL: u64 = 64 << 20;
-/// How deep files may include one another.
+/// The greatest depth of includes.
 const DEPTH: usize = 16;
 
-/// One reading of a configuration.
+/// One reading of the whole configuration.
 #[derive(Default)]
 pub(super) struct Reader {
     rules: Vec<Located>,
@@ -42,27 +42,27 @@ pub(super) struct Reader {
     names: HashMap<String, (Rc<Path>, u32)>,
     /// The options of the last rule.
     options: Rc<Options>,
-    /// The file that is being read, behind those that include it.
+    /// The file that is being read, after the files that include it.
     chain: Vec<(FileId, Rc<Path>)>,
     seen: HashSet<FileId>,
     total: u64,
-    /// Looked at for the first rule.
+    /// The mounts, read when the first rule needs them.
     mounts: OnceCell<Mounts>,
 }
 
-/// Device and inode.
+/// The numbers of device and inode.
 type FileId = (u64, u64);
 
-/// What makes the reader read a file.
+/// The reason why a file is read.
 #[derive(Clone, Copy)]
 pub(super) enum Because<'a> {
-    /// It is named by the caller and must be there.
+    /// The caller has named it. It must exist.
     Named,
-    /// It is a default that need not be there.
+    /// It is a default that need not exist.
     Default,
-    /// It stands in the directory.
+    /// It is in the configuration directory.
     Listed,
-    /// An `@include` says so.
+    /// An `@include` at this place names it.
     Included(&'a Line<'a>, &'a Range<usize>),
 }
 
@@ -71,7 +71,7 @@ impl Reader {
         Loaded { rules: self.rules, files: self.files, diagnostics: self.problems.into_diagnostics() }
     }
 
-    /// Reads `*.conf` of a directory in byte order of the names; hidden files are none of it.
+    /// Reads `*.conf` in a directory in byte order of the names, without hidden files.
     pub(super) fn read_dir(&mut self, dir: &Path) {
         let names = fs::read_dir(dir).and_then(|entries| {
             entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
@@ -91,7 +91,7 @@ impl Reader {
         }
     }
 
-    /// Reads a file and what it includes.
+    /// Reads a file, and the files that it includes.
     pub(super) fn read(&mut self, path: &Path, because: Because<'_>) {
         let (id, text) = match self.contents(path, because) {
             Ok(read) => read,
@@ -107,7 +107,7 @@ impl Reader {
         self.chain.pop();
     }
 
-    /// What is in a file, if it is to be read.
+    /// The content of a file, if it has to be read.
     fn contents(&mut self, path: &Path, because: Because<'_>) -> Result<(FileId, Vec<u8>), Unread> {
         let metadata = fs::metadata(path)?;
         if metadata.is_dir() {
@@ -201,7 +201,7 @@ impl Reader {
     }
 }
 
-/// Why a file is not read.
+/// The reason why a file is not read.
 #[derive(Debug, thiserror::Error)]
 enum Unread {
     #[error("does not exist")]
@@ -210,7 +210,7 @@ enum Unread {
     Io(io::Error),
     #[error("is a directory")]
     Directory,
-    /// Opening a pipe that nobody asked for by its name would block.
+    /// It is no regular file, and the caller has not named it. To open a pipe would block.
     #[error("is not a regular file")]
     Special,
     #[error("includes itself: {}", .0.iter().map(|file| show_path(file)).collect::<Vec<_>>().join(" includes "))]
@@ -245,7 +245,7 @@ impl Unread {
 }
 
 impl Because<'_> {
-    /// Whether the file was named by who runs the program.
+    /// Whether the user of the program has named the file.
     fn is_asked_for(self) -> bool {
         matches!(self, Self::Named | Self::Default)
     }
@@ -269,7 +269,7 @@ fn is_configuration(name: &OsStr) -> bool {
     name.as_bytes().ends_with(b".conf") && !name.as_bytes().starts_with(b".")
 }
 
-/// The system's text of an error, without its number.
+/// The system's message for an error, without its number.
 fn describe(error: &io::Error) -> String {
     error
         .raw_os_error()

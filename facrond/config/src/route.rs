@@ -1,22 +1,22 @@
-//! A path that is walked name by name, as `path_resolution(7)` has it: the target of a
-//! symbolic link takes the place of its name, up to 40 times.
+//! A path that is walked name by name, as in `path_resolution(7)`. The target of a symbolic
+//! link replaces the name of the link, up to 40 times.
 
-/// How many symbolic links a path may have.
+/// The greatest number of symbolic links on a path.
 const MAX_LINKS: u32 = 40;
 
-/// The names that are still to be walked, `..` among them.
+/// The names that still have to be walked. They may contain `..`.
 #[derive(Debug)]
 pub struct Route {
-    /// The next one is the last here.
+    /// The names in reverse order: the next one is the last.
     todo: Vec<Box<[u8]>>,
     links: u32,
 }
 
-/// Where the target of a link is walked from.
+/// The directory where the target of a link starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     Root,
-    /// The directory that the link is in.
+    /// The directory of the link.
     Here,
 }
 
@@ -27,8 +27,8 @@ impl Route {
         route
     }
 
-    /// Goes on along the target of a link, whose name was the last one; `None` if there
-    /// were too many (`ELOOP`).
+    /// Continues with the target of a link, whose name was the last one. `None` if there were
+    /// too many links (`ELOOP`).
     pub fn follow(&mut self, target: &[u8]) -> Option<Start> {
         self.links += 1;
         if self.links > MAX_LINKS {

@@ -1,4 +1,4 @@
-//! A rule as its line says it: the result of parsing, nothing of its fate.
+//! A rule as it is written: the result of parsing, without any state.
 
 use super::account::Account;
 use super::filter::Filter;
@@ -12,29 +12,29 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// As many levels below PATH are looked at: each holds a descriptor while a tree is read.
+/// The number of levels below PATH that `recursive` reaches.
 pub const DEEPEST: usize = 512;
 
-/// SIGKILL follows SIGTERM after this long where the rule has no `kill-after=`.
+/// The time from SIGTERM to SIGKILL if the rule has no `kill-after=`.
 pub(crate) const KILL_AFTER: Duration = Duration::from_secs(5);
 
-/// The umask of a command where the rule has no `umask=`.
+/// The umask of a command if the rule has no `umask=`.
 pub(crate) const UMASK: u32 = 0o022;
 
-/// `PATH` of a command's environment where the rule's `env=` does not set it.
+/// The `PATH` in a command's environment if the rule's `env=` does not set it.
 pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// When one of `events` happens at `path`, run `command`.
 ///
-/// Equality is that of meaning: two equal specs need no change in a reload.
+/// Two specs are equal if they have the same meaning. Then a reload changes nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleSpec {
     /// Absolute and lexically clean: no trailing slash, no `//`, no `.` component.
     pub path: PathBuf,
-    /// EVENTS with their flags, unions taken apart; `type=dir` adds `ONDIR`, and
-    /// `EVENT_ON_CHILD` with it where the line does not say `FAN_ONDIR` itself.
+    /// EVENTS with their flags. `type=dir` adds `ONDIR`, and also `EVENT_ON_CHILD` unless
+    /// the line has `FAN_ONDIR`.
     pub events: Events,
-    /// OPTIONS, which rules that stand together mostly share.
+    /// OPTIONS. Neighbouring rules with the same options share them.
     pub options: Rc<Options>,
     /// OPTIONS as written, without the brackets; empty if absent.
     pub options_text: Vec<u8>,
@@ -43,11 +43,11 @@ pub struct RuleSpec {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// `-`: nothing; the event is recorded, counted and shown.
+    /// `-`: runs nothing. The event is recorded, counted and shown.
     Record,
-    /// A program and its arguments, tokens not replaced yet; the program has none.
+    /// A program and its arguments, with their tokens. The program has no tokens.
     Exec {
-        /// An absolute path, or a name looked up in the rule's PATH.
+        /// An absolute path, or a name that is looked up in `PATH`.
         program: OsString,
         args: Vec<Argument>,
     },
@@ -55,13 +55,13 @@ pub enum Command {
     Shell(Vec<u8>),
 }
 
-/// One argument: bytes and the tokens between them.
+/// One argument: bytes, and tokens between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Argument {
     /// The parts in order; empty for an empty argument.
     pub parts: Vec<Part>,
-    /// For showing, and read again as the same by [`parse_words`](super::parse_words):
-    /// unquoted, a literal dollar before a token character written `\$`.
+    /// The text for display, without quotes. A literal dollar before a token character is
+    /// written `\$`. [`parse_words`](super::parse_words) reads the text as the same argument.
     pub text: Vec<u8>,
 }
 
@@ -69,17 +69,17 @@ pub struct Argument {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     Literal(Vec<u8>),
-    /// What is replaced when the command is started.
+    /// A token, which is replaced when the command starts.
     Token(Token),
 }
 
-/// The tokens of the interface, section 1.3.
+/// The tokens in arguments, which are replaced when a command starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Token {
     Path,
     Directory,
     Name,
-    /// `$*`: the pid that caused it.
+    /// `$*`: the pid of the process that caused the event.
     Pid,
     /// `$<`: the path before a rename.
     OldPath,
@@ -94,13 +94,13 @@ pub enum Token {
     Mask,
 }
 
-/// The options of a rule.
+/// The options of a rule, with their defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     pub name: Option<String>,
     pub recursive: bool,
     pub filter: Filter,
-    /// `self`: also what facron's own commands cause
+    /// `self`: also events that facron's own commands cause.
     pub include_own: bool,
     pub process_filter: ProcessFilter,
     pub once: bool,
@@ -108,9 +108,9 @@ pub struct Options {
     pub umask: u32,
     pub nice: Option<i32>,
     pub stdin: Stdin,
-    /// `cwd=`, absolute
+    /// `cwd=`, an absolute path.
     pub cwd: Option<PathBuf>,
-    /// `env=`, in order
+    /// `env=`, in the order of the line.
     pub env: Vec<(OsString, OsString)>,
     pub output: Output,
     pub timeout: Option<Duration>,
@@ -121,9 +121,9 @@ pub struct Options {
     pub max_wait: Option<Duration>,
     pub rate: Option<Rate>,
     pub busy: Busy,
-    /// `retry=`; 0 where it is not given
+    /// `retry=`; 0 if it is not given.
     pub retry: u32,
-    /// `verdict=`, `deadline=`, `on-failure=` and `cache=`
+    /// `verdict=`, `deadline=`, `on-failure=` and `cache=`.
     pub permission: Permission,
 }
 
@@ -157,20 +157,20 @@ impl Default for Options {
     }
 }
 
-/// What a command has as standard input.
+/// The standard input of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stdin {
     Null,
-    /// The event as a JSON object on a line.
+    /// The event, as one JSON object on one line.
     Json,
 }
 
-/// Where a command's standard output and error go.
+/// The destination of a command's standard output and standard error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Into the daemon's log, line by line.
     Log,
     Null,
-    /// Appended to a file, an absolute path.
+    /// To the end of a file, which has an absolute path.
     File(PathBuf),
 }

@@ -1,8 +1,8 @@
-//! Shell scripts on a command line: where they are, and why nothing is replaced in them.
+//! Shell scripts on a command line, and a warning about tokens in them.
 //!
-//! A token in the SCRIPT of `sh -c SCRIPT` would make code of a file's name. So
-//! that one operand is passed as it stands, always, and who writes a token
-//! there is told how to pass the path behind it.
+//! A token in the SCRIPT of `sh -c SCRIPT` would turn the name of a file into code. So
+//! nothing is replaced in this operand. A warning explains how to pass the path as an
+//! argument behind the script.
 
 use super::command::tokens;
 use super::diagnostic::{Line, Problems};
@@ -12,12 +12,12 @@ use std::borrow::Cow;
 
 const SHELLS: [&[u8]; 6] = [b"sh", b"bash", b"dash", b"ash", b"ksh", b"zsh"];
 
-/// Long options of bash and zsh with a value in the next word.
+/// Long options of bash and zsh whose value is the next word.
 const WITH_VALUE: [&[u8]; 3] = [b"--rcfile", b"--init-file", b"--emulate"];
 
-/// Which of a command's words is the script operand of a shell.
+/// The index of the word that is the script operand of a shell.
 ///
-/// Seen through `env` and `busybox`, in any directory.
+/// `env` and `busybox` before the shell are recognized, in any directory.
 pub(super) fn script(words: &[&[u8]]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -31,7 +31,7 @@ pub(super) fn script(words: &[&[u8]]) -> Option<usize> {
     }
 }
 
-/// The place of the program that `env` runs, its options and assignments passed.
+/// The index of the program that `env` runs, after its options and assignments.
 fn behind_env(words: &[&[u8]], mut at: usize) -> usize {
     while let Some(word) = words.get(at) {
         match *word {
@@ -43,10 +43,10 @@ fn behind_env(words: &[&[u8]], mut at: usize) -> usize {
     at
 }
 
-/// The first operand of a shell that has `-c` among its options.
+/// The first operand of a shell that has the option `-c`.
 ///
-/// As in sh(1) options end at the first word that is none, or at `--` or `-`;
-/// each `o` (in bash also `O`) takes a word of its own.
+/// As in sh(1), options end at the first word that is not an option, or at `--` or `-`.
+/// Each `o`, and in bash each `O`, takes one more word.
 fn operand(words: &[&[u8]], mut at: usize) -> Option<usize> {
     let mut has_script = false;
     while let Some(word) = words.get(at) {
@@ -68,8 +68,8 @@ fn operand(words: &[&[u8]], mut at: usize) -> Option<usize> {
 
 /// Warns of a token in a script.
 ///
-/// `$@`, `$*`, `$#` and `$-` are the shell's own as well: they are what the
-/// author means where a token is passed behind the script.
+/// `$@`, `$*`, `$#` and `$-` are also variables of the shell. If a token is passed behind
+/// the script, the author means those.
 pub(super) fn warn(line: &Line<'_>, script: &Word, behind: &[Cow<'_, Word>], problems: &mut Problems) {
     let passed = behind.iter().any(|word| tokens(word).next().is_some());
     let is_meant =

@@ -1,9 +1,9 @@
-//! "did you mean".
+//! Suggestions for misspelled words: "did you mean".
 
-/// Longer words are compared with nothing.
+/// Longer words get no suggestion.
 const LONGEST: usize = 64;
 
-/// What belongs to the known word that is nearest to a misspelled one, if one is near at all.
+/// The value of the known word that is most similar to a misspelled one, if one is similar.
 pub(super) fn nearest<'a, T>(word: &str, known: impl Iterator<Item = (&'a str, T)>) -> Option<T> {
     if word.len() > LONGEST {
         return None;

@@ -1,21 +1,22 @@
-//! The options that say when a command runs: what they mean, and how their values are read.
+//! The options that decide when a command runs: their meaning, and how their values are read.
 
 use super::options::{count, positive};
 use super::rule::Options;
 use std::time::Duration;
 
-/// How many runs within its time a `rate=` may allow: each of them is remembered.
+/// The greatest number of runs in a `rate=`. Each run is remembered for its time.
 const MOST_RUNS: u32 = 100_000;
 
-/// Without `max-wait=`, events wait for quiet this many times as long as the quiet has to last.
-const PATIENCE: u32 = 10;
+/// Without `max-wait=`, an event waits at most this many times the duration of `settle=` or
+/// `batch=`.
+const DEFAULT_FACTOR: u32 = 10;
 
-/// `rate=`: at most so many runs start in any span of so much time.
+/// `rate=`: at most `runs` runs start within any time of length `per`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// From 1.
+    /// The number of runs, from 1.
     pub runs: u32,
-    /// More than nothing.
+    /// The time, longer than zero.
     pub per: Duration,
 }
 
@@ -25,48 +26,47 @@ pub enum Busy {
     /// It waits for a run of its own.
     #[default]
     Queue,
-    /// It is dropped.
+    /// The new event is dropped.
     Skip,
-    /// It stops the command, which then starts anew.
+    /// It stops the command, which then starts again.
     Restart,
-    /// The command runs once more afterwards, however many events there are.
+    /// The command runs once more afterwards, for all new events together.
     Rerun,
 }
 
-/// What events wait for before their command is due.
+/// What an event waits for before its command is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gather {
-    /// Quiet of their path.
+    /// Until its path is quiet.
     ByPath(Quiet),
-    /// Quiet of the rule; then all its paths are one run.
+    /// Until the whole rule is quiet. Then all its paths are one run.
     ByRule(Quiet),
 }
 
-/// A time without events, and for how long it is waited.
+/// A time without events, and how long to wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quiet {
-    /// How long there has to be no event.
+    /// How long there must be no event.
     pub lasts: Duration,
     /// How long the first event waits at most.
     pub at_most: Duration,
 }
 
 impl Options {
-    /// What `settle=`, `batch=` and `max-wait=` make together: with both, a path
-    /// has to be quiet for the one and the rule for the other, and the longer of
-    /// the two is that.
+    /// The effect of `settle=`, `batch=` and `max-wait=` together. With both `settle=` and
+    /// `batch=` the longer one counts.
     pub fn gather(&self) -> Option<Gather> {
         let lasts = self.settle.max(self.batch)?;
-        let quiet = Quiet { lasts, at_most: self.max_wait.unwrap_or(lasts * PATIENCE) };
+        let quiet = Quiet { lasts, at_most: self.max_wait.unwrap_or(lasts * DEFAULT_FACTOR) };
         Some(if self.batch.is_some() { Gather::ByRule(quiet) } else { Gather::ByPath(quiet) })
     }
 
-    /// Whether more than its turn may keep a job from starting at once.
+    /// Whether these options can delay a job.
     pub fn waits(&self) -> bool {
         self.rate.is_some() || self.gather().is_some()
     }
 
-    /// What is wrong with the `max-wait=`, if there is one.
+    /// The problem with `max-wait=` and a correction, if there is a problem.
     pub(super) fn max_wait_error(&self) -> Option<(&'static str, &'static str)> {
         let max_wait = self.max_wait?;
         match self.settle.max(self.batch) {

@@ -1,8 +1,8 @@
-//! A rule given as words: `facronctl add`, `facrond watch` and the protocol.
+//! A rule that is given as words, by `facronctl add`, `facrond watch` or the protocol.
 //!
-//! Path and arguments are as they are meant: no quotes, and no backslash means
-//! anything but `\$`. Only the options are text of the grammar. For diagnostics
-//! the line is put together as a file would have it.
+//! Path and arguments are literal: they have no quotes, and a backslash is special only in
+//! `\$`. The options are text as in a file. For diagnostics the words are put together as
+//! one line of a file.
 
 use super::command::Dollars;
 use super::diagnostic::{Diagnostic, Line, Problems};
@@ -15,15 +15,15 @@ use std::ops::Range;
 pub struct Words<'a> {
     pub path: &'a [u8],
     pub events: &'a [u8],
-    /// OPTIONS without the brackets, blanks between them, quoted as in a file.
+    /// OPTIONS without the brackets, separated by blanks, quoted as in a file.
     pub options: &'a [u8],
     /// The program and its arguments, unquoted.
     pub command: Vec<&'a [u8]>,
 }
 
-/// The rule and the warnings about it, or what is wrong with it.
+/// The rule with its warnings, or its errors.
 ///
-/// Whether its name is free is for the caller to know.
+/// The caller has to check whether its name is free.
 pub fn parse_words(words: &Words<'_>) -> Result<(RuleSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut problems = Problems::default();
     let mut text = Vec::new();
@@ -59,7 +59,7 @@ pub fn parse_words(words: &Words<'_>) -> Result<(RuleSpec, Vec<Diagnostic>), Vec
     }
 }
 
-/// Puts a word and a blank at the end of the line.
+/// Adds a word and a blank to the line.
 fn put(bytes: &[u8], line: &mut Vec<u8>) -> Word {
     let start = line.len();
     let at = quote_into(bytes, line);
@@ -68,7 +68,8 @@ fn put(bytes: &[u8], line: &mut Vec<u8>) -> Word {
     word
 }
 
-/// Puts the options in brackets and a blank at the end of the line, if there are any; where the options stand.
+/// Adds the options in brackets and a blank to the line, if there are any. Returns the place
+/// of the options.
 fn put_options(options: &[u8], line: &mut Vec<u8>) -> Range<usize> {
     if options.trim_ascii().is_empty() {
         return 0..0;
