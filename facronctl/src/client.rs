@@ -16,14 +16,14 @@ pub(crate) struct Client {
     line: Vec<u8>,
 }
 
-/// The result of the method `M`, as it came.
+/// The result of the method `M`, unchanged.
 pub(crate) struct Answer<M> {
     raw: Box<RawValue>,
     method: PhantomData<M>,
 }
 
 impl<M: Method> Answer<M> {
-    /// The JSON as the daemon wrote it, with members that this client does not know.
+    /// The JSON of the daemon, also with members that this client does not know.
     pub(crate) fn json(&self) -> &str {
         self.raw.get()
     }
@@ -32,7 +32,7 @@ impl<M: Method> Answer<M> {
         self.parse()
     }
 
-    /// The result as another type than the method's own, such as one that keeps parts as JSON.
+    /// The result as another type, for example one that keeps parts as JSON.
     pub(crate) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
         serde_json::from_str(self.raw.get()).map_err(Error::Protocol)
     }
@@ -52,7 +52,7 @@ impl Client {
     pub(crate) fn call<M: Method>(&mut self, params: &M::Params) -> Result<Answer<M>, Error> {
         let line = request_line::<M>(&Id::from(1), params).map_err(Error::Protocol)?;
         match self.stream.get_mut().write_all(&line) {
-            // a daemon that closes may have said why
+            // a daemon that closes the connection may have sent the reason before
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(self.lost(error)),
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! The commands, one module each.
+//! The commands. Each has its own module.
 
 mod add;
 mod check;
@@ -26,7 +26,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
-/// Does what the command line says.
+/// Runs the command of the command line.
 pub(crate) fn run(cli: &Cli, terminal: &mut Terminal<'_>) -> Result<ExitCode, Error> {
     let socket = cli.socket.clone().unwrap_or_else(|| Paths::default().socket);
     let client = || Client::connect(&socket);
@@ -48,7 +48,7 @@ pub(crate) fn run(cli: &Cli, terminal: &mut Terminal<'_>) -> Result<ExitCode, Er
     Ok(ExitCode::SUCCESS)
 }
 
-/// Calls a method and shows its result: as JSON, or as `show` writes it.
+/// Calls a method and shows its result, as JSON or by `show`.
 fn call<M: Method>(
     client: &mut Client,
     params: &M::Params,
@@ -68,8 +68,8 @@ fn rule_refs(names: &[String]) -> Rules<RuleRef> {
     Rules { rules: names.iter().map(|name| RuleRef::from(name.as_str())).collect() }
 }
 
-/// A path for the daemon, which does not share our directory. What is relative
-/// is made absolute without asking the file system, since it need not exist.
+/// An absolute path for the daemon, which has another working directory. The path need not
+/// exist, so the file system is not asked.
 fn absolute(path: &Path) -> Result<Text, Error> {
     if path.is_absolute() {
         return Ok(Text(path.to_owned().into_os_string().into_vec()));

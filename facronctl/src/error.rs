@@ -1,4 +1,4 @@
-//! What can go wrong, how it is told, and the exit status of each.
+//! The errors of the client, with their messages and exit statuses.
 
 use crate::format::{path_text, safe_block};
 use crate::terminal::Terminal;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 /// No daemon (`EX_UNAVAILABLE` of sysexits(3)).
 const UNAVAILABLE: u8 = 69;
-/// Not permitted (`EX_NOPERM`).
+/// Not permitted (`EX_NOPERM` of sysexits(3)).
 const NOT_PERMITTED: u8 = 77;
 
 #[derive(Debug, thiserror::Error)]
@@ -46,14 +46,14 @@ fn way_out(socket: &Path, error: &io::Error) -> String {
 }
 
 impl Error {
-    /// Tells it on standard error; that the reader of a pipe went away is no news.
+    /// Prints the error on standard error. A closed pipe at standard output is not reported.
     pub(crate) fn report(&self, terminal: &mut Terminal<'_>) {
         let diagnostics = match self {
             Self::Output(error) if error.kind() == ErrorKind::BrokenPipe => return,
             Self::Refused(error) => error.diagnostics(),
             _ => Vec::new(),
         };
-        // nowhere is left to tell that standard error is closed
+        // if standard error is closed, there is no place left for a report
         let _ = diagnostics.iter().try_for_each(|diagnostic| terminal.diagnostic(diagnostic));
         let _ = writeln!(terminal.err, "facronctl: {}", safe_block(&self.to_string()));
     }

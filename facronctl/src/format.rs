@@ -1,4 +1,4 @@
-//! Values as people read them; nothing here lets a terminal be driven by a file's name.
+//! Values as text for people. A file name can never send control characters to the terminal.
 
 use facron_proto::{Outcome, OutcomeState, Text};
 use jiff::Timestamp;
@@ -8,19 +8,19 @@ use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// A path of our own for a message.
+/// A path of the client itself, for a message.
 pub(crate) fn path_text(path: &Path) -> Text {
     Text::from(path.as_os_str().as_bytes())
 }
 
-/// Whether a terminal shows it and does nothing else.
+/// Whether a terminal only shows this character, and does nothing else.
 fn is_safe(c: char) -> bool {
     let mut buffer = [0; 4];
     let text: &str = c.encode_utf8(&mut buffer);
     c == '\\' || Text::from(text).to_string() == text
 }
 
-/// Text of several lines with everything but the line breaks made harmless.
+/// Text of several lines. Control characters except line breaks are escaped.
 pub(crate) fn safe_block(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -33,7 +33,7 @@ pub(crate) fn safe_block(text: &str) -> String {
     safe
 }
 
-/// One word for a shell: as it is where that will do, else quoted.
+/// One word for a shell, quoted if necessary.
 pub(crate) fn quoted(word: &Text) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,^".contains(c) || !c.is_ascii();
     match std::str::from_utf8(word.as_bytes()) {
@@ -44,12 +44,12 @@ pub(crate) fn quoted(word: &Text) -> String {
     }
 }
 
-/// `$'...'`, which can hold anything.
+/// The form `$'...'`, which can contain any byte.
 fn ansi_quoted(word: &Text) -> String {
     let mut quoted = "$'".to_owned();
     let escape = |quoted: &mut String, bytes: &[u8]| {
         for byte in bytes {
-            // three octal digits, as a hexadecimal number would run on into what follows
+            // three octal digits: a hexadecimal number would include digits that follow it
             let _ = write!(quoted, "\\{byte:03o}");
         }
     };
@@ -68,19 +68,19 @@ fn ansi_quoted(word: &Text) -> String {
     quoted + "'"
 }
 
-/// A command as a line for a shell.
+/// A command line that a shell would understand.
 pub(crate) fn command_line(words: &[Text]) -> String {
     words.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// How much of a second [`local_time`] shows.
+/// The precision of [`local_time`].
 #[derive(Clone, Copy)]
 pub(crate) enum Precision {
     Seconds,
     Milliseconds,
 }
 
-/// RFC 3339 as a local time; what is not a time, as it is.
+/// An RFC 3339 time as local time. Other text stays unchanged.
 pub(crate) fn local_time(time: &str, zone: &TimeZone, precision: Precision) -> String {
     let Ok(timestamp) = time.parse::<Timestamp>() else { return Text::from(time).to_string() };
     let format = match precision {
@@ -102,7 +102,7 @@ pub(crate) fn uptime(milliseconds: u64) -> String {
     }
 }
 
-/// How long a command ran.
+/// The run time of a command.
 fn duration(milliseconds: f64) -> String {
     if milliseconds < 10.0 {
         format!("{milliseconds:.1} ms")
@@ -117,7 +117,7 @@ fn signal_name(number: i32) -> String {
     Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
 }
 
-/// What became of a record, in a few words.
+/// The outcome of a record, in a few words.
 pub(crate) fn outcome(outcome: &Outcome) -> String {
     let mut text = match (outcome.state, outcome.exit, outcome.signal) {
         (OutcomeState::Pending, ..) => "pending".to_owned(),

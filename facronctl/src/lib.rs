@@ -1,11 +1,11 @@
-//! facronctl: talks to facrond.
+//! facronctl, the client of facrond.
 //!
 //! ```text
 //! arguments -> params -> call -> table or JSON
 //! ```
 //!
-//! A command is a function of its arguments and a `Terminal`; the client is
-//! blocking, since there is nothing else to do while the daemon works.
+//! A command is a function of its arguments and a `Terminal`. The client is blocking,
+//! because it has nothing else to do while the daemon works.
 
 mod cli;
 mod client;
@@ -22,7 +22,7 @@ use std::io;
 use std::process::ExitCode;
 use terminal::Terminal;
 
-/// Runs the client with the process's own arguments.
+/// Runs the client with the arguments of the process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());

@@ -1,4 +1,4 @@
-//! Colours, where they are wanted.
+//! Colours, for terminals that show them.
 
 use clap::ValueEnum;
 use facron_proto::State;
@@ -14,7 +14,7 @@ pub(crate) enum When {
     Never,
 }
 
-/// What something is, rather than its colour.
+/// The meaning of a text, which decides its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     Good,
@@ -44,7 +44,7 @@ impl Tone {
     }
 }
 
-/// Paints text or leaves it alone.
+/// Colours text, or leaves it unchanged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
     colored: bool,

@@ -1,31 +1,30 @@
-//! Tables that fit.
+//! Tables that fit the width of the terminal.
 
 use tabled::builder::Builder;
 use tabled::grid::util::string::get_string_width;
 use tabled::settings::object::{Cell, Columns};
 use tabled::settings::{Color, Modify, Padding, Style, Width};
 
-/// Columns between two cells.
+/// The blanks between two columns.
 const GAP: usize = 2;
 
-/// What is left of a column that has to give way.
+/// The smallest width of an elastic column.
 const NARROW: usize = 8;
 
-/// One column: its heading, and whether it gives way where there is no room.
+/// One column: its heading, and whether it is elastic, so that it can be narrowed.
 pub(crate) struct Column {
     pub(crate) heading: &'static str,
     pub(crate) elastic: bool,
 }
 
-/// One row: a line of text a column.
+/// One row: a line of text for each column.
 pub(crate) struct Row {
     pub(crate) cells: Vec<String>,
-    /// The column that has a colour.
+    /// The column with a colour, and the colour.
     pub(crate) painted: (usize, Color),
 }
 
-/// Draws rows, at most `width` columns wide if
-/// the elastic ones can be narrowed that far.
+/// Draws rows, not wider than `width` if the elastic columns can be narrowed that far.
 pub(crate) fn draw(columns: &[Column], rows: Vec<Row>, width: Option<usize>) -> String {
     let mut builder = Builder::new();
     builder.push_record(columns.iter().map(|column| column.heading));
@@ -53,7 +52,7 @@ pub(crate) fn draw(columns: &[Column], rows: Vec<Row>, width: Option<usize>) -> 
     table.to_string().lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-/// Takes from the widest elastic column until the whole fits.
+/// Narrows the widest elastic column, again and again, until the table fits.
 fn narrow(columns: &[Column], widths: &mut [usize], limit: usize) {
     let gaps = GAP * columns.len().saturating_sub(1);
     while widths.iter().sum::<usize>() + gaps > limit {

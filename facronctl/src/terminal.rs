@@ -1,4 +1,4 @@
-//! Where output goes, and what it can show.
+//! The output: where it goes, its width and its colours.
 
 use crate::format::safe_block;
 use crate::style::{Style, When};
@@ -10,10 +10,10 @@ use std::io::{self, IsTerminal, Write};
 pub(crate) struct Terminal<'a> {
     pub(crate) out: &'a mut dyn Write,
     pub(crate) err: &'a mut dyn Write,
-    /// Replies are printed as JSON.
+    /// Whether replies are printed as JSON.
     pub(crate) json: bool,
     pub(crate) style: Style,
-    /// Columns that a line may have; none where it does not matter.
+    /// The width in columns; none if the output is no terminal.
     pub(crate) width: Option<usize>,
     pub(crate) time_zone: TimeZone,
 }

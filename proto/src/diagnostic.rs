@@ -1,4 +1,4 @@
-//! Problems of a configuration as they travel.
+//! Problems of a configuration, in the form for clients.
 
 use crate::Text;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum Severity {
     /// The line cannot be used.
     Error,
-    /// The line works, but probably not as its author thinks.
+    /// The line works, but probably not as its author expects.
     Warning,
 }
 
@@ -18,16 +18,16 @@ pub enum Severity {
 pub struct Diagnostic {
     /// An error drops its line; a warning does not.
     pub severity: Severity,
-    /// What is wrong, in one lowercase sentence without a full stop.
+    /// The problem, in one lowercase sentence without a full stop.
     pub message: String,
-    /// The file, if it came from one.
+    /// The file, if the rule is in a file.
     pub file: Option<Text>,
-    /// The line, from 1; 0 where the file as a whole is meant.
+    /// The line, from 1; 0 for the file as a whole.
     pub line: u32,
     /// The column of the first wrong byte, from 1.
     pub column: u32,
-    /// What would be right, where that can be said.
+    /// A correction, if there is one.
     pub help: Option<String>,
-    /// The whole of it, drawn as text with the place marked.
+    /// The whole diagnostic as text of several lines, with a marker under the place.
     pub rendered: String,
 }

@@ -1,11 +1,11 @@
-//! Bytes to lines, with a bound on both memory and the length of a line.
+//! From bytes to lines, with limits for the memory and the length of a line.
 
 use std::fmt;
 
 /// The longest line, without its newline, that may be sent to the daemon.
 pub const MAX_LINE: usize = 1 << 20;
 
-/// Above this a buffer that is empty again is given back.
+/// The largest buffer that is kept when it is empty.
 const KEEP: usize = 64 << 10;
 
 /// A line was longer than [`MAX_LINE`]. It is skipped up to its newline.
@@ -22,27 +22,27 @@ impl std::error::Error for TooLong {}
 
 /// Cuts a stream of bytes into lines.
 ///
-/// Call [`Lines::next_line`] until it has no more before feeding again: the
-/// buffer then never holds more than [`MAX_LINE`] and what was fed last.
+/// Call [`Lines::next_line`] until it returns `None`, before you feed it again. Then the
+/// buffer never holds more than [`MAX_LINE`] and the bytes of the last feed.
 #[derive(Debug, Default)]
 pub struct Lines {
     buffer: Vec<u8>,
     /// Where the next line starts.
     start: usize,
-    /// Up to where there is no newline after `start`.
+    /// The bytes from `start` to here have no newline.
     scanned: usize,
-    /// In the middle of a line that is too long.
+    /// Whether the rest of a line that is too long has to be skipped.
     skipping: bool,
 }
 
 impl Lines {
-    /// Takes the bytes that were read next from the stream.
+    /// Adds the next bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next complete line without its newline, or that it was too long
-    /// (once for each such line, as soon as it is known).
+    /// The next complete line without its newline. For a line that is too long, the error
+    /// is returned once, as soon as it is known.
     pub fn next_line(&mut self) -> Option<Result<&[u8], TooLong>> {
         while let Some(length) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
             let (start, end) = (self.start, self.scanned + length);
@@ -62,7 +62,7 @@ impl Lines {
         None
     }
 
-    /// Forgets the lines that were handed out.
+    /// Drops the lines that were returned.
     fn compact(&mut self) {
         self.buffer.drain(..self.start);
         self.start = 0;

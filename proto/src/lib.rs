@@ -1,45 +1,44 @@
-//! facron's protocol: how a program talks to the daemon.
+//! facron's protocol, by which programs talk to the daemon.
 //!
-//! This page is the specification; the types below are one implementation of it,
-//! without any I/O.
+//! This page is the specification. The types below implement it, without any I/O.
 //!
 //! # Transport
 //!
 //! The daemon listens on a Unix stream socket (`/run/facron/control.sock`, or
 //! `$XDG_RUNTIME_DIR/facron/control.sock` of a user's own daemon). Both sides send
 //! [JSON-RPC 2.0](https://www.jsonrpc.org/specification), **one JSON text a line**:
-//! UTF-8, no newline within, `\n` behind it.
+//! UTF-8, without a newline inside, and with `\n` at its end.
 //!
 //! A line sent to the daemon has at most [`frame::MAX_LINE`] bytes (1 MiB). A longer
-//! one is answered with `-32600` and id `null`, skipped, and the connection goes on.
-//! Replies may be longer. A line without its newline is not a request yet; when the
-//! client closes its sending side, requests that are complete are still answered,
-//! then the connection ends, and its subscriptions with it.
+//! line is skipped and answered with `-32600` and id `null`; the connection stays open.
+//! Replies may be longer. A line without its newline is not a request yet. When the
+//! client closes its sending side, complete requests are still answered. Then the
+//! connection ends, with its subscriptions.
 //!
 //! ```text
 //! -> {"jsonrpc": "2.0", "id": 1, "method": "version"}
 //! <- {"jsonrpc":"2.0","id":1,"result":{"facrond":"0.1.0","protocol":1}}
 //! ```
 //!
-//! Requests may be sent without waiting for replies, and in batches. The requests
-//! of one connection are done one after the other and answered in that order; those
-//! of different connections are independent. A client that does not read its
-//! replies is not read from either. Notifications (requests without an `id`) are
-//! done and not answered. An `id` is a string, a number or `null`.
+//! A client may send requests without waiting for replies, and in batches. The requests
+//! of one connection are carried out one after the other and answered in that order.
+//! Requests of different connections are independent. While a client does not read its
+//! replies, the daemon does not read its requests. Notifications (requests without an
+//! `id`) are carried out and not answered. An `id` is a string, a number or `null`.
 //!
 //! # Values
 //!
-//! - Paths, file names and arguments are bytes. They travel as a string where they
-//!   are UTF-8, else as `{"base64": "..."}` (RFC 4648, section 4), in both directions
-//!   ([`Text`]).
+//! - Paths, file names and arguments are bytes. They are sent as a string if they
+//!   are UTF-8, and otherwise as `{"base64": "..."}` (RFC 4648, section 4), in both
+//!   directions ([`Text`]).
 //! - Times are RFC 3339 in UTC, durations are numbers of milliseconds.
 //! - A rule is named by its `id`, a number, or by its name, a string ([`RuleRef`]).
-//! - Members are only ever added. Ignore those you don't know; the daemon does too.
+//! - Members may be added, and are never removed. Ignore unknown members, as the daemon does.
 //!
 //! # Methods
 //!
-//! Parameters are passed by name, in an object. Where none are needed, `params` may
-//! be absent.
+//! Parameters are passed by name, in an object. If a method needs none, `params` may be
+//! absent.
 //!
 //! | method | params | result |
 //! |---|---|---|
@@ -61,23 +60,24 @@
 //!     "command": ["/usr/local/bin/import", "$$"], "options": "recursive timeout=30s"}}
 //! <- {"jsonrpc":"2.0","id":2,"result":{"id":7,"state":"active",...}}
 //! ```
-//! (in one line each)
+//! (each in one line)
 //!
 //! # Following
 //!
-//! `tail` with `"follow": true` replies with a `subscription`, a number of use on this
-//! connection only. From then on the daemon sends notifications between replies:
+//! The reply to `tail` with `"follow": true` has a `subscription`, a number that is valid on
+//! this connection only. From then on the daemon sends notifications between replies:
 //!
 //! ```text
 //! <- {"jsonrpc":"2.0","method":"record","params":{"subscription":1,"record":{...}}}
 //! <- {"jsonrpc":"2.0","method":"lagged","params":{"subscription":1,"missed":40}}
 //! ```
 //!
-//! A record is sent once, when its `outcome` is final; one that the reply shows as
-//! pending or running follows then, with the same `seq`, and none is missing between the
-//! reply and the first notification. A client that does not read fast enough misses records and is told how many by `lagged`,
-//! at the place where they are missing. After the reply of `unsubscribe`, nothing
-//! more comes. A connection may have 16 subscriptions.
+//! A record is sent once, when its `outcome` is final. A record that is pending or running
+//! in the reply is sent again then, with the same `seq`. No record is missing between the
+//! reply and the first notification. A client that does not read fast enough misses
+//! records; `lagged` has their number, at the place where they are missing. After the reply
+//! to `unsubscribe` there are no more notifications. A connection may have 16
+//! subscriptions.
 //!
 //! # Errors
 //!
@@ -88,9 +88,9 @@
 //! | `-32700` | not JSON; id `null` |
 //! | `-32600` | not a request, an empty batch, or a line that is too long; id `null` |
 //! | `-32601` | no such method |
-//! | `-32602` | parameters that the method cannot take |
-//! | `-32603` | a bug of the daemon |
-//! | `-32000` | it was tried and failed |
+//! | `-32602` | the method cannot take these parameters |
+//! | `-32603` | a defect of the daemon |
+//! | `-32000` | the request was tried and has failed |
 //! | `-32001` | no such rule |
 //! | `-32002` | the rule was refused; `data` is an array of [`Diagnostic`] |
 //! | `-32003` | not permitted |
@@ -101,9 +101,9 @@
 //!
 //! # Access
 //!
-//! The daemon knows its peer by `SO_PEERCRED`. uid 0 and the daemon's own uid may do
+//! The daemon identifies clients by `SO_PEERCRED`. uid 0 and the daemon's own uid may do
 //! everything. Members of the group `facron` may call `version`, `list`, `show`, `tail`,
-//! `unsubscribe`, `status` and `explain`; all else is answered with `-32003`.
+//! `unsubscribe`, `status` and `explain`. All other requests are answered with `-32003`.
 
 mod diagnostic;
 pub mod frame;
@@ -121,6 +121,6 @@ pub use rule::{Failure, Rule, RuleId, RuleRef, Source, State};
 pub use status::{Events, Gate, Jobs, OwnEvents, Queue, Status};
 pub use text::Text;
 
-/// The version of the protocol. Members, methods and codes may be added without
-/// a new number; a new number means that an old client would misunderstand.
+/// The version of the protocol. Members, methods and codes may be added without a new
+/// number. A new number means that old clients do not understand the protocol any more.
 pub const PROTOCOL: u32 = 1;

@@ -1,25 +1,25 @@
-//! The methods: each a type that ties its name, parameters and result together.
+//! The methods. Each is a type that ties its name, parameters and result together.
 
 use crate::{Diagnostic, Record, Rule, RuleId, RuleRef, Status, Text};
 use serde::de::{self, DeserializeOwned, Deserializer};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What a client can ask for.
+/// A request that clients can send.
 pub trait Method {
-    /// As it stands in `"method"`.
+    /// The value of `"method"`.
     const NAME: &'static str;
-    /// What stands in `"params"`; always an object.
+    /// The type of `"params"`, which is always an object.
     type Params: Serialize + DeserializeOwned;
-    /// What `"result"` of a reply has in it.
+    /// The type of `"result"` in the reply.
     type Reply: Serialize + DeserializeOwned;
 }
 
-/// What the daemon tells without being asked.
+/// A notification that the daemon sends to followers.
 pub trait Notice {
-    /// As it stands in `"method"`.
+    /// The value of `"method"`.
     const NAME: &'static str;
-    /// What `"params"` of a notification has in it.
+    /// The type of `"params"` in the notification.
     type Params: Serialize + DeserializeOwned;
 }
 
@@ -42,29 +42,29 @@ methods! {
     Version = "version": Empty => VersionReply;
     /// All rules, in the order of their numbers.
     List = "list": Empty => Vec<Rule>;
-    /// Everything about one rule, by number or name.
+    /// Everything about one rule.
     Show = "show": ShowParams => Rule;
-    /// Adds a rule; the reply comes when its marks are in the kernel.
+    /// Adds a rule. The reply comes when its marks are in the kernel.
     Add = "add": AddParams => AddReply;
-    /// Removes runtime and persisted rules; all or none.
+    /// Removes runtime and persisted rules, all or none of them.
     Remove = "remove": Rules<RuleRef> => Rules<RuleId>;
-    /// Stops rules from firing; all or none.
+    /// Stops rules from firing, all or none of them.
     Pause = "pause": Rules<RuleRef> => Rules<RuleId>;
-    /// Undoes `pause`; all or none.
+    /// Lets paused rules fire again, all or none of them.
     Resume = "resume": Rules<RuleRef> => Rules<RuleId>;
-    /// Reads the configuration files again; an error in them changes nothing.
+    /// Reads the configuration files again. If they have an error, nothing changes.
     Reload = "reload": Empty => ReloadReply;
-    /// The last records and, with `follow`, those to come.
+    /// The last records and, with `follow`, also future ones.
     Tail = "tail": TailParams => TailReply;
     /// Ends a subscription of this connection.
     Unsubscribe = "unsubscribe": UnsubscribeParams => Empty;
     /// The state and the counters of the daemon.
     GetStatus = "status": Empty => Status;
-    /// Which rules an event would fire, and what they would run.
+    /// The rules that an event would fire, and their command lines.
     Explain = "explain": ExplainParams => Vec<Explained>;
 }
 
-/// A record of a subscription; sent once, when nothing more will become of it.
+/// A record of a subscription. It is sent once, when its outcome is final.
 #[derive(Clone, Copy, Debug)]
 pub enum NewRecord {}
 
@@ -73,7 +73,7 @@ impl Notice for NewRecord {
     type Params = RecordParams;
 }
 
-/// Records of a subscription were left out, because the client did not read.
+/// Records of a subscription were left out, because the client did not read fast enough.
 #[derive(Clone, Copy, Debug)]
 pub enum Lagged {}
 
@@ -91,7 +91,7 @@ pub struct Empty {}
 pub struct VersionReply {
     /// The version of the daemon, such as `1.2.3`.
     pub facrond: String,
-    /// The version of the protocol that it speaks, [`crate::PROTOCOL`].
+    /// The version of its protocol, [`crate::PROTOCOL`].
     pub protocol: u32,
 }
 
@@ -105,16 +105,16 @@ pub struct ShowParams {
 /// The parameters of the method `add`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddParams {
-    /// PATH, which has to be absolute.
+    /// PATH, which must be absolute.
     pub path: Text,
-    /// EVENTS, at least one that can happen.
+    /// EVENTS, at least one.
     pub events: EventNames,
     /// COMMAND and its arguments, with tokens.
     pub command: Vec<Text>,
     /// OPTIONS as in a file, without the brackets.
     #[serde(default)]
     pub options: Text,
-    /// Whether it outlives a boot.
+    /// Whether the rule survives a boot.
     #[serde(default)]
     pub persist: bool,
 }
@@ -140,10 +140,10 @@ impl<'de> Deserialize<'de> for EventNames {
     }
 }
 
-/// The result of `add`: the rule, and what its author may not have meant.
+/// The result of the method `add`: the rule, and warnings about it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AddReply {
-    /// The rule as it is now.
+    /// The rule in its present state.
     #[serde(flatten)]
     pub rule: Rule,
     /// Diagnostics, all of them warnings.
@@ -151,27 +151,27 @@ pub struct AddReply {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Several rules: named in parameters, by number in results.
+/// Several rules: numbers or names in parameters, numbers in results.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules<T> {
-    /// The rules; in a result in the order of the request.
+    /// The rules. A result has the order of the request.
     pub rules: Vec<T>,
 }
 
-/// The result of `reload`: numbers of rules.
+/// The result of the method `reload`: how many rules have changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadReply {
-    /// In the files, and not before.
+    /// Rules that are new in the files.
     pub added: u64,
-    /// No longer in the files.
+    /// Rules that are not in the files any more.
     pub removed: u64,
-    /// Rules of the same place that are different from before.
+    /// Rules in the same place of a file whose text is different.
     pub changed: u64,
-    /// As before, and not touched.
+    /// Rules that are the same as before. They were not touched.
     pub kept: u64,
 }
 
-/// How many records `tail` has where the request does not say.
+/// The `limit` of `tail` if the request has none.
 pub const DEFAULT_LIMIT: u64 = 10;
 
 fn default_limit() -> u64 {
@@ -181,16 +181,16 @@ fn default_limit() -> u64 {
 /// The parameters of the method `tail`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TailParams {
-    /// At most this many records of the past.
+    /// The greatest number of past records.
     #[serde(default = "default_limit")]
     pub limit: u64,
-    /// Only those of this rule.
+    /// Only records of this rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleRef>,
-    /// Only those that went wrong.
+    /// Only records of failures.
     #[serde(default)]
     pub failed: bool,
-    /// Go on with `record` notifications.
+    /// Whether future records are sent as notifications.
     #[serde(default)]
     pub follow: bool,
 }
@@ -198,14 +198,14 @@ pub struct TailParams {
 /// The result of the method `tail`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TailReply {
-    /// The last records that were asked for, the oldest first.
+    /// The last records, the oldest first.
     pub records: Vec<Record>,
-    /// With `follow`: what the notifications to come are marked with.
+    /// With `follow`: the number that the notifications will have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<SubscriptionId>,
 }
 
-/// The number of a subscription; of use on its own connection only.
+/// The number of a subscription. It is valid on its own connection only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SubscriptionId(pub u64);
@@ -226,16 +226,16 @@ pub struct UnsubscribeParams {
 /// The parameters of the notification `record`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordParams {
-    /// Which subscription it belongs to.
+    /// The subscription of the notification.
     pub subscription: SubscriptionId,
-    /// The record, its outcome final.
+    /// The record, with its final outcome.
     pub record: Record,
 }
 
 /// The parameters of the notification `lagged`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaggedParams {
-    /// Which subscription it belongs to.
+    /// The subscription of the notification.
     pub subscription: SubscriptionId,
     /// How many records were left out.
     pub missed: u64,
@@ -246,16 +246,16 @@ pub struct LaggedParams {
 pub struct ExplainParams {
     /// The path of the imagined event.
     pub path: Text,
-    /// The events that would happen at once.
+    /// The events that would happen together.
     pub events: EventNames,
 }
 
 /// A rule that would fire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explained {
-    /// The rule that would fire, by its number.
+    /// The number of the rule that would fire.
     pub rule: RuleId,
-    /// What it would run, tokens replaced; empty where COMMAND is `-`.
+    /// Its command line, with tokens replaced; empty if COMMAND is `-`.
     pub argv: Vec<Text>,
 }
 

@@ -1,4 +1,4 @@
-//! Records: what happened, and what became of it.
+//! Records: an event that fired a rule, and its outcome.
 
 use crate::{RuleId, Text};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// One firing of one rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Its number, in the order of the events; from 1.
+    /// Its number, from 1, in the order of the events.
     pub seq: u64,
     /// When the daemon read the event (RFC 3339, UTC, nanoseconds).
     pub time: String,
@@ -14,61 +14,62 @@ pub struct Record {
     pub rule: RuleId,
     /// The rule's `name=` at that time, if it had one.
     pub rule_name: Option<String>,
-    /// The events of the rule that were in it.
+    /// The events of the rule that have happened.
     pub events: Vec<String>,
-    /// The path of the event; of `FAN_RENAME` the new one.
+    /// The path of the event. For `FAN_RENAME`, the new path.
     pub path: Text,
-    /// The path before, for renames.
+    /// For renames, the old path.
     pub old_path: Option<Text>,
-    /// The process that caused it; 0 where unknown.
+    /// The process that caused the event; 0 if it is not known.
     pub pid: i32,
-    /// That process's executable, where it could be told.
+    /// The executable of that process, if it is known.
     pub exe: Option<Text>,
-    /// That process's user, where it could be told.
+    /// The effective user of that process, if it is known.
     pub uid: Option<u32>,
-    /// Found by looking, not told by the kernel.
+    /// Whether the daemon found the change by looking, without an event of the kernel.
     pub synthetic: bool,
-    /// Run again, because the daemon ended before it was known to be done.
+    /// Whether the command runs again, because an earlier daemon did not see its end.
     pub repeated: bool,
-    /// How many further events this record stands for. Its own are those of the last
-    /// of them, but `seq` of the first and `events` of all; under `batch=` there is one
-    /// record a run.
+    /// How many further events this record stands for. Then `seq` is that of the first event,
+    /// `events` are those of all events, and everything else is that of the last event.
+    /// With `batch=` there is one record for each run.
     pub merged: u64,
-    /// What became of the event; changes until it is final.
+    /// The outcome, which changes until it is final.
     pub outcome: Outcome,
 }
 
-/// What became of a record.
+/// The outcome of an event: its state, and what belongs to the state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The state; the other members are present where they apply.
+    /// The state. The other members are present if they apply to it.
     pub state: OutcomeState,
-    /// The pid of the command, once it was started.
+    /// The pid of the command, if it was started.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pid: Option<i32>,
     /// The exit status of a command that ended by itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exit: Option<i32>,
-    /// The signal that ended it.
+    /// The signal that ended the command.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub signal: Option<i32>,
-    /// From its start to its end, in milliseconds; of a permission event, how long the
-    /// process waited.
+    /// The time from the start of the command to its end, in milliseconds. For a permission
+    /// event, how long the process waited.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub duration_ms: Option<f64>,
-    /// Why it did not run, or was stopped.
+    /// The reason why the command did not run, or was stopped.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
-    /// Of a permission event, what the verdict comes from.
+    /// For a permission event, the origin of the verdict.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub by: Option<By>,
-    /// The last lines that it wrote.
+    /// The last lines that the command wrote.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output: Option<Text>,
-    /// How often the command was started, where that was more than once (`retry=`).
+    /// How often the command was started, if more than once (`retry=`).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tries: Option<u32>,
-    /// The command was stopped to start anew for a later event (`busy=restart`); absent if not.
+    /// Whether the command was stopped to start again for a later event (`busy=restart`).
+    /// Absent if not.
     #[serde(skip_serializing_if = "is_false", default)]
     pub restarted: bool,
 }
@@ -96,7 +97,7 @@ impl From<OutcomeState> for Outcome {
 }
 
 impl Outcome {
-    /// Whether something went wrong that a user would want to see.
+    /// Whether it is a failure, which `tail --failed` shows.
     pub fn is_failure(&self) -> bool {
         match self.state {
             _ if self.restarted => false,
@@ -109,7 +110,7 @@ impl Outcome {
         }
     }
 
-    /// Whether nothing more will become of it.
+    /// Whether it will not change any more.
     pub fn is_final(&self) -> bool {
         !matches!(self.state, OutcomeState::Pending | OutcomeState::Running)
     }
@@ -119,48 +120,48 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutcomeState {
-    /// The event waits for quiet, or its command for its turn.
+    /// The event or its command waits.
     Pending,
-    /// The command was started and has not ended.
+    /// The command is running.
     Running,
-    /// The command exited by itself.
+    /// The command has exited by itself.
     Exited,
-    /// A signal ended the command.
+    /// The command was ended by a signal.
     Signaled,
-    /// The command ran into its `timeout=`.
+    /// The command was stopped by its `timeout=`.
     Timeout,
     /// The command could not be started.
     SpawnFailed,
-    /// A policy said not to run it.
+    /// The command did not run because of a policy, such as `busy=skip`.
     Skipped,
-    /// There was no room for it.
+    /// The event was dropped, because too many were waiting.
     Dropped,
-    /// COMMAND is `-`: there was nothing to run.
+    /// The event was recorded. COMMAND is `-`, which runs nothing.
     Recorded,
-    /// A permission event that was allowed.
+    /// The permission event was allowed.
     Allowed,
-    /// A permission event that was denied.
+    /// The permission event was denied.
     Denied,
 }
 
-/// What the verdict on a permission event comes from.
+/// The origin of the verdict on a permission event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
-    /// `verdict=`, of the record's rule or of the one that `error` names.
+    /// `verdict=` of the record's rule, or of the rule that `error` names.
     Rule,
-    /// The exit status of COMMAND decided.
+    /// The exit status of COMMAND.
     Command,
     /// An earlier verdict for the same file, by `cache=`.
     Cache,
-    /// `on-failure=`, since the deadline passed.
+    /// `on-failure=`, because the deadline has passed.
     Deadline,
     /// `on-failure=`, for the reason in `error`.
     Failure,
 }
 
 impl By {
-    /// The name that stands in the JSON text.
+    /// The name in the JSON text.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rule => "rule",

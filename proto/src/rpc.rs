@@ -1,9 +1,8 @@
 //! The envelope of JSON-RPC 2.0: requests, replies, notifications and batches.
 //!
-//! Nothing here reads or writes: [`parse`] takes one line apart for a server,
-//! [`Incoming`] for a client, and the `*_line` functions make lines.
-//! Parameters and results stay raw JSON until the method is known, so that
-//! members nobody asked for cost nothing, however deep they nest.
+//! This module does no I/O. [`parse`] reads one line for a server, [`Incoming`] reads one
+//! for a client, and the `*_line` functions make lines. Parameters and results stay raw
+//! JSON until the method is known. So unknown members cost nothing, however deep they are.
 
 use crate::method::{NewRecord, SubscriptionId};
 use crate::{Diagnostic, Method, Notice};
@@ -15,15 +14,15 @@ use serde_json::value::{RawValue, Value};
 use std::borrow::Cow;
 use std::fmt;
 
-/// What ties a reply to its request; chosen by the client.
+/// The id that ties a reply to its request. The client chooses it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged, expecting = "id is a string, a number or null")]
 pub enum Id {
-    /// `null`: in a reply, the request had none that could be told.
+    /// `null`. In a reply: the id of the request could not be read.
     Null,
-    /// A number, sent back as it was written.
+    /// A number. The reply has the same text.
     Number(Number),
-    /// A string, sent back as it is.
+    /// A string. The reply has the same one.
     String(String),
 }
 
@@ -41,42 +40,42 @@ pub struct Code(pub i64);
 impl Code {
     /// The line is not JSON.
     pub const PARSE_ERROR: Self = Self(-32700);
-    /// JSON, but not a request.
+    /// The line is JSON, but not a request.
     pub const INVALID_REQUEST: Self = Self(-32600);
     /// The method does not exist or is not available.
     pub const METHOD_NOT_FOUND: Self = Self(-32601);
-    /// Parameters that the method cannot take.
+    /// The method cannot take these parameters.
     pub const INVALID_PARAMS: Self = Self(-32602);
-    /// A bug of the daemon.
+    /// The daemon has a defect.
     pub const INTERNAL_ERROR: Self = Self(-32603);
-    /// It was tried and failed.
+    /// The request was tried and has failed.
     pub const FAILED: Self = Self(-32000);
     /// No rule has that number or name.
     pub const NO_SUCH_RULE: Self = Self(-32001);
     /// The rule was refused; `data` has the [`Diagnostic`]s.
     pub const RULE_REFUSED: Self = Self(-32002);
-    /// The caller may not do that.
+    /// The client is not permitted to do this.
     pub const NOT_PERMITTED: Self = Self(-32003);
-    /// Nothing was changed by the reload; `data` has the [`Diagnostic`]s.
+    /// The reload has changed nothing; `data` has the [`Diagnostic`]s.
     pub const RELOAD_REFUSED: Self = Self(-32004);
     /// Too many connections, or subscriptions of one connection.
     pub const TOO_MANY: Self = Self(-32005);
 }
 
-/// Why a request was not done.
+/// The reason why a request was not done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Error {
     /// The kind of the error, for programs.
     pub code: Code,
-    /// What went wrong, in one sentence for people.
+    /// The problem, in one sentence for people.
     pub message: String,
-    /// More about it, of a form that the code says.
+    /// More about it. The code decides the form.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub data: Option<Value>,
 }
 
 impl Error {
-    /// An error that has a message and no data.
+    /// An error with a message and without data.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), data: None }
     }
@@ -86,7 +85,7 @@ impl Error {
         Self { data: serde_json::to_value(diagnostics).ok(), ..Self::new(code, message) }
     }
 
-    /// The diagnostics in its data; empty where there are none.
+    /// The diagnostics in its data; empty if there are none.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         self.data.as_ref().and_then(|data| Vec::deserialize(data).ok()).unwrap_or_default()
     }
@@ -100,7 +99,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The member `"jsonrpc": "2.0"`.
+/// The member `"jsonrpc"`, whose value is `"2.0"`.
 struct V2;
 
 impl Serialize for V2 {
@@ -116,15 +115,15 @@ impl<'de> Deserialize<'de> for V2 {
     }
 }
 
-/// Tells a member that is `null` from one that is not there.
+/// Distinguishes a member that is `null` from a missing one.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// One request as a server sees it.
+/// One request, as a server receives it.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
-    /// Absent for a notification, which is never answered.
+    /// The id. A notification has none, and is never answered.
     pub id: Option<Id>,
     /// The name of the method.
     pub method: Cow<'a, str>,
@@ -133,7 +132,7 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Takes one JSON value for a request.
+    /// Reads one JSON value as a request.
     pub fn parse(value: &'a RawValue) -> Result<Self, Error> {
         #[derive(Deserialize)]
         struct Wire<'a> {
@@ -147,7 +146,7 @@ impl<'a> Request<'a> {
             params: Option<&'a RawValue>,
         }
         let invalid = |why: String| Error::new(Code::INVALID_REQUEST, format!("invalid request: {why}"));
-        // serde would take an array for the members in their order
+        // serde would accept an array of the members in their order
         if !value.get().starts_with('{') {
             return Err(invalid("not an object".into()));
         }
@@ -159,7 +158,7 @@ impl<'a> Request<'a> {
         Ok(Self { id, method, params })
     }
 
-    /// The parameters of the method `M`; those that are absent are `{}`.
+    /// The parameters of the method `M`. Missing ones count as `{}`.
     pub fn params<M: Method>(&self) -> Result<M::Params, Error> {
         let invalid =
             |why: &str| Error::new(Code::INVALID_PARAMS, format!("invalid params of {}: {why}", M::NAME));
@@ -171,19 +170,18 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What a line asks for.
+/// The requests on a line.
 #[derive(Clone, Debug)]
 pub enum Line<'a> {
-    /// One request, to be answered by one reply.
+    /// One request. Its answer is one reply.
     Single(&'a RawValue),
-    /// Several, to be answered by one array of replies; never empty.
+    /// Several requests, at least one. Their answer is an array of replies.
     Batch(Vec<&'a RawValue>),
 }
 
-/// Takes apart one line that was sent to a server.
+/// Reads one line that was sent to a server.
 ///
-/// What is in it is still to be taken for a [`Request`]. The error is to be
-/// answered with [`Id::Null`].
+/// [`Request::parse`] reads its values. An error must be answered with [`Id::Null`].
 pub fn parse(line: &[u8]) -> Result<Line<'_>, Error> {
     let not_json = |error| Error::new(Code::PARSE_ERROR, format!("parse error: {error}"));
     let value: &RawValue = serde_json::from_slice(line).map_err(not_json)?;
@@ -197,7 +195,7 @@ pub fn parse(line: &[u8]) -> Result<Line<'_>, Error> {
     Ok(Line::Batch(batch))
 }
 
-/// A reply as it travels.
+/// A reply, ready to be serialized.
 #[derive(Serialize)]
 pub struct Reply<'a> {
     jsonrpc: V2,
@@ -224,17 +222,17 @@ struct Outgoing<'a, P> {
     params: &'a P,
 }
 
-/// The line, with its newline, that calls the method `M`.
+/// The line that calls the method `M`, with its newline.
 pub fn request_line<M: Method>(id: &Id, params: &M::Params) -> Result<Vec<u8>, serde_json::Error> {
     line(&Outgoing { jsonrpc: V2, id: Some(id), method: M::NAME, params })
 }
 
-/// The line, with its newline, that tells the notice `N`.
+/// The line of the notification `N`, with its newline.
 pub fn notice_line<N: Notice>(params: &N::Params) -> Result<Vec<u8>, serde_json::Error> {
     line(&Outgoing { jsonrpc: V2, id: None, method: N::NAME, params })
 }
 
-/// The line, with its newline, of a `record` notification whose record is JSON already.
+/// The line of a `record` notification, with its newline. The record is JSON already.
 pub fn record_line(subscription: SubscriptionId, record: &RawValue) -> Result<Vec<u8>, serde_json::Error> {
     #[derive(Serialize)]
     struct Params<'a> {
@@ -255,27 +253,27 @@ fn line(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     Ok(line)
 }
 
-/// One line as a client gets it.
+/// One line, as a client receives it.
 #[derive(Clone, Debug)]
 pub enum Incoming<'a> {
     /// The reply to one of its requests.
     Reply {
         /// The `id` of the request that it answers.
         id: Id,
-        /// The result, or why there is none.
+        /// The result, or the error.
         outcome: Result<&'a RawValue, Error>,
     },
     /// A notification of a subscription.
     Notice {
         /// The method of the notification, see [`Notice`].
         method: Cow<'a, str>,
-        /// Its parameters, of the type that the method says.
+        /// Its parameters. The method decides their type.
         params: &'a RawValue,
     },
 }
 
 impl<'a> Incoming<'a> {
-    /// Takes apart one line that was sent to a client which sends no batches.
+    /// Reads one line that was sent to a client. The client must not send batches.
     pub fn parse(line: &'a [u8]) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         struct Wire<'a> {
@@ -303,7 +301,7 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// What serde says, without a place: it would be the place in a part of the line.
+/// The message of serde without its place, which would be the place in a part of the line.
 fn sentence(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what).to_owned()

@@ -1,10 +1,10 @@
-//! Rules as clients see them.
+//! Rules, in the form for clients.
 
 use crate::{Outcome, Text};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The number of a rule; never used twice while the daemon's state lives.
+/// The number of a rule. It is never used again while the state directory exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RuleId(pub u64);
@@ -15,17 +15,17 @@ impl fmt::Display for RuleId {
     }
 }
 
-/// How a request names a rule: by number or by its `name=`.
+/// A rule in a request: its number, or its `name=`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a rule is a number or a name")]
 pub enum RuleRef {
     /// The `id`, a JSON number.
     Id(RuleId),
-    /// By the value of its `name=` option.
+    /// The value of its `name=` option.
     Name(String),
 }
 
-/// Digits are a number; anything else is a name.
+/// Digits are a number. All other text is a name.
 impl From<&str> for RuleRef {
     fn from(text: &str) -> Self {
         text.parse().map_or_else(|_| Self::Name(text.to_owned()), |id| Self::Id(RuleId(id)))
@@ -47,14 +47,14 @@ impl fmt::Display for RuleRef {
 pub enum Source {
     /// A line of a configuration file.
     File,
-    /// `add`: until removed, or the next boot.
+    /// Added by `add`. It exists until it is removed, or until the next boot.
     Runtime,
-    /// `add` with `persist`: until removed.
+    /// Added by `add` with `persist`. It exists until it is removed.
     Persisted,
 }
 
 impl Source {
-    /// The name that stands in the JSON text.
+    /// The name in the JSON text.
     pub fn name(self) -> &'static str {
         match self {
             Self::File => "file",
@@ -70,18 +70,18 @@ impl Source {
 pub enum State {
     /// Its marks are in the kernel.
     Active,
-    /// Its path does not exist yet; it waits at the nearest ancestor that does.
+    /// Its path does not exist yet. It waits at the nearest directory that exists.
     Waiting,
     /// It does not fire until it is resumed.
     Paused,
-    /// It cannot be watched; `reason` says why.
+    /// It cannot be watched; `reason` has the reason.
     Failed,
-    /// `once`, and it has fired.
+    /// It has the option `once`, and has fired.
     Done,
 }
 
 impl State {
-    /// The name that stands in the JSON text.
+    /// The name in the JSON text.
     pub fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -106,14 +106,14 @@ pub struct Failure {
     pub outcome: Outcome,
 }
 
-/// One rule and what became of it so far.
+/// One rule, with its state and its counters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
-    /// Never used for another rule while the state directory lives.
+    /// Its number. No other rule gets it while the state directory exists.
     pub id: RuleId,
     /// Its `name=`, if it has one.
     pub name: Option<String>,
-    /// The layer it comes from.
+    /// The layer of the rule.
     pub source: Source,
     /// The configuration file, for `source: file`.
     pub file: Option<Text>,
@@ -121,19 +121,19 @@ pub struct Rule {
     pub line: Option<u32>,
     /// Whether the rule can fire at present.
     pub state: State,
-    /// Why it is waiting or failed.
+    /// The reason if it is waiting or failed.
     pub reason: Option<String>,
     /// How a recursive rule watches its tree: `one mark a directory`, or `one mark on
-    /// the file system` where the tree is large.
+    /// the file system` if the tree is large.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<String>,
     /// PATH, absolute and without a slash at the end.
     pub path: Text,
-    /// The names of EVENTS, unions taken apart.
+    /// The names of EVENTS. A name for several events is replaced by their names.
     pub events: Vec<String>,
     /// OPTIONS as written, without the brackets.
     pub options: Text,
-    /// COMMAND and its arguments, tokens not replaced.
+    /// COMMAND and its arguments, with their tokens.
     pub command: Vec<Text>,
     /// When it was added (RFC 3339, UTC).
     pub added: String,

@@ -1,4 +1,4 @@
-//! The daemon's own state.
+//! The state of the daemon itself.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,44 +16,44 @@ pub struct Status {
     pub rules: BTreeMap<String, u64>,
     /// Number of kernel marks by kind.
     pub marks: BTreeMap<String, u64>,
-    /// Commands that wait and run.
+    /// Waiting events and running commands.
     pub queue: Queue,
-    /// What came from the kernel.
+    /// Counters of events.
     pub events: Events,
-    /// How events are told apart that facron's own commands caused.
+    /// How the daemon recognizes events that facron's own commands caused.
     #[serde(default)]
     pub own_events: OwnEvents,
-    /// What became of the matched events.
+    /// Counters of jobs.
     pub jobs: Jobs,
-    /// The gate, where there is or was a permission rule.
+    /// The gate, if there is or was a permission rule.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gate: Option<Gate>,
-    /// `ok`, or what is wrong, in one line.
+    /// `ok`, or the problems in one line.
     pub health: String,
 }
 
-/// How events are told apart that facron's own commands and all that descends
-/// from them cause.
+/// How the daemon recognizes events that facron's own commands and their descendants
+/// caused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OwnEvents {
-    /// The kernel tells of each fork (`perf_event_open(2)`): completely.
+    /// The kernel reports each fork (`perf_event_open(2)`). No descendant is missed.
     Perf,
-    /// By the parents of processes, as long as they live.
+    /// By the parents of a process. A descendant is missed if its parents have ended.
     #[default]
     Parents,
-    /// By what happens: the kernel tells an ordinary user no process of an event.
+    /// By the time and path of events, because the kernel tells no pids to ordinary users.
     Behaviour,
 }
 
-/// Commands that wait and run.
+/// Numbers of waiting events and running commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queue {
     /// Events that wait for their command.
     pub pending: u64,
     /// Commands that run at present.
     pub running: u64,
-    /// How many events may wait, `--max-pending`.
+    /// The greatest number of waiting events, `--max-pending`.
     pub limit: u64,
 }
 
@@ -62,9 +62,9 @@ pub struct Queue {
 pub struct Events {
     /// Events that were read from the kernel.
     pub read: u64,
-    /// Firings of rules: one event may fire several.
+    /// Firings of rules. One event may fire several rules.
     pub matched: u64,
-    /// Not counted as firings, because facron's own commands caused them.
+    /// Events that were ignored because facron's own commands caused them.
     pub ignored_own: u64,
     /// Overflows of the kernel's queue.
     pub overflows: u64,
@@ -73,40 +73,40 @@ pub struct Events {
 /// Counters of jobs since the daemon's start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jobs {
-    /// Commands that ran to an end.
+    /// Commands that have run and ended.
     pub run: u64,
-    /// Of those, the ones that did not exit with 0, and what could not be started.
+    /// Commands whose exit status was not 0, or that could not be started.
     pub failed: u64,
-    /// Events that became part of another run.
+    /// Events that were merged into another run.
     pub merged: u64,
-    /// Events that a policy did not run.
+    /// Events whose command did not run because of a policy.
     pub skipped: u64,
-    /// Events for which there was no room.
+    /// Events that were dropped because too many were waiting.
     pub dropped: u64,
     /// Commands that were stopped by their `timeout=`.
     pub timeout: u64,
 }
 
-/// The process that answers permission events.
+/// The gate, the process that answers permission events.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Gate {
-    /// Its process, while it runs.
+    /// The pid of the gate, while it runs.
     pub pid: Option<u32>,
     /// How often it was started.
     pub starts: u64,
-    /// Processes that wait for a command's verdict at present.
+    /// Processes that are waiting for the verdict of a command.
     pub open: u64,
-    /// The longest that one has waited, in milliseconds.
+    /// The longest time that a process has waited, in milliseconds.
     pub longest_wait_ms: f64,
-    /// Answers that let the process go on.
+    /// Answers that allowed the access.
     pub allowed: u64,
     /// Answers that gave the process `EPERM`.
     pub denied: u64,
-    /// Of both, those by `on-failure=`.
+    /// Answers by `on-failure=`, which are also counted above.
     pub failures: u64,
-    /// Facron's own accesses, allowed before any rule.
+    /// Accesses of facron and its commands, which are allowed before any rule.
     pub own: u64,
-    /// What the kernel denied itself, for want of descriptors.
+    /// Accesses that the kernel denied, because no descriptor was left.
     pub lost: u64,
     /// Answers for which there is no record, because the daemon was too slow.
     pub untold: u64,

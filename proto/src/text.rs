@@ -1,14 +1,14 @@
-//! Bytes that are nearly always UTF-8.
+//! File names and arguments, which are bytes and nearly always UTF-8.
 //!
-//! File names and arguments are bytes. On the wire they are JSON strings where
-//! they are UTF-8, else `{"base64": "..."}`, in both directions.
+//! In JSON they are strings if they are UTF-8, and `{"base64": "..."}` otherwise, in both
+//! directions.
 
 use serde::de::{self, Deserializer};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A path, file name or argument as it travels: bytes, never assumed UTF-8.
+/// A path, file name or argument: bytes that need not be UTF-8.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(pub Vec<u8>);
 
@@ -25,8 +25,7 @@ impl<T: Into<Vec<u8>>> From<T> for Text {
     }
 }
 
-/// Escaped for terminals and logs: control characters and what is not UTF-8
-/// never reach them.
+/// Escapes control characters and bytes that are not UTF-8, for terminals and logs.
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
@@ -102,7 +101,7 @@ fn encode(bytes: &[u8]) -> String {
     out
 }
 
-/// RFC 4648 section 4; padding may be absent, anything else is refused.
+/// Decodes base64 of RFC 4648, section 4. Padding may be missing. Other characters are refused.
 fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=').as_bytes();
     if text.len() - digits.len() > 2 || digits.len() % 4 == 1 {

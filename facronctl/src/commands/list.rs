@@ -11,7 +11,7 @@ use facron_proto::method::{Empty, List};
 use facron_proto::{OutcomeState, Rule, State, Text};
 use jiff::tz::TimeZone;
 
-/// Where the state stands, which is painted.
+/// The column of the state, which has a colour.
 const STATE: usize = 3;
 
 const COLUMNS: [Column; 10] = [
@@ -37,7 +37,7 @@ pub(super) fn run(client: &mut Client, terminal: &mut Terminal<'_>) -> Result<()
             })
             .collect();
         terminal.out.write_all(table::draw(&COLUMNS, rows, terminal.width).as_bytes())?;
-        // Why a rule waits or fails is for `show`; one that only seems to work is named here.
+        // `show` has the reason of a rule that waits or failed. Here are rules that only seem to work.
         for rule in rules.iter().filter(|rule| rule.state == State::Active) {
             if let Some(reason) = &rule.reason {
                 writeln!(terminal.out, "rule {}: {}", rule.id, Text::from(reason.as_str()))?;
@@ -64,7 +64,7 @@ fn cells(rule: &Rule, zone: &TimeZone) -> Vec<String> {
     ]
 }
 
-/// How often, and how the last time.
+/// The number of failures, and the last one.
 fn failed(rule: &Rule) -> String {
     let last = rule.last_failure.as_ref().map(|failure| &failure.outcome);
     let how = last.map(|outcome| match (outcome.state, outcome.exit, outcome.signal) {

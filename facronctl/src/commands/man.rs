@@ -1,7 +1,7 @@
 //! `facronctl man`: the manual pages of both programs, for packagers.
 //!
-//! Each page is what the program's own definition of its command line says, so
-//! that the two cannot differ.
+//! The pages are made from the definitions of the command lines, so that both are always
+//! the same.
 
 use crate::cli::{self, Cli};
 use crate::error::Error;
@@ -49,7 +49,7 @@ fn page(man: &Man, command: &Command) -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// What stands behind the options in the help: examples, a blank line, sentences.
+/// The notes after the options in the help: examples, a blank line, sentences.
 fn notes(text: &str) -> String {
     let (examples, sentences) = text.split_once("\n\n").unwrap_or((text, ""));
     let mut roff = String::from(".SH EXAMPLES\n.nf\n");
@@ -67,7 +67,7 @@ fn version() -> String {
     format!("facron {}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Puts a page where man(1) looks for it.
+/// Writes a page to the place where man(1) looks for it.
 fn write(dir: &Path, section: &str, name: &str, page: &[u8]) -> Result<(), Error> {
     let section = dir.join(format!("man{section}"));
     let path = section.join(name);

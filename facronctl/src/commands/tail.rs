@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 pub(super) fn run(args: &cli::Tail, client: &mut Client, terminal: &mut Terminal<'_>) -> Result<(), Error> {
-    /// The reply with its records as they came.
+    /// The reply, with its records as raw JSON.
     #[derive(Deserialize)]
     struct Records<'a> {
         #[serde(borrow)]
@@ -61,11 +61,11 @@ fn show_notice(client: &mut Client, terminal: &mut Terminal<'_>) -> Result<(), E
     Ok(())
 }
 
-/// Which records get a line.
+/// The records that get a line.
 #[derive(Clone, Copy, PartialEq)]
 enum Show {
     Always,
-    /// Those of which nothing more will become, so that each is shown once.
+    /// Records with a final outcome, so that each is shown once.
     Final,
 }
 
@@ -82,7 +82,7 @@ fn print(raw: &RawValue, show: Show, terminal: &mut Terminal<'_>) -> Result<(), 
     Ok(())
 }
 
-/// Time, rule, events, path, who, and what became of it.
+/// Time, rule, events, path, process and outcome.
 fn line(record: &Record, terminal: &Terminal<'_>) -> String {
     let rule = record
         .rule_name
