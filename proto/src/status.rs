@@ -75,7 +75,7 @@ pub struct Events {
 pub struct Jobs {
     /// Commands that have run and ended.
     pub run: u64,
-    /// Commands whose exit status was not 0, or that could not be started.
+    /// Commands that have failed, or could not be started.
     pub failed: u64,
     /// Events that were merged into another run.
     pub merged: u64,
