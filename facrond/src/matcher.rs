@@ -1,42 +1,42 @@
-//! The matcher: which of a rule's events an event holds. The watch, the gate and
-//! `explain` all decide by [`matched`]. It does no I/O.
+//! The matcher decides which events of a rule a record contains. The watch, the gate and
+//! `explain` all use [`matched`]. It does no I/O.
 //!
-//! A rule sees an event from one of two positions: the event is about its PATH itself,
-//! or about something below it. Other events never get here.
+//! An event is either about a rule's PATH itself, or about an entry below PATH. Events of
+//! other places never come here.
 
 use crate::config::filter::ObjectKind;
 use crate::config::rule::RuleSpec;
 use crate::events::Events;
 use std::os::unix::ffi::OsStrExt;
 
-/// Where an event happened, as seen from a rule.
+/// The place of an event, relative to a rule's PATH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// At the rule's PATH.
+    /// PATH itself.
     Path,
-    /// At an entry of a directory that the rule looks into.
+    /// An entry of PATH, or of a directory below it.
     Below,
 }
 
 impl Position {
-    /// That of an object at this path below PATH.
+    /// The position of an object. `below` is its path below PATH.
     pub fn of(below: &[u8]) -> Self {
         if below.is_empty() { Self::Path } else { Self::Below }
     }
 }
 
-/// Whether a rule on a directory is about its children too: with neither flag it
-/// could never fire.
+/// Whether a rule on a directory is also about its entries. A rule with neither flag is,
+/// because otherwise it could never fire.
 pub fn is_on_child(events: Events) -> bool {
     events.contains(Events::EVENT_ON_CHILD) || !events.contains(Events::ONDIR)
 }
 
-/// What makes a file complete under its name.
+/// The events that make a file complete under its name.
 pub const ARRIVES: Events = Events::CLOSE_WRITE.with(Events::MOVED_TO);
 
-/// The events that are `wanted` by a rule and are in `events`, a record's mask in which
-/// a rename shows as `MOVED_FROM` or `MOVED_TO` beside `RENAME`. With `ONDIR` where the
-/// object is a directory and the rule asks for it.
+/// The events that are in both `wanted`, a rule's EVENTS, and `events`, a record's mask.
+/// In `events` a rename has `MOVED_FROM` or `MOVED_TO` beside `RENAME`. The result has
+/// `ONDIR` if the object is a directory and the rule asks for it.
 pub fn matched(wanted: Events, position: Position, events: Events) -> Events {
     let on_directory = events.contains(Events::ONDIR);
     let mut offered = events.without(Events::FLAGS);
@@ -57,8 +57,8 @@ pub fn matched(wanted: Events, position: Position, events: Events) -> Events {
     if on_directory && !matched.is_empty() { matched.with(wanted.and(Events::ONDIR)) } else { matched }
 }
 
-/// The record's events behind what matched, as a kernel mask: for `ARRIVED` those
-/// that made it so.
+/// The matched events as a kernel mask. `ARRIVED` is replaced by the record's events that
+/// caused it.
 pub fn mask_of(matched: Events, events: Events) -> u64 {
     let behind = if matched.contains(Events::ARRIVED) {
         events.and(ARRIVES.with(Events::CREATE))
@@ -68,15 +68,15 @@ pub fn mask_of(matched: Events, events: Events) -> u64 {
     matched.with(behind).mask()
 }
 
-/// Whether this may be a file that was linked in, which only a look can tell.
+/// Whether these may be the events of a file that was linked in. Only a look can decide.
 pub fn may_have_arrived(spec: &RuleSpec, events: Events) -> bool {
     spec.events.contains(Events::ARRIVED)
         && events.contains(Events::CREATE)
         && !events.intersects(ARRIVES.with(Events::ONDIR))
 }
 
-/// The events of `spec` that an imagined event at `path` would match, by the text
-/// of the paths alone.
+/// The events of `spec` that an imagined event at `path` would match. Only the text of the
+/// paths is compared.
 pub fn foresee(spec: &RuleSpec, path: &[u8], events: Events) -> Events {
     let Some(below) = below(path, spec.path.as_os_str().as_bytes()) else { return Events::NONE };
     let kind = if events.contains(Events::ONDIR) { ObjectKind::Directory } else { ObjectKind::File };
@@ -88,8 +88,8 @@ pub fn foresee(spec: &RuleSpec, path: &[u8], events: Events) -> Events {
     }
 }
 
-/// The part of `path` below `top`, which has no slash at its end: empty for `top` itself,
-/// `None` for a path elsewhere.
+/// The part of `path` below `top`. It is empty for `top` itself, and `None` for a path
+/// elsewhere. `top` must have no slash at its end.
 pub fn below<'a>(path: &'a [u8], top: &[u8]) -> Option<&'a [u8]> {
     let rest = path.strip_prefix(if top == b"/" { &[][..] } else { top })?;
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"/") }

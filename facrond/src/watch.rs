@@ -1,9 +1,9 @@
-//! From rules to marks, and from the kernel's records to the rules they match.
+//! From rules to marks, and from the kernel's records to the rules that they match.
 //!
-//! A rule follows its *path*: each directory on the way is marked too, so that whatever
-//! changes the meaning of the path is told, and the path is looked at anew. A directory
-//! is always marked first and looked into second; what happened before the mark is seen by
-//! the look, what happens after it by a record.
+//! A rule follows its *path*. Each directory on the path has a mark too. So the kernel
+//! reports every change of the path's meaning, and the path is looked at again. A directory
+//! is always marked first and read second: the look sees changes before the mark, and
+//! records report changes after it.
 //!
 //! ```text
 //! read -> match -> plan -> apply -> recheck
@@ -15,10 +15,11 @@
 //! | `tree` | places, their names and the inodes that are there | yes |
 //! | `rules` | which rules look at which place | yes |
 //! | `matcher` | from a record to firings | yes |
-//! | `mirror` | what records and looks change in the two | yes |
-//! | `recheck` | what is to be looked at again, and when a look may fire | yes |
-//! | `marks` | the groups and all marks in the kernel | no |
-//! | `scanner` | all looking: opening, reading, asking | no |
+//! | `mirror` | changes of the tree and the rules by records and looks | yes |
+//! | `recheck` | places to be looked at again, and when a look may fire | yes |
+//! | `told` | the latest firings | yes |
+//! | `marks` | the groups, and all marks in the kernel | no |
+//! | `scanner` | all looks: opening, reading, asking | no |
 //! | `unresponsive`, `mount_table` | mounts, and servers that do not answer | no |
 //! | `special`, `mounting` | rules about file system errors and mounts | no |
 
@@ -63,58 +64,59 @@ use std::time::{Duration, Instant, SystemTime};
 use tree::{Content, ROOT};
 use unresponsive::{SILENT, Unresponsive};
 
-/// Reads of one turn; then others get theirs, however busy the kernel's queue is.
+/// The greatest number of reads in one turn. Then other tasks get their turn, even if the
+/// kernel's queue is not empty.
 const READS_PER_TURN: usize = 4;
 
-/// How long looking may take in one turn.
+/// The longest time for looks in one turn.
 const TURN: Duration = Duration::from_millis(4);
 
-/// How many places that are gone are forgotten in one turn.
+/// The number of places that are gone and are forgotten in one turn.
 const BURIED_PER_TURN: usize = 2048;
 
-/// One firing: a rule and the event that it matched.
+/// One firing: a rule, and the event that has fired it.
 #[derive(Debug)]
 pub struct Hit {
-    /// The rule.
+    /// The number of the rule.
     pub rule: RuleId,
-    /// What happened.
+    /// The event, as this rule sees it.
     pub event: Event,
     /// Whether one of facron's own commands caused it.
     pub own: bool,
 }
 
-/// Who tells whether a process is one of facron's own.
+/// Decides whether a process is one of facron's own.
 pub trait Whose {
-    /// Whether `pid` is facrond, a command of it, or a descendant of one.
+    /// Whether `pid` is facrond, one of its commands, or a descendant of a command.
     fn is_own(&mut self, pid: i32) -> bool;
 
-    /// Records were read and are judged next.
+    /// Records were read, and are matched next.
     fn on_read(&mut self) {}
 
-    /// The queue was empty: all that had happened before the last
-    /// [`Whose::on_read`] is judged.
+    /// The queue was empty: all records of events before the last [`Whose::on_read`] were
+    /// matched.
     fn on_drained(&mut self) {}
 }
 
-/// Whether there is more to read.
+/// The state of the kernel's queue after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queue {
     /// The kernel's queue is empty.
     Drained,
-    /// It may not be; come again soon.
+    /// It may have more records. Another turn is needed soon.
     More,
 }
 
-/// What cannot be gone on from.
+/// The errors that end the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No group to be had.
+    /// No fanotify group can be opened.
     #[error("cannot open a fanotify group: {}", open_help(*.0))]
     Open(#[source] Errno),
-    /// No table of mounts.
+    /// The table of mounts cannot be read.
     #[error("cannot read /proc/self/mountinfo: {0}")]
     Mounts(#[source] io::Error),
-    /// The group is broken.
+    /// The fanotify group cannot be read any more.
     #[error("cannot read from the fanotify group: {}", .0.desc())]
     Read(#[source] Errno),
 }
@@ -130,16 +132,16 @@ fn open_help(errno: Errno) -> String {
     why.to_owned()
 }
 
-/// Counters of the watch.
+/// Counters of the watch since its start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
     /// Records read from the kernel.
     pub read: u64,
-    /// Overflows of its queue.
+    /// Overflows of the kernel's queue.
     pub overflows: u64,
 }
 
-/// Rules, their marks and the tree below them.
+/// The rules that are in force, their marks, and the tree of their places.
 #[derive(Debug)]
 pub struct Watch {
     mirror: Mirror,
@@ -147,16 +149,16 @@ pub struct Watch {
     scanner: Scanner,
     special: Special,
     mounts: MountTable,
-    /// How many rules ask who did it.
+    /// The number of rules with a process filter.
     culprit_rules: usize,
-    /// When the queue was last empty, with nothing missing.
+    /// When the queue was last empty and nothing had to be looked at.
     settled: SystemTime,
     buffer: Vec<u8>,
     counters: Counters,
 }
 
 impl Watch {
-    /// A watch without rules.
+    /// Opens a watch without rules.
     pub fn new() -> Result<Self, Error> {
         let marks = MarkTable::open().map_err(Error::Open)?;
         let moves = if marks.has_rename() { Moves::Rename } else { Moves::FromTo };
@@ -178,12 +180,12 @@ impl Watch {
         })
     }
 
-    /// Becomes readable when there is something to drain.
+    /// Becomes readable when there are records to drain.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.marks.as_fd()
     }
 
-    /// What wakes the watch besides its own groups.
+    /// Other descriptors that wake the watch.
     pub fn sources(&self) -> &Sources {
         self.special.sources()
     }
@@ -193,12 +195,12 @@ impl Watch {
         self.mounts.as_fd()
     }
 
-    /// What the kernel lets this process see.
+    /// The kind of groups that the kernel gives to this process.
     pub fn privilege(&self) -> Privilege {
         self.marks.privilege()
     }
 
-    /// Counters since the start.
+    /// The counters since the start of the watch.
     pub fn counters(&self) -> Counters {
         self.counters
     }
@@ -213,26 +215,26 @@ impl Watch {
         self.marks.count().1
     }
 
-    /// Whether there is a rule that asks who did it.
+    /// Whether there is a rule with a process filter.
     pub fn asks_for_culprits(&self) -> bool {
         self.culprit_rules > 0
     }
 
-    /// Takes a rule in, or another one in its place; when this returns its marks are
+    /// Adds a rule, or replaces the one with this number. When this returns, its marks are
     /// in the kernel.
     pub fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> &PathState {
         self.culprit_rules += usize::from(spec.options.process_filter.matters());
         let (slot, before) = self.mirror.attach(id, spec);
         self.special.attach(slot, &self.mirror, self.marks.privilege());
         self.look_at_all();
-        // Only now, so that what both need stays marked throughout.
+        // The old rule goes last, so that marks for both stay in place all the time.
         if let Some(before) = before {
             self.give_back(before);
         }
         self.tell_unresponsive();
         if let Some(target) = self.mirror.rules[slot].target.filter(|_| !self.scanner.unresponsive.is_empty())
         {
-            // What is known of a path says nothing of its server.
+            // The path may be known already, although its server does not answer now.
             let path = self.mirror.tree.path(target);
             if let Some(why) = self.ask(Path::new(OsStr::from_bytes(&path))) {
                 self.mirror.suspend_rule(slot, &why);
@@ -241,7 +243,7 @@ impl Watch {
         self.state_of(slot)
     }
 
-    /// Lets a rule go, with the marks that only it needed.
+    /// Removes a rule, with the marks that only this rule needed.
     pub fn detach(&mut self, id: RuleId) {
         if let Some(slot) = self.mirror.rules.slot(id) {
             self.give_back(slot);
@@ -267,7 +269,7 @@ impl Watch {
         self.special.refusal(slot).unwrap_or(&self.mirror.rules[slot].state)
     }
 
-    /// How a rule watches its tree, for people; `None` if it has none.
+    /// How a recursive rule watches its tree, for people; `None` for other rules.
     pub fn strategy(&self, id: RuleId) -> Option<&'static str> {
         let rule = &self.mirror.rules[self.mirror.rules.slot(id)?];
         let strategy = match rule.file_system {
@@ -277,7 +279,7 @@ impl Watch {
         rule.spec.options.recursive.then_some(strategy)
     }
 
-    /// Reads the kernel's queues and adds the firings to `hits`, in order.
+    /// Reads the kernel's queues, and adds the firings to `hits` in order.
     pub fn drain(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>) -> Result<Queue, Error> {
         self.on_answers();
         whose.on_read();
@@ -304,7 +306,7 @@ impl Watch {
         result
     }
 
-    /// Reads once from each group; whether there was something.
+    /// Reads once from each group. Returns whether there were records.
     fn read_all(
         &mut self,
         buffer: &mut [u8],
@@ -349,8 +351,8 @@ impl Watch {
         }
     }
 
-    /// The kernel's queue is empty. Fires what looks have found, and looks at what is due;
-    /// whether the queue has to be read once more.
+    /// The kernel's queue is empty. Fires the finds of earlier looks, and looks at places that
+    /// are due. Returns whether the queue must be read again.
     fn settle(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>) -> bool {
         let now = SystemTime::now();
         let mut fired = Vec::new();
@@ -362,7 +364,7 @@ impl Watch {
             return true;
         }
         if self.mounts.has_changed() {
-            // Marks may be gone since: nothing is settled.
+            // Marks may have been lost: the turn is not settled.
             if let Err(error) = self.on_mounts() {
                 tracing::error!(%error, "cannot read the table of mounts");
             }
@@ -376,18 +378,18 @@ impl Watch {
         false
     }
 
-    /// Whether there is something to look at that has time.
+    /// Whether there are looks in the background.
     pub fn has_work(&self) -> bool {
         self.mirror.recheck.has_background()
     }
 
-    /// Looks at some of what has time.
+    /// Does some looks of the background.
     pub fn work(&mut self) {
         self.look_for(TURN, true);
         self.scanner.rest();
     }
 
-    /// When [`Watch::drain`] has something to do, if nothing else happens.
+    /// When [`Watch::drain`] has work, if nothing else happens before.
     pub fn next_due(&self) -> Option<Instant> {
         self.mirror.next_due()
     }
@@ -401,14 +403,14 @@ impl Watch {
         has_looked
     }
 
-    /// Looks at all that is due, as far as no records have to be read for it.
+    /// Does all looks that are due and need no further records.
     fn look_at_all(&mut self) {
         while self.look_at_next(false) || self.forget_some() {}
         self.special.follow_paths(&self.mirror, &self.scanner);
         self.scanner.rest();
     }
 
-    /// Looks at one place; whether there was one.
+    /// Looks at one place. Returns whether there was one.
     fn look_at_next(&mut self, with_background: bool) -> bool {
         let Some(task) = self.mirror.take_task(Instant::now(), with_background) else { return false };
         self.look(task);
@@ -438,7 +440,7 @@ impl Watch {
         self.follow_file_systems();
     }
 
-    /// Goes over to marks on file systems, and back.
+    /// Applies the decisions for and against marks on file systems.
     fn follow_file_systems(&mut self) {
         for slot in self.mirror.take_unmarked() {
             let (marks, mirror, scanner) = (&mut self.marks, &self.mirror, &self.scanner);
@@ -450,8 +452,8 @@ impl Watch {
         }
     }
 
-    /// Marks the file system of a tree that proves to be large. What is left to be read of
-    /// the tree is read by and by.
+    /// Marks the whole file system of a large tree. The rest of the tree is read in the
+    /// background.
     fn go_large(&mut self, slot: Slot) {
         let rule = &self.mirror.rules[slot];
         let target = rule.target.filter(|_| self.privilege() == Privilege::Full);
@@ -475,7 +477,8 @@ impl Watch {
         }
     }
 
-    /// Forgets some of what is gone, and takes its marks away; whether there was some.
+    /// Forgets some places that are gone, and removes their marks. Returns whether there were
+    /// any.
     fn forget_some(&mut self) -> bool {
         let mut is_more = self.mirror.bury_some(BURIED_PER_TURN);
         for _ in 0..BURIED_PER_TURN {
@@ -487,8 +490,8 @@ impl Watch {
         is_more
     }
 
-    /// A record may name directories of a marked file system that are not known: finds
-    /// out whether they are in a tree.
+    /// Examines the directories of a record that are on a marked file system and not known. They
+    /// may be in a tree.
     fn learn_directories(&mut self, record: &Record<'_>) {
         for entry in [record.old, record.new, record.entry].into_iter().flatten() {
             if self.marks.has_file_system(entry.dir.fs) && self.mirror.tree.places(entry.dir).next().is_none()
@@ -504,7 +507,7 @@ impl Watch {
             return;
         }
         let found = self.mirror.paths_on(dir.fs).find_map(|beside| Scanner::path_of(dir, &beside));
-        // A directory that is gone tells nothing any more.
+        // There are no more events of a directory that is gone.
         let Some((object, path)) = found else { return };
         if noise == Noise::Busy {
             return self.marks.ignore(dir.fs, &object);
@@ -515,7 +518,7 @@ impl Watch {
         }
     }
 
-    /// Takes a directory in, and those above it, if it is in a tree.
+    /// Adds a directory, and the directories above it, if it is in a tree.
     fn take_in(&mut self, path: &[u8]) {
         let mut at = ROOT;
         for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
@@ -533,8 +536,8 @@ impl Watch {
         }
     }
 
-    /// The kernel dropped records: rules for overflows fire, and all that rules see is
-    /// looked at.
+    /// The kernel has dropped records. Rules with `FAN_Q_OVERFLOW` fire, and everything that
+    /// rules see is looked at.
     fn on_overflow(&mut self, hits: &mut Vec<Hit>) {
         self.counters.overflows += 1;
         tracing::error!(
@@ -552,11 +555,11 @@ impl Watch {
         self.mirror.sweep(before(self.settled));
     }
 
-    /// Mounts have changed: what rules see at and below those places is looked at anew.
-    /// What has been on a mounted file system is no event.
+    /// Mounts have changed. Everything that rules see at and below mount points is looked at
+    /// again. Files that were on a file system before it was mounted are no events.
     ///
-    /// A file system that is unmounted and mounted again at once can leave a table that
-    /// looks the same; so all mount points are looked at.
+    /// A file system that is unmounted and mounted again at once can leave an equal table.
+    /// So all mount points are looked at.
     pub fn on_mounts(&mut self) -> io::Result<()> {
         let since = before(self.settled);
         self.mounts.refresh()?;
@@ -564,7 +567,7 @@ impl Watch {
         for point in self.mounts.take_points() {
             self.mirror.doubt(&point, since, false);
         }
-        // What did not answer may be gone.
+        // Mounts that did not answer may be gone.
         self.mirror.recheck.resume();
         self.look_for(TURN, false);
         self.scanner.rest();
@@ -572,7 +575,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Tells the rules that lead to mounts that do not answer.
+    /// Suspends the rules that lead to mounts that do not answer.
     fn tell_unresponsive(&mut self) {
         for point in self.scanner.unresponsive.take_fallen(self.settled) {
             if let Some(why) = self.scanner.unresponsive.why(&point) {
@@ -581,7 +584,7 @@ impl Watch {
         }
     }
 
-    /// Makes up for what was given up where an answer has come.
+    /// Repeats looks on mounts that answer again.
     fn on_answers(&mut self) {
         self.tell_unresponsive();
         for (point, silence) in self.scanner.unresponsive.take_answered() {
@@ -590,7 +593,7 @@ impl Watch {
         }
     }
 
-    /// Why a path cannot be looked at now, after asking, if its server does not answer.
+    /// Asks the server of a path. If it does not answer, returns the reason for people.
     pub fn ask(&mut self, path: &Path) -> Option<String> {
         let path = path.as_os_str().as_bytes();
         let worker = self.scanner.unresponsive.worker_at(path).ok()??;
@@ -599,13 +602,13 @@ impl Watch {
         found.is_err_and(|errno| errno == SILENT).then(|| self.scanner.unresponsive.why(path)).flatten()
     }
 
-    /// The mounts that do not answer, for people.
+    /// The mounts that do not answer, as text for people.
     pub fn silent(&self) -> Vec<String> {
         self.scanner.unresponsive.names()
     }
 }
 
-/// File times are of a clock that may be late.
+/// A time somewhat earlier, because file times are taken from a clock that may be late.
 fn before(time: SystemTime) -> SystemTime {
     time.checked_sub(CLOCK_SLACK).unwrap_or(time)
 }

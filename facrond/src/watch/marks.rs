@@ -1,8 +1,8 @@
-//! The marks in the kernel: the groups that have them, marks of whole file systems, and
-//! all calls that add and remove them.
+//! The marks in the kernel: the groups, the marks of whole file systems, and all calls that
+//! add and remove marks.
 //!
-//! Which mask an inode's mark has is kept beside its handle, in the tree; which it should
-//! have is a matter of the rules.
+//! The tree stores the present mask of an inode's mark, and the rules decide the mask that
+//! it should have.
 
 mod file_systems;
 mod groups;
@@ -18,10 +18,10 @@ use groups::Groups;
 use nix::errno::Errno;
 use std::os::fd::BorrowedFd;
 
-/// Events of which some mark has one and another has not.
+/// Events that are often missing in a mark, to test whether the mark exists.
 const TELLING: [Events; 4] = [Events::ACCESS, Events::OPEN_EXEC, Events::ATTRIB, Events::MODIFY];
 
-/// All groups and their marks.
+/// All groups, and their marks.
 #[derive(Debug)]
 pub(super) struct MarkTable {
     groups: Groups,
@@ -29,7 +29,7 @@ pub(super) struct MarkTable {
 }
 
 impl MarkTable {
-    /// The shared group alone.
+    /// Opens the shared group.
     pub(super) fn open() -> Result<Self, Errno> {
         Ok(Self { groups: Groups::open()?, file_systems: FileSystems::default() })
     }
@@ -39,7 +39,7 @@ impl MarkTable {
         self.groups.as_fd()
     }
 
-    /// What the kernel lets this process see.
+    /// The kind of groups that the kernel gives to this process.
     pub(super) fn privilege(&self) -> Privilege {
         self.groups.privilege()
     }
@@ -49,17 +49,17 @@ impl MarkTable {
         self.groups.has_rename()
     }
 
-    /// The groups, to be read.
+    /// The groups, for reading.
     pub(super) fn groups(&self) -> &Groups {
         &self.groups
     }
 
-    /// The number of marks on inodes, and of those on file systems.
+    /// The numbers of marks on inodes and on file systems.
     pub(super) fn count(&self) -> (u64, usize) {
         (self.groups.marks(), self.file_systems.len())
     }
 
-    /// Adds to the mark of an inode that had `before`; what it has then.
+    /// Adds `mask` to the mark of an inode, whose mask was `before`. Returns the new mask.
     pub(super) fn add(
         &mut self,
         handle: Handle<'_>,
@@ -76,7 +76,7 @@ impl MarkTable {
         Ok(before | mask)
     }
 
-    /// Takes the mark of an inode that had `before` down to `mask`; what it has then.
+    /// Reduces the mark of an inode from `before` to `mask`. Returns the new mask.
     pub(super) fn reduce(&mut self, fs: FsId, object: &Object, before: u64, mask: u64) -> u64 {
         let excess = before & !mask;
         if excess != 0 {
@@ -90,25 +90,25 @@ impl MarkTable {
         before & mask
     }
 
-    /// A mark has gone with its inode, or cannot be taken away any more.
+    /// A mark is gone with its inode, or cannot be removed any more.
     pub(super) fn forget(&mut self, fs: FsId) {
         self.groups.discount_mark(fs);
     }
 
-    /// The marks of a file system went with it.
+    /// The marks of a file system are gone, because it was unmounted.
     pub(super) fn lose(&mut self, fs: FsId, inodes: u64) {
         (0..inodes).for_each(|_| self.groups.discount_mark(fs));
     }
 
-    /// Whether an inode has no mark, although it had this one: its file system was
-    /// unmounted since.
+    /// Whether an inode has lost its mark, whose mask was `before`, because its file system
+    /// was unmounted meanwhile.
     pub(super) fn is_lost(&self, fs: FsId, object: &Object, before: u64) -> bool {
-        // That an event is taken out which the mark does not have changes nothing.
+        // To remove an event that the mark does not have changes nothing.
         let absent = TELLING.iter().find(|event| before & event.mask() == 0);
         absent.is_some_and(|absent| self.groups.has_mark(fs, object, absent.mask()) == Ok(false))
     }
 
-    /// Gives up groups that have no mark left. To be called when their queues are empty.
+    /// Closes groups that have no marks. Must be called when their queues are empty.
     pub(super) fn collect(&mut self) {
         self.groups.collect();
     }

@@ -1,4 +1,4 @@
-//! From a record to the rules that it fires. Pure: nothing is asked of the kernel.
+//! From a record to the rules that it fires. Pure: it does not ask the kernel.
 
 use super::recheck::View;
 use super::rules::{Moves, RuleIndex, Slot, join};
@@ -11,29 +11,29 @@ use crate::matcher::{Position, mask_of, matched, may_have_arrived};
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
-/// One rule's view of one event.
+/// A rule that an event has fired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Firing {
     pub(super) slot: Slot,
     pub(super) matched: Events,
-    /// The directory and name below PATH; nothing where it is PATH itself.
+    /// The directory and name below PATH; `None` for PATH itself.
     pub(super) place: Option<(NodeId, Box<[u8]>)>,
 }
 
-/// What a record says about one name.
+/// One name in a record, with the events of this name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Side<'a> {
     pub(super) entry: Entry<'a>,
     pub(super) events: Events,
 }
 
-/// A record, by the names that it is about: `FAN_RENAME` has two.
+/// The names in a record. `FAN_RENAME` has two names.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sides<'a>([Option<Side<'a>>; 3]);
 
 impl<'a> Sides<'a> {
-    /// Of a record. Where the kernel tells a rename in two records, each serves rules
-    /// about renames.
+    /// The names of a record. If the kernel reports a rename by two records, each of them
+    /// counts as a rename.
     pub(super) fn of(record: &Record<'a>, moves: Moves) -> Self {
         let events = Events::from_mask(record.mask);
         let flags = events.and(Events::ONDIR);
@@ -47,24 +47,24 @@ impl<'a> Sides<'a> {
         ])
     }
 
-    /// Each name, and what happened to it.
+    /// Each name, with its events.
     pub(super) fn iter(&self) -> impl Iterator<Item = Side<'a>> {
         self.0.into_iter().flatten()
     }
 
-    /// The same of an entry that has another name by now.
+    /// The same events, for an entry that has another name by now.
     pub(super) fn renamed(&self, dir: Handle<'a>, name: &'a [u8]) -> Self {
         let renamed = |side: Side<'a>| Side { entry: Entry { dir, name }, ..side };
         Self(self.0.map(|side| side.map(renamed)))
     }
 
-    /// All that happened.
+    /// All events of the record and its names.
     pub(super) fn events(&self, record: &Record<'_>) -> Events {
         self.iter().fold(Events::from_mask(record.mask), |all, side| all.with(side.events))
     }
 }
 
-/// What every firing of a record has in common.
+/// The facts that all firings of a record have in common.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cause {
     pub(super) time: SystemTime,
@@ -73,12 +73,12 @@ pub(super) struct Cause {
     pub(super) synthetic: bool,
 }
 
-/// The rules and the places that records are matched with.
+/// The rules and places with which records are matched.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Matcher<'a> {
     pub(super) tree: &'a PathTree,
     pub(super) rules: &'a RuleIndex,
-    /// The place that an inode had until another one took it, for rules about its end.
+    /// The former place of an inode that was replaced, for rules about the inode's end.
     pub(super) former: Option<NodeId>,
 }
 
@@ -99,7 +99,7 @@ impl Matcher<'_> {
         firings
     }
 
-    /// The rules for which a record may be about a file that was linked in.
+    /// The rules that want to know whether a record is about a file that was linked in.
     pub(super) fn may_have_arrived(&self, dir: NodeId, name: &[u8], events: Events) -> Vec<View> {
         let below = self.rules.reach(self.tree, dir).map(|slot| (slot, Position::Below));
         let at = self.tree.child(dir, name).map_or(&[][..], |node| self.tree.targets(node));
@@ -111,7 +111,7 @@ impl Matcher<'_> {
         below.chain(at).filter(may).collect()
     }
 
-    /// An event of a directory itself: of the rules at it, and of those above it.
+    /// An event of a directory itself, for rules on it and rules on a directory above it.
     fn match_directory(&self, node: NodeId, events: Events, firings: &mut Vec<Firing>) {
         let events = events.with(Events::ONDIR);
         self.match_path(node, events, firings);
@@ -135,7 +135,7 @@ impl Matcher<'_> {
         }
     }
 
-    /// An event of a watched file under another of its names, or of its end.
+    /// An event of a watched file under another name, or the end of the file.
     fn match_object(&self, record: &Record<'_>, firings: &mut Vec<Firing>) {
         let events = Events::from_mask(record.mask);
         let of_object = events.and(Events::OBJECT.with(Events::SELF));
@@ -162,9 +162,8 @@ impl Matcher<'_> {
         entry.is_some_and(is_it)
     }
 
-    /// Whether an event under another name came through a hard link. In a directory
-    /// that is known it may also be old: of the time before the file was renamed to its
-    /// present name.
+    /// Whether an event under another name came through a hard link. In a known directory the
+    /// record may also be old, from the time before the file got its present name.
     fn is_other_link(&self, node: NodeId, entry: Option<Entry<'_>>) -> bool {
         let is_known = |dir: Handle<'_>| self.tree.places(dir).next().is_some();
         !entry.is_some_and(|entry| is_known(entry.dir))
@@ -177,8 +176,8 @@ impl Matcher<'_> {
         }
     }
 
-    /// Adds a firing if the rule's events and filter say so. A rename within a
-    /// rule's directory is one firing, under the new name.
+    /// Adds a firing if the rule's events and filter match. A rename within a rule's directory
+    /// is one firing, under the new name.
     fn consider(
         &self,
         slot: Slot,
@@ -199,7 +198,7 @@ impl Matcher<'_> {
         }
     }
 
-    /// Whether a rule's filter lets an event pass.
+    /// Whether a rule's filter accepts an event.
     pub(super) fn accepts(&self, slot: Slot, place: Option<(NodeId, &[u8])>, events: Events) -> bool {
         let rule = &self.rules[slot];
         let filter = &rule.spec.options.filter;
@@ -219,7 +218,7 @@ impl Matcher<'_> {
         }
     }
 
-    /// The event of a firing.
+    /// Makes the event of a firing, with its full path.
     pub(super) fn event(&self, firing: &Firing, cause: &Cause, old: Option<(NodeId, &[u8])>) -> Event {
         let place = firing.place.as_ref().map(|(dir, name)| (*dir, &**name));
         Event {
@@ -236,7 +235,7 @@ impl Matcher<'_> {
     }
 }
 
-/// What an object is, in terms of `type=`.
+/// The kind of an event's object, for `type=`.
 fn object_kind(events: Events) -> ObjectKind {
     if events.contains(Events::ONDIR) { ObjectKind::Directory } else { ObjectKind::File }
 }

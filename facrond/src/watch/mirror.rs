@@ -1,13 +1,12 @@
-//! What is known of the places that rules are about, kept up to date by records and by
-//! looks. Pure: a record goes in and firings come out; a probe goes out and its answer
-//! comes in.
+//! The knowledge about all places of rules, kept up to date by records and by looks. Pure:
+//! it takes a record and returns firings; it returns a probe and takes the answer.
 //!
 //! | file | from | to |
 //! |---|---|---|
-//! | `follow` | a record | edits of the tree, places to look at |
-//! | `apply` | an answer | edits of the tree, places to look at |
+//! | `follow` | a record | changes of the tree, places to look at |
+//! | `apply` | the answer of a look | changes of the tree, places to look at |
 //! | `resolve` | a rule's PATH | the nodes that it leads through |
-//! | `bury` | places that are gone | nothing |
+//! | `bury` | places that are gone | marks to remove |
 
 mod apply;
 mod bury;
@@ -33,48 +32,49 @@ use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-/// One firing, as the mirror tells it.
+/// One firing: a rule, and the event that has fired it.
 #[derive(Debug)]
 pub(super) struct Fired {
     pub(super) rule: RuleId,
     pub(super) event: Event,
-    /// Whether facron's own commands caused it; not known yet if a record told it.
+    /// Whether one of facron's own commands caused it. `None` if that must still be decided
+    /// by the pid.
     pub(super) own: Option<bool>,
 }
 
 /// The name that a record is about.
 enum Name {
     AsRecorded,
-    /// It never was one.
+    /// The file has never had a name.
     Never,
-    /// A name in another directory, or another one in the same.
+    /// Another name, which may be in another directory.
     Other(InodeKey, Box<[u8]>),
 }
 
-/// The places and the rules, and what is to be looked at.
+/// The places, the rules, and the places that must be looked at.
 #[derive(Debug)]
 pub(super) struct Mirror {
     pub(super) tree: PathTree,
     pub(super) rules: RuleIndex,
     pub(super) recheck: Recheck,
-    /// Handles of what stood at a rule's path until it was replaced: their end is
-    /// still to be told.
+    /// Handles of objects that were at a rule's PATH until they were replaced. The kernel will
+    /// still report their end.
     former: FxHashMap<InodeKey, Place>,
-    /// Places that were seen to be gone since the queue was last read to its end.
+    /// Places that a look has found to be gone, since the queue was last empty.
     gone: Vec<NodeId>,
-    /// Places that are being forgotten, the next one last.
+    /// Places that will be forgotten. The next one is the last here.
     burying: Vec<NodeId>,
     orphans: Vec<Orphan>,
-    /// Rules that proved to have a large tree.
+    /// Rules whose tree has proved to be large.
     large: Vec<Slot>,
-    /// Rules whose PATH is another directory than the one whose file system is marked.
+    /// Rules that no longer rely on the mark of a file system.
     unmarked: Vec<Slot>,
     told: Told,
     complaints: u64,
 }
 
 impl Mirror {
-    /// Without rules, for a kernel that tells of moves like this.
+    /// A mirror without rules. `moves` is how the kernel reports moves.
     pub(super) fn new(moves: Moves, privilege: Privilege) -> Self {
         Self {
             tree: PathTree::default(),
@@ -91,15 +91,15 @@ impl Mirror {
         }
     }
 
-    /// Takes a rule in, or another one in its place; the slot of the one before, which
-    /// goes when the new one has its marks.
+    /// Adds a rule, or replaces the one with this number. Also returns the slot of the old
+    /// rule, which must be detached when the new one has its marks.
     pub(super) fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> (Slot, Option<Slot>) {
         let (slot, before) = self.rules.insert(id, spec);
         self.resolve(slot, None);
         (slot, before)
     }
 
-    /// Lets a rule go.
+    /// Removes a rule from all places.
     pub(super) fn detach(&mut self, slot: Slot) {
         self.recheck.forget_rule(slot);
         self.rules.strip(slot);
@@ -109,8 +109,8 @@ impl Mirror {
         self.rules.remove(slot);
     }
 
-    /// The rules that a record fires, in order; what it says about places is taken over.
-    /// `own` tells whether facron's own commands caused it.
+    /// Adds the firings of a record to `fired`, in order, and updates the places by it. `own`
+    /// decides whether facron's own commands caused it.
     pub(super) fn on_record(
         &mut self,
         record: &Record<'_>,
@@ -155,9 +155,9 @@ impl Mirror {
         Matcher { tree: &self.tree, rules: &self.rules, former }
     }
 
-    /// A file that was made without a name has `#` and its number in place of one until it
-    /// is closed, whatever it is linked as (`O_TMPFILE`, open(2)). Nothing remains of a
-    /// record about a file that never had a name.
+    /// The real name of a record's file. A file that was made without a name (`O_TMPFILE`,
+    /// open(2)) has the name `#` and its inode number in all records until it is closed,
+    /// even if it was linked. A record about a file that never had a name is dropped.
     fn real_name(&self, record: &Record<'_>) -> Name {
         let Some(entry) = record.entry else { return Name::AsRecorded };
         let Some(object) = record.object.filter(|object| is_nameless(entry.name, *object)) else {
@@ -173,7 +173,8 @@ impl Mirror {
         named.map_or(Name::Never, |(dir, name)| Name::Other((dir.fs, dir.bytes.into()), name.into()))
     }
 
-    /// What is looked at and told by a record is not told again.
+    /// Notes the record at places that wait for a look, so that the look does not fire for the
+    /// same event again. Queues looks at files that may have been linked in.
     fn note(&mut self, record: &Record<'_>, sides: &Sides<'_>, own: &mut dyn FnMut() -> bool) {
         for side in sides.iter() {
             if side.entry.name == b"." {
@@ -194,7 +195,7 @@ impl Mirror {
         }
     }
 
-    /// A name was made for a file that is known by another.
+    /// A new name may be a second link of a known file.
     fn note_link(&mut self, object: Option<Handle<'_>>) {
         if let Some(inode) = object.and_then(|object| self.tree.find_inode(object))
             && self.tree.places_of(inode).next().is_some()
@@ -203,7 +204,7 @@ impl Mirror {
         }
     }
 
-    /// The queue has been read to its end: fires what looks have found and no record told.
+    /// The queue was read to its end. Fires the finds of looks that no record has reported.
     pub(super) fn on_drained(&mut self, fired: &mut Vec<Fired>) {
         for (place, arrival) in self.recheck.on_drained() {
             if self.tree.has(place.dir) {
@@ -233,7 +234,7 @@ impl Mirror {
             self.told.note(slot, &event);
             fired.push(Fired { rule: self.rules[slot].id, event, own: Some(arrival.own) });
         }
-        // It may be closed under the name that it was made without.
+            // Its close may be reported as the close of a file without a name.
         let awaits = |(slot, _): &View| self.rules[*slot].spec.events.contains(Events::ARRIVED);
         let views: Vec<_> = arrival.awaiting_close().filter(awaits).collect();
         if !views.is_empty() {
@@ -242,7 +243,7 @@ impl Mirror {
         }
     }
 
-    /// What of a file was told by records that were read before it was found.
+    /// The events of a file that records have reported before the look has found it.
     fn told_before(&self, slot: Slot, place: Option<(NodeId, &[u8])>, arrival: &Arrival) -> Events {
         let then = match arrival.origin {
             Origin::Found { since: Some(_), .. } => arrival.changed,
@@ -254,18 +255,20 @@ impl Mirror {
         })
     }
 
-    /// Records may be missing: all that rules see is looked at, for what has changed since.
+    /// Records may be missing. Everything that rules see is looked at, and changes after
+    /// `since` are found.
     pub(super) fn sweep(&mut self, since: SystemTime) {
         let news = News { since: Some(since), ..News::default() };
         self.recheck.change(ROOT, b"", Change { news: Some(news), sweep: true, ..Change::default() });
     }
 
-    /// The next place to look at; of those that have time, too, if they are wanted.
+    /// The next place to look at. `with_background` includes looks of the background.
     pub(super) fn take_task(&mut self, now: Instant, with_background: bool) -> Option<Task> {
         self.recheck.take(&self.tree, now, with_background)
     }
 
-    /// A mount point does not answer: the rules that lead to it wait, with what they have.
+    /// The server of a mount point does not answer. The rules that lead to it wait, and keep
+    /// their marks.
     pub(super) fn suspend_rules(&mut self, point: &[u8], why: &str) {
         let Some(node) = self.tree.find(point) else { return };
         for slot in self.users(node) {
@@ -273,7 +276,7 @@ impl Mirror {
         }
     }
 
-    /// The same of one rule.
+    /// The same for one rule.
     pub(super) fn suspend_rule(&mut self, slot: Slot, why: &str) {
         let state = &mut self.rules[slot].state;
         if *state == PathState::Active {
@@ -281,7 +284,7 @@ impl Mirror {
         }
     }
 
-    /// Something else may be at a place, and below.
+    /// Another file system may be mounted at a place. It is looked at, with all below.
     pub(super) fn doubt(&mut self, path: &[u8], since: SystemTime, sweep: bool) {
         let mut parent = ROOT;
         let mut names = path.split(|b| *b == b'/').filter(|name| !name.is_empty()).peekable();
@@ -303,43 +306,44 @@ impl Mirror {
         }
     }
 
-    /// The marks of a file system are gone; how many there were.
+    /// The marks of a file system are gone. Returns their number.
     pub(super) fn lose_marks(&mut self, fs: FsId) -> u64 {
         self.tree.lose_marks(fs)
     }
 
-    /// Nothing is missing, and nothing is to be done.
+    /// The queue is empty, and no look is due.
     pub(super) fn on_settled(&mut self, now: SystemTime) {
         self.told.forget(now);
     }
 
-    /// The rules that proved to have a large tree since the last call.
+    /// The rules whose tree has proved to be large since the last call.
     pub(super) fn take_large(&mut self) -> Vec<Slot> {
         std::mem::take(&mut self.large)
     }
 
-    /// The rules that rely on the mark of a file system no longer, since the last call.
+    /// The rules that no longer rely on the mark of a file system, since the last call.
     pub(super) fn take_unmarked(&mut self) -> Vec<Slot> {
         std::mem::take(&mut self.unmarked)
     }
 
-    /// A rule is served by the mark of a file system: what is left of its tree has time.
+    /// A rule relies on the mark of a file system. The rest of its tree can be read in the
+    /// background.
     pub(super) fn serve_by(&mut self, slot: Slot, fs: FsId) {
         self.rules[slot].file_system = Some(fs);
         self.recheck.defer_quiet();
     }
 
-    /// When there is a place to look at, if nothing else happens.
+    /// When the next look is due, if nothing else happens before.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.recheck.next_due()
     }
 
-    /// Whether there is something to do, or to be told, when the queue has been read.
+    /// Whether there is work to do after the queue was read.
     pub(super) fn is_due(&self) -> bool {
         self.recheck.is_due() || !self.gone.is_empty() || !self.burying.is_empty() || !self.orphans.is_empty()
     }
 
-    /// Paths at and above a rule's PATH that are on a file system, the deepest first.
+    /// Paths on a file system that are at or above a rule's PATH, the deepest first.
     pub(super) fn paths_on(&self, fs: FsId) -> impl Iterator<Item = Vec<u8>> {
         let is_on = move |node: &NodeId| {
             self.tree.has(*node) && self.tree.handle(*node).is_some_and(|handle| handle.fs == fs)
@@ -348,7 +352,7 @@ impl Mirror {
         trails.filter(is_on).map(|node| self.tree.path(node))
     }
 
-    /// Tells of a directory that cannot be watched; of many, now and then.
+    /// Logs that a directory cannot be watched. If there are many, logs some of them.
     fn complain(&mut self, parent: NodeId, name: &[u8], why: &str) {
         self.complaints += 1;
         if self.complaints <= 16 || self.complaints.is_power_of_two() {
@@ -366,7 +370,7 @@ impl Mirror {
     }
 }
 
-/// What of a rule's events was found. `ARRIVED` was decided by the look, not by events.
+/// The events of a rule that a look has found. The look itself decides about `ARRIVED`.
 fn found(spec: &RuleSpec, origin: Origin, position: Position, news: Events) -> Events {
     let arrived = news.and(spec.events).and(Events::ARRIVED);
     if matches!(origin, Origin::Made { .. }) {
@@ -376,8 +380,8 @@ fn found(spec: &RuleSpec, origin: Origin, position: Position, news: Events) -> E
     by_events.with(arrived)
 }
 
-/// Whether a name is the one that a file without a name has: `#` and the number of its
-/// inode, which is in its handle.
+/// Whether a name is that of a file without a name: `#` and its inode number. The number
+/// must be in the handle of the object.
 fn is_nameless(name: &[u8], object: Handle<'_>) -> bool {
     let Some(digits) = name.strip_prefix(b"#").filter(|digits| (1..=20).contains(&digits.len())) else {
         return false;

@@ -1,5 +1,5 @@
-//! Mounts come and go without an event, and take marks along: the table of mounts
-//! is compared whenever the kernel says that it has changed (proc(5), poll of
+//! The table of mounts. Mounts come and go without an event, and marks go with them. So the
+//! table is read again whenever the kernel reports a change (proc(5), poll of
 //! `/proc/self/mountinfo`).
 
 use crate::kernel::mounts::{self, unescape};
@@ -10,17 +10,17 @@ use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-/// The kernel's coarse clock, which file times are taken from, may be this late.
+/// How late file times may be. The kernel takes them from its coarse clock.
 pub(super) const CLOCK_SLACK: Duration = Duration::from_millis(20);
 
 const TABLE: &str = "/proc/self/mountinfo";
 
-/// One mount, as a line of `proc_pid_mountinfo(5)` has it.
+/// One mount, from a line of `proc_pid_mountinfo(5)`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Mount {
-    /// Its number, that of the mount it is on, and the device.
+    /// Its number, the number of its parent mount, and its device.
     identity: [Vec<u8>; 3],
-    /// Where it is.
+    /// The path of the mount point.
     pub point: Vec<u8>,
     /// The type of its file system.
     pub kind: String,
@@ -37,24 +37,24 @@ impl Mount {
         Some(Self { identity, point, kind: String::from_utf8_lossy(kind).into_owned() })
     }
 
-    /// As [`mounts::is_served`].
+    /// Whether it depends on a server, see [`mounts::is_served`].
     pub(super) fn is_served(&self) -> bool {
         mounts::is_served(&self.kind, &self.identity[2])
     }
 }
 
-/// The table of mounts as last seen.
+/// The table of mounts, as it was last read.
 #[derive(Debug)]
 pub(super) struct MountTable {
     file: File,
-    /// Opened for itself: who polls it is told of each change once.
+    /// Opened a second time, because a poll of one open file reports each change once.
     sentinel: File,
     seen: BTreeSet<Mount>,
     points: BTreeSet<Vec<u8>>,
 }
 
 impl MountTable {
-    /// As it is now.
+    /// Reads the present table.
     pub(super) fn read() -> io::Result<Self> {
         let [file, sentinel] = [File::open(TABLE)?, File::open(TABLE)?];
         let mut mounts = Self { file, sentinel, seen: BTreeSet::new(), points: BTreeSet::new() };
@@ -68,12 +68,12 @@ impl MountTable {
         poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    /// All of them.
+    /// All mounts of the table.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Mount> + Clone {
         self.seen.iter()
     }
 
-    /// Reads it again.
+    /// Reads the table again.
     pub(super) fn refresh(&mut self) -> io::Result<()> {
         let mut text = Vec::new();
         self.file.rewind()?;
@@ -84,7 +84,7 @@ impl MountTable {
         Ok(())
     }
 
-    /// Where something is mounted, or was before [`MountTable::refresh`]; the upper ones
+    /// The mount points of now and of the time before [`MountTable::refresh`], the upper ones
     /// first.
     pub(super) fn take_points(&mut self) -> BTreeSet<Vec<u8>> {
         std::mem::take(&mut self.points)

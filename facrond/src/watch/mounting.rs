@@ -1,7 +1,7 @@
-//! Mounts that come, go and move, with the places that they are at.
+//! Mounts that come, go and move, with their mount points.
 //!
-//! The kernel tells a mount's number. Where it is can be asked while it is
-//! attached; of one that is detached it has to be remembered.
+//! The kernel reports the number of a mount. Its mount point can be asked for while it is
+//! attached. For a mount that is detached, it must have been remembered.
 
 use crate::events::Events;
 use crate::kernel::fanotify::Group;
@@ -9,28 +9,28 @@ use crate::kernel::mounts::{self, MountPoint};
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 
-/// What rules can ask about mounts.
+/// The events about mounts.
 pub const MOUNTING: Events = Events::MNT_ATTACH.with(Events::MNT_DETACH);
 
-/// A mount came, went, or (with both) moved.
+/// A mount has come, gone, or moved if it has both places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Where it was.
+    /// The old mount point, if it was attached before.
     pub from: Option<MountPoint>,
-    /// Where it is.
+    /// The new mount point, if it is attached now.
     pub to: Option<MountPoint>,
 }
 
-/// The mounts of this process's namespace.
+/// The mounts in the namespace of this process.
 #[derive(Debug)]
 pub struct Mounting {
-    /// Tells of changes.
+    /// The group that reports changes.
     pub group: Group,
     points: FxHashMap<u64, MountPoint>,
 }
 
 impl Mounting {
-    /// Tells of all changes from now on.
+    /// Opens the group, and reads the present mounts.
     pub fn open() -> Result<Self, Errno> {
         let group = Group::for_mounts(MOUNTING.mask())?;
         let mut mounting = Self { group, points: FxHashMap::default() };
@@ -38,14 +38,15 @@ impl Mounting {
         Ok(mounting)
     }
 
-    /// Forgets what it knows and looks anew.
+    /// Reads all present mounts again.
     pub fn look_at_all(&mut self) -> Result<(), Errno> {
         let points = mounts::all()?.into_iter().filter_map(|id| Some((id, mounts::mount_point(id).ok()?)));
         self.points = points.collect();
         Ok(())
     }
 
-    /// What a record means; `None` if its mount came and went before it could be looked at.
+    /// The change that a record reports. `None` if the mount came and went before its mount
+    /// point could be asked for.
     pub fn on_record(&mut self, events: Events, mount: u64) -> Option<Change> {
         let from = self.points.get(&mount).cloned();
         if !events.contains(Events::MNT_ATTACH) {
@@ -59,7 +60,7 @@ impl Mounting {
         if !events.contains(Events::MNT_DETACH) {
             return to.map(|to| Change { from: None, to: Some(to) });
         }
-        // What is mounted on it moved along, untold.
+        // Mounts below it have moved too, without a record.
         if let Err(errno) = self.look_at_all() {
             tracing::error!(error = errno.desc(), "cannot list the mounts");
         }

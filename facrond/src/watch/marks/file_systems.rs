@@ -1,10 +1,10 @@
-//! Large trees: one mark on the whole file system, and the filter here.
+//! Large trees: one mark on the whole file system, and a filter in this process.
 //!
-//! There is nothing to set up and no race, whatever the size of the tree. But each event
-//! of the file system arrives, from directories that are in no tree too. A directory that
-//! is not known is resolved by its handle, once; then it is either part of the tree or
-//! known to be foreign. A foreign one that is busy gets an ignore mark, which the kernel
-//! may drop when it wants the memory.
+//! Such a mark needs no setup and has no race, whatever the size of the tree. But the kernel
+//! reports every event of the file system, also of directories outside of all trees. An
+//! unknown directory is resolved by its handle once. Then it is either part of the tree or
+//! known to be foreign. A busy foreign directory gets an ignore mark, which the kernel may
+//! remove when memory is short.
 
 use super::MarkTable;
 use crate::events::Events;
@@ -16,13 +16,13 @@ use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 use std::hash::{BuildHasher, RandomState};
 
-/// Foreign directories that are remembered.
+/// The greatest number of foreign directories that are remembered.
 const MAX_FOREIGN: usize = 65_536;
 
-/// Events after which a foreign directory is ignored.
+/// The number of events after which a foreign directory is ignored.
 const NOISY: u32 = 16;
 
-/// One file system with a mark.
+/// The mark of one file system.
 #[derive(Debug, Default)]
 struct FsMark {
     mask: u64,
@@ -30,7 +30,7 @@ struct FsMark {
     users: Vec<Slot>,
 }
 
-/// A directory that is in no tree.
+/// A directory outside of all trees.
 #[derive(Debug)]
 struct Foreign {
     fs: FsId,
@@ -44,23 +44,23 @@ impl Foreign {
     }
 }
 
-/// The file systems with a mark, and what is known of their other directories.
+/// The file systems with a mark, and their foreign directories.
 #[derive(Debug, Default)]
 pub(super) struct FileSystems {
     marks: FxHashMap<FsId, FsMark>,
     foreign: HashTable<Foreign>,
-    /// Users choose handles by making directories: the hash is keyed.
+    /// Users choose handles by making directories, so the hash has a key.
     hasher: RandomState,
 }
 
-/// What is known of a directory that is not in the tree.
+/// The knowledge about a directory that is not in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::watch) enum Noise {
-    /// Nothing: it may be part of a tree.
+    /// It was not looked at, and may be part of a tree.
     Unknown,
-    /// It is foreign.
+    /// It is outside of all trees.
     Foreign,
-    /// It is foreign, and busy by now.
+    /// It is outside of all trees, and busy.
     Busy,
 }
 
@@ -92,7 +92,8 @@ impl FileSystems {
         all.insert_unique(hash, foreign, |foreign| hasher.hash_one((foreign.fs.0, &*foreign.handle)));
     }
 
-    /// Forgets a directory that is foreign no longer; whether it may be ignored.
+    /// Forgets a directory that is not foreign any more. Returns whether it may have an ignore
+    /// mark.
     fn recall(&mut self, dir: Handle<'_>) -> bool {
         let hash = self.hash(dir);
         match self.foreign.find_entry(hash, |foreign| foreign.is(dir)) {
@@ -108,7 +109,7 @@ impl MarkTable {
         !self.file_systems.marks.is_empty() && self.file_systems.marks.contains_key(&fs)
     }
 
-    /// Marks a file system, on which `object` is, for a rule.
+    /// Marks the file system of `object` for a rule.
     pub(in crate::watch) fn mark_file_system(
         &mut self,
         fs: FsId,
@@ -123,7 +124,7 @@ impl MarkTable {
         Ok(())
     }
 
-    /// Marks a file system again that may have been unmounted.
+    /// Marks a file system again after it was unmounted.
     pub(in crate::watch) fn mark_file_system_again(&self, fs: FsId, object: &Object) {
         if let Some(mark) = self.file_systems.marks.get(&fs)
             && let Err(errno) = self.groups.add_fs_mark(fs, object, mark.mask)
@@ -132,8 +133,8 @@ impl MarkTable {
         }
     }
 
-    /// A rule relies on the marks of file systems no longer. `somewhere_on` opens some
-    /// directory of one.
+    /// A rule does not rely on marks of file systems any more. `somewhere_on` opens any
+    /// directory of a file system.
     pub(in crate::watch) fn leave_file_systems(
         &mut self,
         slot: Slot,
@@ -142,7 +143,7 @@ impl MarkTable {
         let groups = &self.groups;
         self.file_systems.marks.retain(|fs, mark| {
             mark.users.retain(|user| *user != slot);
-            // With the file system gone, so is the mark.
+            // If the file system is gone, so is the mark.
             if mark.users.is_empty()
                 && let Some(object) = somewhere_on(*fs)
             {
@@ -155,18 +156,18 @@ impl MarkTable {
         }
     }
 
-    /// A record names a directory that is not in the tree: what is known of it.
+    /// Counts a record of a directory that is not in the tree. Returns the knowledge about it.
     pub(in crate::watch) fn count_foreign(&mut self, dir: Handle<'_>) -> Noise {
         self.file_systems.count(dir)
     }
 
-    /// A directory was looked at, and is in no tree.
+    /// A directory was looked at, and is outside of all trees.
     pub(in crate::watch) fn remember_foreign(&mut self, dir: Handle<'_>) {
         self.file_systems.remember(dir);
     }
 
-    /// Ignores what happens to files in a foreign directory. Renames are not ignored:
-    /// they may lead into a tree.
+    /// Ignores events of files in a foreign directory. Renames are not ignored, because they
+    /// may lead into a tree.
     pub(in crate::watch) fn ignore(&self, fs: FsId, object: &Object) {
         let Some(mark) = self.file_systems.marks.get(&fs) else { return };
         if let Err(errno) = self.groups.ignore(fs, object, ignorable(mark.mask)) {
@@ -174,13 +175,13 @@ impl MarkTable {
         }
     }
 
-    /// A directory has come into a tree: it must not be ignored.
+    /// A directory has come into a tree, so it must not be ignored any more.
     pub(in crate::watch) fn unignore(&mut self, handle: Handle<'_>, object: &Object) {
         if self.file_systems.marks.is_empty() || !self.file_systems.recall(handle) {
             return;
         }
         if let Some(mark) = self.file_systems.marks.get(&handle.fs) {
-            // The kernel may have dropped it already.
+            // The kernel may have removed the ignore mark already.
             let _ = self.groups.unignore(handle.fs, object, ignorable(mark.mask));
         }
     }

@@ -1,6 +1,6 @@
-//! The fanotify groups: one for all file systems that have an id, and one for each
-//! that the kernel does not let share (FUSE mounts, btrfs subvolumes). Few, for
-//! every group slows the writers down.
+//! The fanotify groups. All file systems with an id share one group. File systems that
+//! cannot share it (FUSE mounts, btrfs subvolumes) have a group each. Every group slows
+//! writers down, so there are as few as possible.
 
 use crate::kernel::fanotify::{Group, Privilege};
 use crate::kernel::object::Object;
@@ -10,27 +10,27 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use rustc_hash::FxHashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// A group and the marks in it.
+/// A group, and the number of its marks.
 #[derive(Debug)]
 struct Member {
     group: Group,
-    /// The one file system of a group that is not shared.
+    /// The file system of a group that is not shared.
     fs: FsId,
     marks: u64,
 }
 
-/// All groups; readable as one descriptor.
+/// All groups. They can be waited for as one descriptor.
 #[derive(Debug)]
 pub(in crate::watch) struct Groups {
     ready: Epoll,
-    /// The first is the shared one; the others come and go.
+    /// The first one is the shared group. The others come and go.
     members: Vec<Member>,
     /// File systems that are not in the shared group.
     alone: FxHashMap<FsId, usize>,
 }
 
 impl Groups {
-    /// The shared group alone.
+    /// Opens the shared group.
     pub(in crate::watch) fn open() -> Result<Self, Errno> {
         let ready = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut groups = Self { ready, members: Vec::new(), alone: FxHashMap::default() };
@@ -50,7 +50,7 @@ impl Groups {
         self.ready.0.as_fd()
     }
 
-    /// What the kernel lets this process see.
+    /// The kind of groups that the kernel gives to this process.
     pub(in crate::watch) fn privilege(&self) -> Privilege {
         self.members[0].group.privilege()
     }
@@ -60,7 +60,7 @@ impl Groups {
         self.members[0].group.has_rename()
     }
 
-    /// The number of groups.
+    /// The number of groups, for [`Groups::read`].
     pub(in crate::watch) fn len(&self) -> usize {
         self.members.len()
     }
@@ -70,8 +70,8 @@ impl Groups {
         self.members.iter().map(|member| member.marks).sum()
     }
 
-    /// Reads from one group; `Ok(None)` when its queue is empty. The file system is
-    /// that of records without an id.
+    /// Reads from one group. `Ok(None)` if its queue is empty. The result also has the file
+    /// system for records without an id.
     pub(in crate::watch) fn read<'b>(
         &self,
         index: usize,
@@ -81,7 +81,7 @@ impl Groups {
         Ok(member.group.read(buffer)?.map(|bytes| (member.fs, bytes)))
     }
 
-    /// Adds to an inode's mark, in the group that its file system is in.
+    /// Adds to an inode's mark, in the group of its file system.
     pub(in crate::watch) fn add_mark(
         &mut self,
         handle: Handle<'_>,
@@ -108,7 +108,7 @@ impl Groups {
         added
     }
 
-    /// Takes from an inode's mark.
+    /// Removes events from an inode's mark.
     pub(in crate::watch) fn remove_mark(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
         self.members[self.index(fs)].group.remove_mark(object, mask)
     }
@@ -118,41 +118,41 @@ impl Groups {
         self.members[self.index(fs)].group.add_fs_mark(object, mask)
     }
 
-    /// Takes from the mark of a whole file system.
+    /// Removes events from the mark of a whole file system.
     pub(in crate::watch) fn remove_fs_mark(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
         self.members[self.index(fs)].group.remove_fs_mark(object, mask)
     }
 
-    /// Ignores a directory, for as long as the kernel has memory for that.
+    /// Ignores a directory, as long as the kernel has memory for the ignore mark.
     pub(in crate::watch) fn ignore(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
         self.members[self.index(fs)].group.ignore(object, mask)
     }
 
-    /// Ignores a directory no longer.
+    /// Removes the ignore mark of a directory.
     pub(in crate::watch) fn unignore(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
         self.members[self.index(fs)].group.unignore(object, mask)
     }
 
-    /// Whether an inode has a mark, which does not have `absent`.
+    /// Whether an inode has a mark. The mark must not have the event `absent`.
     pub(in crate::watch) fn has_mark(&self, fs: FsId, object: &Object, absent: u64) -> Result<bool, Errno> {
         self.members[self.index(fs)].group.has_mark(object, absent)
     }
 
-    /// An inode of this file system has got its first mark.
+    /// An inode of this file system has got a mark.
     pub(in crate::watch) fn count_mark(&mut self, fs: FsId) {
         let index = self.index(fs);
         self.members[index].marks += 1;
     }
 
-    /// An inode of this file system has no mark any more.
+    /// An inode of this file system has lost its mark.
     pub(in crate::watch) fn discount_mark(&mut self, fs: FsId) {
         let index = self.index(fs);
         let member = &mut self.members[index];
         member.marks = member.marks.saturating_sub(1);
     }
 
-    /// Gives up groups that were for one file system and have no mark left. To be
-    /// called when their queues are empty.
+    /// Closes groups of a single file system that have no marks. Must be called when their
+    /// queues are empty.
     pub(in crate::watch) fn collect(&mut self) {
         if self.members.iter().skip(1).all(|member| member.marks > 0) {
             return;

@@ -1,4 +1,4 @@
-//! From a place to a probe, and from its answer to what is known.
+//! From a place to a probe, and from the answer to changes of the tree.
 
 use super::Mirror;
 use super::resolve::describe;
@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-/// A tree with more directories than this is watched by a mark on its file system.
+/// A tree with more directories is watched by a mark on its file system.
 const LARGE: usize = if cfg!(test) { 64 } else { 4096 };
 
 impl Mirror {
@@ -24,7 +24,7 @@ impl Mirror {
         if name.is_empty() { Some(ROOT) } else { self.tree.child(dir, name) }
     }
 
-    /// What has to be asked to look at a place.
+    /// The probe for a look at a place.
     pub(in crate::watch) fn probe(&self, task: &Task) -> Probe {
         let (dir, name) = (task.place.dir, &task.place.name);
         let node = self.at(dir, name);
@@ -68,7 +68,7 @@ impl Mirror {
         RuleIndex::is_too_deep(&self.tree, dir)
     }
 
-    /// Takes over what a look has found.
+    /// Takes over the answer of a look.
     pub(in crate::watch) fn apply(
         &mut self,
         task: Task,
@@ -105,11 +105,12 @@ impl Mirror {
         }
     }
 
-    /// The directory itself is looked at. Records of where it went may still be to be read.
+    /// The directory of the place is not at its path, so the directory is looked at. A record
+    /// of its move may still be in the queue.
     fn on_directory_gone(&mut self, task: Task, now: (Instant, SystemTime)) {
         let dir = task.place.dir;
         match self.tree.ghost(dir) {
-            // It may come back, with its record.
+            // The record of its move may bring it back.
             Some(Ghost::Gone) => return self.recheck.retry(task, now.0),
             Some(Ghost::Left | Ghost::Dead) => return self.recheck.done(&task.place, None, now),
             None => {}
@@ -165,7 +166,7 @@ impl Mirror {
             && let Some(other) = self.other_place(dir, &name, found)
         {
             if self.tree[other].ghost == Some(Ghost::Gone) {
-                // It was moved here, and its record is still to be read.
+                // It was moved here. The record of the move is still in the queue.
                 let news = change.news.clone().unwrap_or_default();
                 self.relocate(other, dir, &name, &news);
             } else if task.tries == 1 {
@@ -182,7 +183,7 @@ impl Mirror {
         self.recheck.done(&task.place, Some(facts), now);
     }
 
-    /// Another place that a directory has, so that it was moved, or is mounted twice.
+    /// Another place of the same directory: it was moved, or is mounted twice.
     fn other_place(&self, dir: NodeId, name: &[u8], found: &Found) -> Option<NodeId> {
         let here = self.at(dir, name);
         if found.content() != Content::Directory
@@ -195,7 +196,7 @@ impl Mirror {
             .filter(|other| *other != ROOT && !self.tree.is_above(*other, dir))
     }
 
-    /// What was found is at a place now.
+    /// Updates a place by the object that was found there.
     fn take_over(&mut self, dir: NodeId, name: &[u8], found: &Found, change: &Change) {
         let is_directory = found.content() == Content::Directory;
         let is_root = name.is_empty();
@@ -258,8 +259,8 @@ impl Mirror {
         }
     }
 
-    /// A rule has arrived at a directory that was read with this look: no record of it can
-    /// have come between.
+    /// A rule now leads to a directory that this look has read. Its entries are used at once,
+    /// so that the directory need not be read again.
     fn read_at_once(&mut self, node: NodeId, found: &Found) {
         if let Some(Ok(entries)) = &found.entries
             && self.tree.has(node)
@@ -276,7 +277,7 @@ impl Mirror {
         }
     }
 
-    /// What a change of which concerns the rules that lead to a node.
+    /// The state of a node. If it changes, the rules that lead to the node are resolved again.
     fn state_at(&self, node: NodeId) -> (Content, u64, Option<Errno>, u64) {
         let inode = self.tree.inode_at(node);
         let error = self.tree[node].references.as_ref().and_then(|references| references.error);
@@ -289,10 +290,10 @@ impl Mirror {
         )
     }
 
-    /// A mark was made, or could not be.
+    /// A mark was added, or has failed.
     fn on_mark(&mut self, node: NodeId, error: Option<Errno>) {
         if let Some(references) = &mut self.tree[node].references {
-            // Gone by now; the record of that is still to be read.
+            // The object is gone by now. The record of that is still in the queue.
             references.error = error.filter(|errno| !matches!(errno, Errno::ENOENT | Errno::ESTALE));
         }
         if self.rules.set(self.tree[node].set).is_empty() {
@@ -300,7 +301,7 @@ impl Mirror {
         }
         match error {
             None | Some(Errno::ENOENT | Errno::ESTALE) => {}
-            // Places like /proc in a tree: nothing to be seen there.
+            // A place such as /proc in a tree, which has no events.
             Some(Errno::ENODEV | Errno::EOPNOTSUPP) => {
                 tracing::debug!(path = %Text(self.tree.path(node)), "this file system cannot be watched");
             }
@@ -312,8 +313,8 @@ impl Mirror {
         }
     }
 
-    /// No directory gets a mark any more: the rules that see this one have failed, even if
-    /// what they have goes on.
+    /// The limit of marks is reached. The rules that see this directory have failed, although
+    /// their other marks go on.
     fn run_out_of_marks(&mut self, node: NodeId) {
         let why = describe(&self.tree.path(node), Errno::ENOSPC);
         for slot in self.rules.share_set(self.tree[node].set).iter() {
@@ -326,7 +327,8 @@ impl Mirror {
         }
     }
 
-    /// Goes on with what is in a directory, if it was read.
+    /// Continues with the entries of a directory, if it was read. They are news for rules that
+    /// see the directory for the first time.
     fn take_entries(&mut self, node: NodeId, found: &Found, change: &Change, newcomers: &[Slot]) {
         let news = self.news_in(node, change, newcomers);
         match &found.entries {
@@ -347,9 +349,7 @@ impl Mirror {
         }
     }
 
-    /// For which rules it is news what is in a directory. For those that see it for the
-    /// first time it is, even if it was looked at for the sake of others: the record that
-    /// it was made tells nothing new any more.
+    /// The news about the entries of a directory, with the rules that want it.
     fn news_in(&self, node: NodeId, change: &Change, newcomers: &[Slot]) -> Option<News> {
         let news = change.news.as_ref();
         let is_asked =
@@ -408,7 +408,7 @@ impl Mirror {
         }
     }
 
-    /// Records are missing: what is known in a directory is looked at.
+    /// Records are missing. Looks at all known entries of a directory.
     fn sweep_children(&mut self, node: NodeId, change: &Change) {
         for child in self.tree.children(node) {
             let name: Box<[u8]> = self.tree[child].name().into();
@@ -431,7 +431,7 @@ impl Mirror {
         self.recheck.change(dir, name, Change { news, read: false, ..change.clone() });
     }
 
-    /// Counts the directories of rules that are new: a tree may prove to be large.
+    /// Counts the directories below new rules, to discover large trees.
     fn count_found(&mut self, newcomers: &[Slot], change: &Change) {
         if change.news.is_some() {
             return;
@@ -445,7 +445,7 @@ impl Mirror {
         }
     }
 
-    /// The rules that lead to a node follow their paths again.
+    /// Resolves the rules that lead to a node again.
     fn resolve_users(&mut self, node: NodeId, change: Option<&Change>) {
         let users = self.users(node);
         let news = change.and_then(|change| change.news.clone()).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Places that are gone: kept as ghosts as long as records of them may come, then
-//! forgotten by and by, with what is below.
+//! Places that are gone. They are kept as ghosts as long as the queue may have records of
+//! them. Then they are forgotten step by step, with everything below.
 
 use super::Mirror;
 use crate::events::Events;
@@ -9,22 +9,22 @@ use crate::watch::rules::Slot;
 use crate::watch::scanner::InodeKey;
 use crate::watch::tree::{Content, Ghost, InodeId, NodeId, ROOT};
 
-/// Handles of replaced objects whose end is still to be told.
+/// The greatest number of replaced objects whose end is awaited.
 const MAX_FORMER: usize = 4096;
 
-/// An inode that has a mark and no place any more.
+/// An inode with a mark that has no place any more.
 #[derive(Debug)]
 pub(in crate::watch) struct Orphan {
     pub(in crate::watch) inode: InodeId,
     pub(in crate::watch) key: InodeKey,
     pub(in crate::watch) marked: u64,
-    /// Where it may be found, or directories on its file system.
+    /// Paths where it may be found, or paths of directories on its file system.
     pub(in crate::watch) paths: Vec<Vec<u8>>,
 }
 
 impl Mirror {
-    /// What was at a place is not there any more; the rules that led there look for
-    /// another way. Where they do, an empty place takes its place.
+    /// The object of a place is gone. Returns the rules that led there, which must be resolved
+    /// again. If there are any, an empty node takes the place.
     pub(super) fn depart(&mut self, node: NodeId, why: Ghost) -> Vec<Slot> {
         let users = self.users(node);
         let is_known_to_be_gone = self.tree.ghost(node).is_some();
@@ -49,7 +49,7 @@ impl Mirror {
         self.tree[node].references.as_ref().map_or_else(Vec::new, |references| references.users())
     }
 
-    /// Rules about the end of what they watch hear of it after its place was taken.
+    /// Remembers a replaced object, for rules about the end of their object.
     pub(super) fn remember_former(&mut self, node: NodeId) {
         let wants_end = |slot: &Slot| self.rules[*slot].spec.events.intersects(Events::SELF);
         let targets = self.tree.targets(node);
@@ -65,7 +65,7 @@ impl Mirror {
         }
     }
 
-    /// A record told the end of what was at a rule's path.
+    /// A record has reported the end of a replaced object.
     pub(super) fn end_former(&mut self, record: &Record<'_>) {
         if self.former.is_empty() || !Events::from_mask(record.mask).intersects(Events::SELF) {
             return;
@@ -80,7 +80,7 @@ impl Mirror {
         }
     }
 
-    /// The queue has been read to its end: nothing more comes of what was gone before.
+    /// The queue was read to its end. It has no more records of places that were gone before.
     pub(super) fn bury_gone(&mut self) {
         for node in std::mem::take(&mut self.gone) {
             if self.tree.has(node) && self.tree.ghost(node) == Some(Ghost::Gone) {
@@ -90,7 +90,7 @@ impl Mirror {
         }
     }
 
-    /// Forgets some of what is gone; whether there is more.
+    /// Forgets some places that are gone. Returns whether there are more.
     pub(in crate::watch) fn bury_some(&mut self, mut count: usize) -> bool {
         while let Some(node) = self.burying.last().copied() {
             if !self.tree.has(node) || self.tree.ghost(node).is_none() {
@@ -154,8 +154,7 @@ impl Mirror {
         }
     }
 
-    /// An inode whose mark is to be taken away; nothing if there is none, or if it has a
-    /// place again.
+    /// The next inode whose mark must be removed. Skips inodes that have a place again.
     pub(in crate::watch) fn take_orphan(&mut self) -> Option<Orphan> {
         loop {
             let orphan = self.orphans.pop()?;
@@ -168,13 +167,14 @@ impl Mirror {
         }
     }
 
-    /// The mark of an orphan is gone.
+    /// The mark of an orphan was removed.
     pub(in crate::watch) fn forget_orphan(&mut self, orphan: &Orphan) {
         self.tree.inode_mut(orphan.inode).marked = 0;
         self.tree.forget_inode(orphan.inode);
     }
 
-    /// Lets a node go that nothing needs, and takes its mark down to what is needed.
+    /// Removes a node that nothing needs. Queues a look if its mark has events that nothing
+    /// needs.
     pub(super) fn tidy(&mut self, node: NodeId) {
         let mut at = node;
         while self.tree.has(at) && self.tree.ghost(at).is_none() {
@@ -196,12 +196,13 @@ impl Mirror {
         }
     }
 
-    /// The bits of a place's mark that no place of its inode needs.
+    /// The events of a place's mark that no place of its inode needs.
     pub(super) fn excess(&self, node: NodeId) -> u64 {
         self.tree.inode_at(node).map_or(0, |inode| inode.marked & !self.rules.wanted(&self.tree, node))
     }
 
-    /// Other rules see what is in a directory: its children follow, or go.
+    /// The rules that see the entries of a directory have changed. Its children are updated, or
+    /// removed.
     pub(super) fn pass_down(&mut self, dir: NodeId) {
         for child in self.tree.children(dir) {
             let name: Box<[u8]> = self.tree[child].name().into();

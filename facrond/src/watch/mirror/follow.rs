@@ -1,5 +1,5 @@
-//! What a record changes: directories that come, go and move, and places that rules lead
-//! through.
+//! The changes by a record: directories that come, go and move, and places on the path of a
+//! rule.
 
 use super::Mirror;
 use crate::events::Events;
@@ -9,14 +9,14 @@ use crate::watch::recheck::{Change, News};
 use crate::watch::rules::Slot;
 use crate::watch::tree::{Content, Ghost, NodeId};
 
-/// What leaves a place.
+/// Events of an object that leaves its place.
 const LEAVES: Events = Events::DELETE.with(Events::MOVED_FROM);
 
-/// What comes to a place.
+/// Events of an object that comes to a place.
 const COMES: Events = Events::CREATE.with(Events::MOVED_TO);
 
 impl Mirror {
-    /// Follows what a record says about names.
+    /// Updates the places of a record's names.
     pub(super) fn follow(&mut self, record: &Record<'_>, sides: &Sides<'_>, own: &mut dyn FnMut() -> bool) {
         for Side { entry, events } in sides.iter() {
             let dirs: Vec<_> = self.tree.places(entry.dir).collect();
@@ -55,8 +55,8 @@ impl Mirror {
                 return;
             }
         }
-        // What moved away may be back: of a to b, b to a and a to b again, the kernel merges
-        // the last with the first.
+        // A directory that moved away may be back: of the moves a to b, b to a and a to b, the
+        // kernel merges the last one with the first one.
         let may_be_back = events.contains(Events::MOVED_FROM) && is_directory;
         if is_led_through || may_be_back || events.intersects(COMES) {
             self.recheck.change(dir, name, Change { news: Some(news), ..Change::default() });
@@ -91,7 +91,7 @@ impl Mirror {
         self.tree.places(dir).find(|node| self.tree.ghost(*node).is_none())
     }
 
-    /// A directory was moved within what is known, with all that is below.
+    /// A directory was moved from one known place to another, with everything below.
     pub(super) fn relocate(&mut self, node: NodeId, dir: NodeId, name: &[u8], news: &News) {
         if self.tree.is_above(node, dir) {
             return;
@@ -99,7 +99,7 @@ impl Mirror {
         let mut users = self.users(node);
         if let Some(taken) = self.tree.child(dir, name).filter(|taken| *taken != node) {
             users.extend(self.users(taken));
-            // Nobody needs an empty place: the directory comes to it.
+            // The node that is there goes, because the directory takes its place.
             self.remember_former(taken);
             self.tree.make_ghost(taken, Ghost::Left);
             self.burying.push(taken);
@@ -116,8 +116,8 @@ impl Mirror {
         }
     }
 
-    /// A directory was made where every rule relies on the file system's mark: its record
-    /// has all there is to know, and what is in it has records of its own.
+    /// A directory was made where every rule relies on the mark of the file system. Then it
+    /// needs no look: the record says everything, and its entries have records themselves.
     fn take_at_word(&mut self, parent: NodeId, name: &[u8], made: Handle<'_>) -> bool {
         let rules = self.rules.seen_by(&self.tree, parent, name);
         if !self.is_served(&rules, made.fs) {

@@ -1,5 +1,5 @@
-//! From a rule's PATH to the node that it is, by what is known. What is not known, or not
-//! marked, is looked at; the path is followed again with what the look has found.
+//! From a rule's PATH to its node, by the known places. If a place on the path is unknown or
+//! has no mark, it is looked at, and the path is followed again after the look.
 
 use super::Mirror;
 use crate::kernel::record::FsId;
@@ -13,37 +13,37 @@ use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::SystemTime;
 
-/// How many symbolic links a path may have, as in `path_resolution(7)`.
+/// The greatest number of symbolic links on a path, as in `path_resolution(7)`.
 const MAX_LINKS: usize = 40;
 
-/// One rule on its way along its path.
+/// The state of a walk along a rule's path.
 struct Walk<'n> {
     slot: Slot,
     news: Option<&'n News>,
-    /// Components still to go, the next one last.
+    /// The components that are left, in reverse order.
     todo: Vec<Box<[u8]>>,
     at: NodeId,
     links: usize,
     trail: Vec<NodeId>,
 }
 
-/// Where a walk ended.
+/// The end of a walk along a path.
 enum End {
-    /// Something has to be looked at first.
+    /// A place must be looked at first.
     Pending,
-    /// At a directory.
+    /// PATH is a directory.
     Directory(NodeId),
-    /// At anything else in a directory, whether it exists or not.
+    /// PATH is another entry of a directory, or does not exist in it.
     Entry { parent: NodeId, node: NodeId, exists: bool },
-    /// Something on the way does not exist.
+    /// A directory on the path does not exist.
     Waiting(String),
-    /// Something on the way cannot be watched.
+    /// A place on the path cannot be watched.
     Failed(String),
 }
 
 impl Mirror {
-    /// Follows a rule's path, and gives up what it needed before. Without `news`, nothing
-    /// is known of why.
+    /// Follows a rule's path, and gives up the places that it does not need any more. `news`
+    /// is the reason, if it is known.
     pub(super) fn resolve(&mut self, slot: Slot, news: Option<&News>) {
         let path = Rc::clone(&self.rules[slot].spec);
         let mut todo: Vec<Box<[u8]>> = components(path.path.as_os_str().as_bytes()).collect();
@@ -74,7 +74,7 @@ impl Mirror {
         self.give_up_returned(slot);
     }
 
-    /// Gives up all that a rule has.
+    /// Gives up all places of a rule.
     pub(super) fn release(&mut self, slot: Slot) {
         self.leave_file_system(slot);
         if let Some(target) = self.rules[slot].target.take() {
@@ -101,7 +101,7 @@ impl Mirror {
                 continue;
             }
             let is_last = walk.todo.is_empty();
-            // A rename of what is in a directory that cannot be marked goes unseen.
+            // In a directory that cannot be marked, renames go unseen.
             let way = Need { directory: masks.way, file: 0 };
             self.refer(walk.at, walk.slot, way);
             if self.lacks(walk.at, masks.way) {
@@ -147,8 +147,8 @@ impl Mirror {
         }
     }
 
-    /// The last component is no directory: the directory that it is in gets the rule's
-    /// mark, and only what is seen after that counts.
+    /// The last component is no directory. Its parent directory gets the rule's mark first, and
+    /// only a look after that counts.
     fn end_at_entry(&mut self, walk: &mut Walk<'_>, node: NodeId) -> End {
         let masks = self.rules[walk.slot].masks;
         self.refer(walk.at, walk.slot, Need { directory: masks.parent, file: 0 });
@@ -170,7 +170,7 @@ impl Mirror {
         }
     }
 
-    /// Goes on where a symbolic link points.
+    /// Continues with the target of a symbolic link.
     fn follow_link(&self, walk: &mut Walk<'_>, node: NodeId) {
         let link = self.tree[node].references.as_ref().map_or(&[][..], |references| &references.link);
         if link.first() == Some(&b'/') {
@@ -193,7 +193,7 @@ impl Mirror {
         End::Pending
     }
 
-    /// Whether a place's mark has to be looked after: it could be had, and is not enough.
+    /// Whether the mark of a place has too few events, and can get more.
     pub(super) fn lacks(&self, node: NodeId, mask: u64) -> bool {
         let marked = self.tree.inode_at(node).map_or(0, |inode| inode.marked);
         marked | mask != marked && self.error_at(node).is_none()
@@ -234,7 +234,7 @@ impl Mirror {
             }
             return;
         }
-        // What had failed below is tried again only where all is looked at again.
+        // Failures below PATH are tried again only when the whole tree is looked at again.
         rule.state = PathState::Active;
         let knows_children = rule.masks.knows_children;
         self.leave_file_system(slot);
@@ -272,7 +272,7 @@ impl Mirror {
         }
     }
 
-    /// A rule relies on the mark of a file system no longer.
+    /// A rule does not rely on the mark of a file system any more.
     fn leave_file_system(&mut self, slot: Slot) {
         if self.rules[slot].file_system.take().is_some() {
             self.unmarked.push(slot);
@@ -291,8 +291,8 @@ impl Mirror {
         }
     }
 
-    /// Takes a rule out of nodes that it led through before. It still hears of those that
-    /// are gone, until all is read that happened before.
+    /// Removes a rule from the nodes of its old path. For nodes that are gone it still gets the
+    /// records that were queued before.
     fn give_up(&mut self, slot: Slot, nodes: &[NodeId]) {
         for node in nodes.iter().rev().copied() {
             if !self.tree.has(node) || self.rules[slot].trail.contains(&node) {
@@ -335,13 +335,13 @@ impl Mirror {
         }
     }
 
-    /// Whether every rule that sees a directory is served by the mark of its file system.
+    /// Whether all rules that see a directory rely on the mark of its file system.
     pub(super) fn is_served(&self, rules: &[Slot], fs: FsId) -> bool {
         !rules.is_empty() && rules.iter().all(|slot| self.rules[*slot].file_system == Some(fs))
     }
 }
 
-/// A sentence about a path that cannot be watched.
+/// The reason why a path cannot be watched, as a sentence.
 pub(super) fn describe(path: &[u8], errno: Errno) -> String {
     let why = match errno {
         Errno::ENOSPC => "the limit of marks is reached (see /proc/sys/fs/fanotify/max_user_marks)",
