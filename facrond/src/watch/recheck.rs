@@ -1,12 +1,12 @@
-//! Places that have to be looked at again: the one queue of them, and the one place that
-//! says when a look may fire.
+//! The one queue of places that must be looked at again, and the one place that decides when
+//! a look may fire.
 //!
-//! A record, a directory that was read, an overflow or a mount leads to a place; the look
-//! at it comes when the kernel's queue is empty. What a look finds may also be in the
-//! queue by then, since the mark was there before. So what it finds fires only when the
-//! queue has been read to its end once more, and only as far as no record told it.
+//! A record, a directory that was read, an overflow or a mount puts a place into the queue.
+//! The look comes when the kernel's queue is empty. The mark is older than the look, so the
+//! kernel's queue may by then have a record of the same change. So a find fires only after
+//! the kernel's queue was read to its end again, and only if no record has reported it.
 //!
-//! Pure: the clock is the caller's.
+//! Pure: the caller passes the time.
 
 mod arrival;
 
@@ -21,52 +21,52 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// The first pause before a place is looked at again, doubled with each further try.
+/// The first pause before a place is looked at again. It doubles with each further try.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Room for so many places is kept.
+/// Tables with more room are released when they are empty.
 const SMALL: usize = 1024;
 
-/// How often a place is tried whose directory is not where it was.
+/// How often a place is tried if its directory is not at its path.
 pub(super) const MAX_TRIES: u32 = 20;
 
-/// A name in a directory; without a name and in itself, the root.
+/// A name in a directory. The root has no name and is in itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     pub(super) dir: NodeId,
     pub(super) name: Rc<[u8]>,
 }
 
-/// What found things mean.
+/// The meaning of finds: whether, for whom and since when they are events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct News {
-    /// Whether facron's own commands caused them.
+    /// Whether facron's own commands caused the change.
     pub(super) own: bool,
-    /// Only what has changed since counts; everything if nothing is known.
+    /// Only changes since then count. Without a time everything counts.
     pub(super) since: Option<SystemTime>,
-    /// Since when records of them have been told.
+    /// Since when records of the finds have fired rules.
     pub(super) told: Option<SystemTime>,
-    /// The rules that they are news for; all that see them if it is not said.
+    /// The rules for which finds are events. Without a list, all rules that see them.
     pub(super) only: Option<Rc<[Slot]>>,
 }
 
-/// How a node is to be brought up to date with what is at its place.
+/// How a node must be brought up to date with its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each adds something of its own to a look")]
 pub(super) struct Change {
-    /// What is found is news.
+    /// If present, finds are events.
     pub(super) news: Option<News>,
     /// Rules that look around for the first time: without news, what is found is none for
     /// them, but for others that had not seen it.
     pub(super) quiet: Rc<[Slot]>,
-    /// What is in a directory is read, even if that was known before.
+    /// A directory is read, even if it is known.
     pub(super) read: bool,
-    /// All below is looked at, too: records are missing.
+    /// Everything below is looked at too, because records are missing.
     pub(super) sweep: bool,
-    /// Marks may be gone, although the inode is the same.
+    /// The mark may be gone, although the inode is the same.
     pub(super) doubt: bool,
-    /// Other rules see what is below than before.
+    /// The rules that see the entries have changed.
     pub(super) pass_down: bool,
 }
 
@@ -99,25 +99,25 @@ fn union(one: &Rc<[Slot]>, other: &Rc<[Slot]>) -> Rc<[Slot]> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the queue of looks.
+    /// It waits in the queue of looks.
     Due,
-    /// On the stack of directories that were found.
+    /// It waits on the stack of directories that were found.
     Scan,
-    /// In the queue of looks that have time.
+    /// It waits in the queue of the background.
     Background,
-    /// Being looked at.
+    /// The look is under way.
     Taken,
-    /// To be looked at when records have been read.
+    /// It waits until further records were read.
     Records,
-    /// To be looked at then.
+    /// It waits until this time.
     At(Instant),
-    /// To be looked at when its server answers.
+    /// It waits until its server answers.
     Unresponsive,
-    /// Looked at; fires when the queue has been read.
+    /// It was looked at. The find fires when the queue was read to its end.
     Looked,
 }
 
-/// Why a place is looked at.
+/// A place in the queue: the reasons for a look, and its state.
 #[derive(Debug)]
 struct Entry {
     change: Option<Change>,
@@ -126,24 +126,24 @@ struct Entry {
     tries: u32,
 }
 
-/// A place that is being looked at.
+/// A look that is under way.
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) place: Place,
     pub(super) change: Option<Change>,
-    /// Whether a file there may be news.
+    /// Whether a file there may have arrived.
     pub(super) is_arrival: bool,
     pub(super) tries: u32,
 }
 
 type Objects = HashMap<InodeKey, Place>;
 
-/// All places that wait for a look, or for the queue to be read after it.
+/// All places that wait for a look, or for the queue to be read after the look.
 #[derive(Debug, Default)]
 pub(super) struct Recheck {
     entries: HashMap<Place, Entry>,
     due: VecDeque<Place>,
-    /// Directories that were found in directories, the next one last.
+    /// Directories that were found in directories. The next one is the last here.
     scan: Vec<Place>,
     background: Vec<Place>,
     records: Vec<Place>,
@@ -155,17 +155,17 @@ pub(super) struct Recheck {
 }
 
 impl Recheck {
-    /// A place may be another one than is known.
+    /// A place may have changed: queues a look.
     pub(super) fn change(&mut self, dir: NodeId, name: &[u8], change: Change) {
         self.change_when(dir, name, change, State::Due);
     }
 
-    /// A directory was found in another one that was read.
+    /// Queues a look at a directory that was found in another one.
     pub(super) fn scan(&mut self, dir: NodeId, name: &[u8], change: Change) {
         self.change_when(dir, name, change, State::Scan);
     }
 
-    /// The same, when there is nothing else to do.
+    /// The same in the background.
     pub(super) fn scan_later(&mut self, dir: NodeId, name: &[u8], change: Change) {
         self.change_when(dir, name, change, State::Background);
     }
@@ -189,13 +189,13 @@ impl Recheck {
         }
     }
 
-    /// Takes back that a directory is to be read, since it was just now.
+    /// Cancels the reading of a directory, because it was read just now.
     pub(super) fn take_back(&mut self, dir: NodeId, name: &[u8]) -> Option<Change> {
         let entry = self.entries.get_mut(&Place { dir, name: name.into() })?;
         entry.change.take_if(|change| change.read)
     }
 
-    /// A file to look at, for some rules. Its handle is given where it is known.
+    /// Queues a look at a file that may have arrived, for some rules.
     pub(super) fn arrival(
         &mut self,
         dir: NodeId,
@@ -225,7 +225,7 @@ impl Recheck {
         }
     }
 
-    /// A record was read that tells of a name.
+    /// A record of a name was read. A look at this name must not fire for its events again.
     pub(super) fn note(&mut self, dir: NodeId, name: &[u8], events: Events) {
         if self.entries.is_empty() {
             return;
@@ -250,7 +250,7 @@ impl Recheck {
         self.objects.get(&(object.fs, Box::from(object.bytes)))
     }
 
-    /// The next place to look at; of those that have time, too, if they are wanted.
+    /// The next place to look at. `with_background` includes the background.
     pub(super) fn take(&mut self, tree: &PathTree, now: Instant, with_background: bool) -> Option<Task> {
         self.wake(now);
         loop {
@@ -275,7 +275,7 @@ impl Recheck {
         }
     }
 
-    /// Gives back the memory of a large scan.
+    /// Releases the memory of a large scan.
     fn shrink(&mut self) {
         if self.entries.capacity() > SMALL && self.entries.len() < SMALL / 2 {
             self.entries.shrink_to(SMALL);
@@ -296,12 +296,12 @@ impl Recheck {
         }
     }
 
-    /// A place was looked at, and is up to date; what was seen of a file there fires when
-    /// the queue has been read.
+    /// A place was looked at, and is up to date. The facts about a file there fire when the
+    /// queue was read to its end.
     pub(super) fn done(&mut self, place: &Place, facts: Option<&Facts>, now: (Instant, SystemTime)) {
         let Some(entry) = self.entries.get_mut(place) else { return };
         if entry.state != State::Taken {
-            // Somebody wants another look.
+            // Another look was asked for meanwhile.
             return;
         }
         let Some(arrival) = &mut entry.arrival else {
@@ -320,8 +320,8 @@ impl Recheck {
         }
     }
 
-    /// A place could not be looked at: its directory is not where it was. Records of that
-    /// are still to be read, or missing.
+    /// A place could not be looked at, because its directory is not at its path. Records of
+    /// that are still in the queue, or missing.
     pub(super) fn retry(&mut self, task: Task, now: Instant) {
         let Some(entry) = self.entries.get_mut(&task.place) else { return };
         if let Some(change) = task.change {
@@ -338,7 +338,7 @@ impl Recheck {
         }
     }
 
-    /// A place is looked at once more, after those that are due now.
+    /// Looks at a place once more, after all looks that are due now.
     pub(super) fn again(&mut self, task: Task) {
         let Some(entry) = self.entries.get_mut(&task.place) else { return };
         if let Some(change) = task.change {
@@ -348,7 +348,7 @@ impl Recheck {
         self.due.push_back(task.place);
     }
 
-    /// A place waits until its server answers.
+    /// Lets a place wait until its server answers.
     pub(super) fn suspend(&mut self, task: Task) {
         let Some(entry) = self.entries.get_mut(&task.place) else { return };
         if let Some(change) = task.change {
@@ -357,7 +357,7 @@ impl Recheck {
         entry.state = State::Unresponsive;
     }
 
-    /// A server answers: what waits for one is due.
+    /// A server answers again. Places that wait for a server are due.
     pub(super) fn resume(&mut self) {
         for (place, entry) in &mut self.entries {
             if entry.state == State::Unresponsive {
@@ -375,8 +375,8 @@ impl Recheck {
         }
     }
 
-    /// The queue has been read to its end: what was looked at before fires, and what
-    /// waited for records is due.
+    /// The kernel's queue was read to its end. Returns the files whose look may fire now.
+    /// Places that waited for records are due.
     pub(super) fn on_drained(&mut self) -> Vec<(Place, Arrival)> {
         for place in std::mem::take(&mut self.records) {
             if let Some(entry) = self.entries.get_mut(&place).filter(|entry| entry.state == State::Records) {
@@ -402,17 +402,17 @@ impl Recheck {
         }
     }
 
-    /// Whether there is a place to look at now, or one that waits for records.
+    /// Whether a place is due, or waits for the kernel's queue to be read.
     pub(super) fn is_due(&self) -> bool {
         !self.due.is_empty() || !self.scan.is_empty() || !self.records.is_empty() || !self.looked.is_empty()
     }
 
-    /// Whether there are places that have time.
+    /// Whether there are looks in the background.
     pub(super) fn has_background(&self) -> bool {
         !self.background.is_empty()
     }
 
-    /// What is due has time from now on, as far as it is no news.
+    /// Moves scans whose finds are no events to the background.
     pub(super) fn defer_quiet(&mut self) {
         for place in std::mem::take(&mut self.scan) {
             match self.entries.get_mut(&place) {
@@ -427,7 +427,7 @@ impl Recheck {
         }
     }
 
-    /// When there is a place to look at, if nothing else happens.
+    /// When the next place is due, if nothing else happens before.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.timers.first_key_value().map(|((at, _), _)| *at)
     }
@@ -438,7 +438,7 @@ impl Recheck {
         self.entries.is_empty() && self.objects.is_empty() && self.looked.is_empty()
     }
 
-    /// A rule is gone.
+    /// Removes a rule from all looks.
     pub(super) fn forget_rule(&mut self, slot: Slot) {
         for entry in self.entries.values_mut() {
             if let Some(arrival) = &mut entry.arrival {

@@ -1,7 +1,7 @@
-//! The rules as the watch sees them, and which of them look at which place.
+//! The rules as the watch sees them, and which rules look at which place.
 //!
-//! The table is dense, so that a rule is a small number here. Recursive rules see
-//! directories by sets of rules; paths lead to nodes by references.
+//! In this room a rule is a small number, the index in a dense table. Each directory below a
+//! recursive rule has a set of rules. Each node on the path of a rule has references.
 
 mod masks;
 mod references;
@@ -20,56 +20,56 @@ use sets::Sets;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
-/// The index of a rule in the table; used again after the rule is gone.
+/// The index of a rule in the table. It is used again after the rule is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub(super) u32);
 
-/// Where a rule's PATH leads at present.
+/// The present state of a rule's PATH.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathState {
     /// Its marks are in the kernel.
     Active,
-    /// Its marks are in the kernel, but a file system on the way does not answer.
+    /// Its marks are in the kernel, but a file system on the path does not answer.
     Unresponsive(String),
-    /// Something on the way does not exist, or does not answer; the reason names it.
+    /// A part of the path does not exist, or its file system does not answer.
     Waiting(String),
-    /// It exists and cannot be watched.
+    /// A part of the path exists and cannot be watched.
     Failed(String),
 }
 
-/// What stands at the end of a rule's path, and since when it has been seen without a
-/// gap. While it stays the same, records tell of every change.
+/// The end of a rule's path, with the number of the time since which it was watched without
+/// a gap. While it stays the same, records report every change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seat {
-    /// A directory.
+    /// PATH is a directory, watched since then.
     Directory(u64),
-    /// An entry, which may exist or not, of this directory.
+    /// PATH is an entry, existing or not, of a directory that was watched since then.
     Entry(u64),
 }
 
-/// A rule that is watched.
+/// A rule that is in force.
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) id: RuleId,
     pub(super) spec: Rc<RuleSpec>,
     pub(super) masks: Masks,
-    /// The nodes that it leads through, from the root; the last may be its target.
+    /// The nodes on its path, from the root. The last one may be its target.
     pub(super) trail: Vec<NodeId>,
-    /// Ghosts that it led through, and still hears of.
+    /// Ghosts that were on its path, whose records it still gets.
     pub(super) ghosts: Vec<NodeId>,
-    /// The node that its PATH is.
+    /// The node of its PATH.
     pub(super) target: Option<NodeId>,
     pub(super) seat: Option<Seat>,
     pub(super) state: PathState,
-    /// Whether its path was never followed to an end: what is there is no event.
+    /// Whether its path was never resolved. Then existing files are no events.
     pub(super) is_new: bool,
-    /// The directories that were found below PATH when the rule was new.
+    /// The number of directories that were found below PATH when the rule was new.
     pub(super) found: usize,
-    /// The file system whose mark serves it in place of marks on directories.
+    /// The file system whose mark it uses in place of marks on directories.
     pub(super) file_system: Option<FsId>,
 }
 
-/// All rules, and the sets of those that are recursive.
+/// All rules, and the sets of recursive rules.
 #[derive(Debug)]
 pub(super) struct RuleIndex {
     rules: Vec<Option<Watched>>,
@@ -80,18 +80,18 @@ pub(super) struct RuleIndex {
 }
 
 impl RuleIndex {
-    /// An index without rules, for a kernel that tells of moves like this.
+    /// An index without rules. `moves` is how the kernel reports moves.
     pub(super) fn new(moves: Moves) -> Self {
         let (rules, free) = (Vec::new(), Vec::new());
         Self { rules, free, slots: FxHashMap::default(), sets: Sets::default(), moves }
     }
 
-    /// How the kernel tells of moves.
+    /// How the kernel reports moves.
     pub(super) fn moves(&self) -> Moves {
         self.moves
     }
 
-    /// Takes a rule in; also the slot of a rule that had this number.
+    /// Adds a rule. Also returns the slot of an older rule with this number.
     pub(super) fn insert(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> (Slot, Option<Slot>) {
         let depth = if spec.options.recursive { Depth::Recursive } else { Depth::Entries };
         let masks = Masks::of(spec.events, depth, self.moves);
@@ -116,7 +116,7 @@ impl RuleIndex {
         (slot, self.slots.insert(id, slot))
     }
 
-    /// Lets a rule go that leads nowhere any more.
+    /// Removes a rule that has no places any more.
     pub(super) fn remove(&mut self, slot: Slot) {
         self.sets.strip(slot);
         if let Some(rule) = self.rules[slot.0 as usize].take()
@@ -127,17 +127,17 @@ impl RuleIndex {
         self.free.push(slot);
     }
 
-    /// A rule goes: no set has it any more.
+    /// Removes a rule from all sets.
     pub(super) fn strip(&mut self, slot: Slot) {
         self.sets.strip(slot);
     }
 
-    /// The slot of a rule.
+    /// The slot of the rule with this number.
     pub(super) fn slot(&self, id: RuleId) -> Option<Slot> {
         self.slots.get(&id).copied()
     }
 
-    /// All rules.
+    /// All rules, with their slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Watched)> {
         self.rules.iter().zip(0..).filter_map(|(rule, index)| Some((Slot(index), rule.as_ref()?)))
     }
@@ -147,7 +147,7 @@ impl RuleIndex {
         self.sets.get(id)
     }
 
-    /// The same, to be kept.
+    /// The same as a shared list.
     pub(super) fn share_set(&self, id: SetId) -> Rc<[Slot]> {
         self.sets.share(id)
     }
@@ -161,7 +161,7 @@ impl RuleIndex {
         tree.targets(dir).iter().chain(self.set(tree[dir].set)).copied()
     }
 
-    /// Whether the directories in a directory have to be known.
+    /// Whether the directories in a directory must have nodes.
     pub(super) fn knows_children(&self, tree: &PathTree, dir: NodeId) -> bool {
         let node = &tree[dir];
         node.content == Content::Directory
@@ -169,14 +169,14 @@ impl RuleIndex {
                 || tree.targets(dir).iter().any(|slot| self[*slot].masks.knows_children))
     }
 
-    /// Whether there has to be a node for a place.
+    /// Whether a place must have a node.
     pub(super) fn needs_node(&self, tree: &PathTree, id: NodeId) -> bool {
         let node = &tree[id];
         node.references.is_some()
             || (node.content == Content::Directory && self.knows_children(tree, tree.parent(id)))
     }
 
-    /// The recursive rules that see what is in a directory of this name.
+    /// The recursive rules that see the entries of a directory with this name.
     pub(super) fn seen_by(&self, tree: &PathTree, parent: NodeId, name: &[u8]) -> Vec<Slot> {
         let is_seeing = |slot: &Slot| {
             let options = &self[*slot].spec.options;
@@ -197,23 +197,24 @@ impl RuleIndex {
         }
     }
 
-    /// Gives a directory the set of the rules that see it; whether that is another one.
+    /// Gives a directory the set of the rules that see its entries. Returns whether the set has
+    /// changed.
     pub(super) fn assign(&mut self, tree: &mut PathTree, node: NodeId, rules: &[Slot]) -> bool {
         self.sets.assign(&mut tree[node].set, rules)
     }
 
-    /// Whether what is below a directory is too deep to be watched.
+    /// Whether the entries of a directory are too deep to be watched.
     pub(super) fn is_too_deep(tree: &PathTree, dir: NodeId) -> bool {
         tree.depth(dir, DEEPEST + 1) > DEEPEST
     }
 
-    /// The mask of the mark that a place needs on a directory, or on a file, there.
+    /// The mask that the mark of a place needs, if it is a directory and if it is a file.
     pub(super) fn need(&self, tree: &PathTree, node: NodeId, fs: Option<FsId>) -> Need {
         let by_path = tree[node].references.as_ref().map_or(Need::default(), |references| references.need());
         Need { directory: by_path.directory | self.need_of_set(self.set(tree[node].set), fs), ..by_path }
     }
 
-    /// What a set of rules needs of a directory on a file system.
+    /// The mask that a set of rules needs on a directory of a file system.
     pub(super) fn need_of_set(&self, rules: &[Slot], fs: Option<FsId>) -> u64 {
         let by_inode = rules.iter().filter(|slot| fs.is_none() || self[**slot].file_system != fs);
         by_inode.fold(0, |mask, slot| mask | self[*slot].masks.below)
@@ -226,7 +227,7 @@ impl RuleIndex {
         tree.places_of(inode).fold(0, |mask, id| mask | self.need(tree, id, fs).of(tree[id].content))
     }
 
-    /// The path of a place as a rule says it: from its PATH on where it is below.
+    /// The path of a place, beginning with the rule's PATH as it is written.
     pub(super) fn path_of(&self, tree: &PathTree, slot: Slot, place: Option<(NodeId, &[u8])>) -> Rc<[u8]> {
         let rule = &self[slot];
         let path = rule.spec.path.as_os_str().as_bytes();
@@ -253,7 +254,7 @@ impl std::ops::IndexMut<Slot> for RuleIndex {
     }
 }
 
-/// A name in a directory; either may be empty.
+/// The path of a name in a directory. Both may be empty.
 pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     match (dir, name) {
         (b"", name) => name.to_vec(),

@@ -1,12 +1,11 @@
-//! Looking: all that is opened, read and asked of file systems, one place at a time.
+//! Looks at file systems: everything that is opened, read and asked, one place at a time.
 //!
-//! A [`Probe`] says what is to be looked at and which mark goes with it; an [`Answer`]
-//! says what was there. Both are plain data: no descriptor outlives the look but that of
-//! the last directory, until [`Scanner::rest`].
+//! A [`Probe`] names the place and the mask of its mark. An [`Answer`] says what was there.
+//! Both are plain data. Only the descriptor of the last directory stays open after a look,
+//! until [`Scanner::rest`].
 //!
-//! A directory is marked before it is read, and a file before it is asked whether it is
-//! complete: what happens before the mark is seen by the look, what happens after it by a
-//! record.
+//! A directory is marked before it is read, and a file before it is tested for being
+//! complete. So the look sees changes before the mark, and records report changes after it.
 
 use super::marks::MarkTable;
 use super::mount_table::Mount;
@@ -24,77 +23,77 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
-/// A handle that is kept.
+/// A file system and a handle, which identify an inode.
 pub(super) type InodeKey = (FsId, Box<[u8]>);
 
 /// When a directory is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read {
     Never,
-    /// If it is another one than is known, or gets a mark.
+    /// If it is a new one, or its mark gets more events.
     IfNew,
     Always,
 }
 
-/// What is to be looked at.
+/// The question of a look: the place, and the knowledge about it.
 #[derive(Clone, Debug)]
 pub(super) struct Probe {
-    /// The directory's node, and its path; the root has none.
+    /// The node of the directory, and its path, which is empty for the root.
     pub(super) dir: NodeId,
     pub(super) path: Vec<u8>,
-    /// The inode that must be at that path; none for the root itself.
+    /// The inode that must be at that path. None for the root itself.
     pub(super) dir_inode: Option<InodeKey>,
-    /// The name in it; empty for the root itself.
+    /// The name in the directory. Empty for the root itself.
     pub(super) name: Rc<[u8]>,
-    /// What is known to be there, and the mask of its mark.
+    /// The inode that is known to be there, and the mask of its mark.
     pub(super) known: Option<InodeKey>,
     pub(super) marked: u64,
-    /// The mask that is needed, if it is what is known, and else.
+    /// The mask that this place needs.
     pub(super) need: Need,
-    /// What other places of the known inode need.
+    /// The mask that all places of the known inode need.
     pub(super) others: u64,
     pub(super) read: Read,
     /// Whether the mark may be gone.
     pub(super) doubt: bool,
-    /// Whether it matters if a file is complete.
+    /// Whether a file must be tested for being complete.
     pub(super) is_arrival: bool,
 }
 
-/// What was there.
+/// The answer of a look.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// The directory is not where it was.
+    /// The directory is not at its path any more.
     DirectoryGone,
-    /// Nothing.
+    /// The name does not exist.
     Absent,
-    /// Its server does not answer.
+    /// The server of the file system does not answer.
     Unresponsive,
-    /// It could not be looked at.
+    /// The look has failed.
     Failed(Errno),
     Found(Box<Found>),
 }
 
-/// An object, and what became of its mark.
+/// The object that was found, and its mark.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) facts: Facts,
-    /// Where a symbolic link leads.
+    /// The target, if it is a symbolic link.
     pub(super) link: Box<[u8]>,
-    /// The mask of its mark.
+    /// The new mask of its mark, or why it could not be marked.
     pub(super) marked: Result<u64, Errno>,
-    /// Whether its mark was gone, and others on its file system with it.
+    /// Whether its mark was lost, and with it all marks on its file system.
     pub(super) was_lost: bool,
-    /// What is in the directory, if it was read.
+    /// The entries, if it is a directory that was read.
     pub(super) entries: Option<Result<Vec<DirEntry>, Errno>>,
 }
 
 impl Found {
-    /// Its handle.
+    /// The handle of the object.
     pub(super) fn handle(&self) -> Handle<'_> {
         Handle { fs: self.facts.object.0, bytes: &self.facts.object.1 }
     }
 
-    /// What it is, in terms of the tree.
+    /// The kind of the object, in the tree's terms.
     pub(super) fn content(&self) -> Content {
         match self.facts.kind {
             Kind::Directory => Content::Directory,
@@ -104,33 +103,33 @@ impl Found {
     }
 }
 
-/// Who looks.
+/// Looks at places, directly or by a file-system worker.
 #[derive(Debug)]
 pub(super) struct Scanner {
     pub(super) unresponsive: Unresponsive,
-    /// The directory of the last look.
+    /// The directory of the last look, still open.
     held: Option<(NodeId, Object)>,
-    /// Where something is mounted.
+    /// The mount points, without the root.
     mount_points: HashSet<Vec<u8>>,
-    /// Copies of mounts, for as long as there is something to look at.
+    /// Detached copies of mounts, kept as long as there are looks to do.
     mounts: RefCell<Vec<DetachedMount>>,
 }
 
 impl Scanner {
-    /// One that leaves what others serve to their workers.
+    /// A scanner that uses file-system workers where a server may not answer.
     pub(super) fn new(unresponsive: Unresponsive) -> Self {
         Self { unresponsive, held: None, mount_points: HashSet::new(), mounts: RefCell::default() }
     }
 
-    /// Mounts have changed.
+    /// Takes over a new table of mounts.
     pub(super) fn set_mounts<'m>(&mut self, mounts: impl Iterator<Item = &'m Mount> + Clone) {
         self.rest();
         self.unresponsive.update(mounts.clone());
         self.mount_points = mounts.map(|mount| mount.point.clone()).filter(|point| point != b"/").collect();
     }
 
-    /// Lets go of what the last look held: a descriptor that is kept on a mount makes its
-    /// unmounting fail.
+    /// Closes all descriptors that looks have left open. An open descriptor on a mount makes
+    /// its unmount fail.
     pub(super) fn rest(&mut self) {
         self.held = None;
         self.mounts.get_mut().clear();
@@ -149,14 +148,14 @@ impl Scanner {
         match object.handle(&mut room) {
             Ok(handle) => look_at(marks, probe, &object, handle),
             Err(SILENT) => Answer::Unresponsive,
-            // A FUSE server does not answer for a file that is gone by now.
+            // A FUSE server returns this for a file that is gone by now.
             Err(Errno::ENOENT | Errno::ESTALE) => Answer::Absent,
             Err(errno) => Answer::Failed(errno),
         }
     }
 
-    /// Takes a mark down to what is needed, wherever its inode is by now. `places` are the
-    /// paths where it may be, `beside` directories on its file system.
+    /// Reduces a mark to `mask`, wherever its inode is by now. `paths` are places where it may
+    /// be, or directories on its file system.
     pub(super) fn reduce(
         &self,
         marks: &mut MarkTable,
@@ -173,7 +172,7 @@ impl Scanner {
         marks.reduce(inode.0, &object, before, mask)
     }
 
-    /// An inode at a path, or on the file system of what is there.
+    /// Opens an inode that is at a path, or on the file system of that path.
     fn find(&self, path: &[u8], handle: Handle<'_>) -> Option<Object> {
         let object = self.open(path).ok()?;
         let mut room = HandleBuffer::default();
@@ -185,17 +184,17 @@ impl Scanner {
         if is_beside { open_by_handle(&object, handle).ok() } else { None }
     }
 
-    /// The path of a directory that is named by its handle; `beside` is the path of one on
-    /// its file system.
+    /// Opens a directory by its handle, and returns its path. `beside` is the path of another
+    /// directory on its file system.
     pub(super) fn path_of(handle: Handle<'_>, beside: &[u8]) -> Option<(Object, Vec<u8>)> {
-        // Through a copy of the mount the path would begin there.
+        // Through a detached copy, the path would begin at the mount point.
         let beside = Object::open(Path::new(OsStr::from_bytes(beside))).ok()?;
         let object = open_by_handle(&beside, handle).ok()?;
         let path = object.path().filter(|_| object.kind() == Kind::Directory)?;
         Some((object, path))
     }
 
-    /// Opens what is at a path, whose directories are no symbolic links.
+    /// Opens a path whose directories are no symbolic links.
     pub(super) fn open(&self, path: &[u8]) -> Result<Object, Errno> {
         if let Some(worker) = self.unresponsive.worker_at(path)? {
             return worker.open(Path::new(OsStr::from_bytes(path)));
@@ -206,7 +205,7 @@ impl Scanner {
         }
     }
 
-    /// Where the innermost mount is that a path is on; nothing for the one at the root.
+    /// The mount point of the innermost mount on a path. `None` for the mount at the root.
     fn mount_point_of<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
         if self.mount_points.is_empty() {
             return None;
@@ -218,7 +217,7 @@ impl Scanner {
             .find(|top| self.mount_points.contains(*top))
     }
 
-    /// Opens a path so that its mount can be unmounted meanwhile.
+    /// Opens a path through a detached copy of its mount, so that the mount is not busy.
     fn open_through(&self, point: &[u8], path: &[u8]) -> Result<Object, Errno> {
         let mut mounts = self.mounts.borrow_mut();
         let index = match mounts.iter().position(|mount| mount.point() == point) {
@@ -228,14 +227,14 @@ impl Scanner {
                     mounts.push(mount);
                     mounts.len() - 1
                 }
-                // An ordinary user may not.
+                // An ordinary user may not copy mounts.
                 Err(_) => return Object::open(Path::new(OsStr::from_bytes(path))),
             },
         };
         mounts[index].open(path)
     }
 
-    /// Opens a place; nothing if the directory is not at its path any more.
+    /// Opens a place. `None` if the directory is not at its path any more.
     fn open_place(&mut self, probe: &Probe) -> Result<Option<Object>, Errno> {
         let Some(expected) = &probe.dir_inode else { return self.open(b"/").map(Some) };
         if self.held.as_ref().is_none_or(|(node, _)| *node != probe.dir) {
@@ -257,8 +256,8 @@ impl Scanner {
         self.entry(&probe.path, dir, &probe.name).map(Some)
     }
 
-    /// Opens an entry of a directory. It may be where something is mounted that somebody
-    /// else has to look at.
+    /// Opens an entry of a directory. The entry may be a mount point, which is opened through
+    /// its own detached copy or by its file-system worker.
     fn entry(&self, path: &[u8], dir: &Object, name: &[u8]) -> Result<Object, Errno> {
         if self.unresponsive.is_empty() && self.mount_points.is_empty() {
             return dir.entry(name);

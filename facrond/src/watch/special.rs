@@ -1,6 +1,6 @@
-//! Rules about what is not one file: mounts at or below PATH, and errors of the
-//! file system that PATH is on. They have groups of their own, opened for the
-//! first rule that needs them.
+//! Rules that are not about single files: mounts at or below PATH, and errors of the file
+//! system of PATH. They have groups of their own, which are opened for the first rule that
+//! needs them.
 
 use super::mirror::{Fired, Mirror};
 use super::mounting::{Change, MOUNTING, Mounting};
@@ -21,25 +21,25 @@ use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::SystemTime;
 
-/// What a rule about errors is about now.
+/// The present place of a rule about file system errors.
 #[derive(Debug, Default)]
 struct About {
-    /// What its path leads to.
+    /// The node of its PATH, and since when it was watched without a gap.
     seat: Option<(NodeId, Option<u64>)>,
-    /// The file system of that, or why it cannot be watched.
+    /// The file system of PATH, or why it cannot be watched.
     marked: Option<Result<FsId, PathState>>,
 }
 
-/// The groups of such rules.
+/// The groups of these rules.
 #[derive(Debug)]
 pub(super) struct Special {
     sources: Rc<Sources>,
     mounting: Option<Mounting>,
     errors: Option<Group>,
-    /// The rules about mounts.
+    /// The rules about mount events.
     mount_rules: Vec<Slot>,
     error_rules: FxHashMap<Slot, About>,
-    /// Rules that cannot have what they ask for, wherever their path leads.
+    /// Rules that cannot be watched, wherever their path leads.
     refused: FxHashMap<Slot, PathState>,
 }
 
@@ -55,12 +55,12 @@ impl Special {
         })
     }
 
-    /// What wakes the watch besides its own group.
+    /// Other descriptors that wake the watch.
     pub(super) fn sources(&self) -> &Rc<Sources> {
         &self.sources
     }
 
-    /// What such a rule was refused, in place of the state of its path.
+    /// The state of a rule that was refused, which replaces the state of its path.
     pub(super) fn refusal(&self, slot: Slot) -> Option<&PathState> {
         let by_place = || self.error_rules.get(&slot)?.marked.as_ref()?.as_ref().err();
         self.refused.get(&slot).or_else(by_place)
@@ -84,7 +84,7 @@ impl Special {
         self.errors.as_ref().ok_or(Errno::EBADF)
     }
 
-    /// Takes a new rule in, before its path is looked at.
+    /// Adds a new rule, before its path is looked at.
     pub(super) fn attach(&mut self, slot: Slot, mirror: &Mirror, privilege: Privilege) {
         let spec = &mirror.rules[slot].spec;
         if spec.events.intersects(Events::FS_ERROR) {
@@ -106,7 +106,7 @@ impl Special {
         self.refused.insert(slot, PathState::Failed(why));
     }
 
-    /// Lets a rule go.
+    /// Removes a rule from the groups.
     pub(super) fn detach(&mut self, slot: Slot) {
         self.refused.remove(&slot);
         self.mount_rules.retain(|other| *other != slot);
@@ -119,9 +119,8 @@ impl Special {
         }
     }
 
-    /// Paths were looked at: they may lead to other file systems now. The mark of a file
-    /// system is gone when that is unmounted; adding it again where it is there changes
-    /// nothing.
+    /// Paths were looked at, and may lead to other file systems now. The mark of a file system
+    /// is gone after an unmount. To add a mark that exists changes nothing.
     pub(super) fn follow_paths(&mut self, mirror: &Mirror, scanner: &Scanner) {
         let slots: Vec<_> = self.error_rules.keys().copied().collect();
         for slot in slots {
@@ -145,7 +144,7 @@ impl Special {
         Ok(object.handle(&mut room)?.fs)
     }
 
-    /// Reads once from each group of such rules; the number of records.
+    /// Reads once from each group. Returns the number of records.
     pub(super) fn read(
         &mut self,
         buffer: &mut [u8],
@@ -199,7 +198,7 @@ impl Special {
     }
 }
 
-/// What a rule makes of it: one firing, under the new place where it has both.
+/// The event of a mount change for a rule. A move is one event, at the new mount point.
 fn mount_event(mirror: &Mirror, slot: Slot, change: &Change, pid: i32) -> Option<Event> {
     let wanted = mirror.rules[slot].spec.events;
     let place = |point: &Option<_>| point.as_deref().and_then(|point| place_of_mount(mirror, slot, point));
@@ -217,7 +216,7 @@ fn mount_event(mirror: &Mirror, slot: Slot, change: &Change, pid: i32) -> Option
     Some(special_event(events, path, old_path, pid))
 }
 
-/// A mount point at or below a rule's PATH, as the rule says it.
+/// The path of a mount point at or below PATH, beginning with PATH as it is written.
 fn place_of_mount(mirror: &Mirror, slot: Slot, point: &[u8]) -> Option<Rc<[u8]>> {
     let rule = &mirror.rules[slot];
     let path = rule.spec.path.as_os_str().as_bytes();

@@ -1,5 +1,5 @@
-//! What was told not long ago. A look may find what a record told before it: where a
-//! directory was marked before it is read, or where records are missing.
+//! The latest firings. A look may find a change for which a record has already fired the
+//! rule: the directory was marked before it was read, or records are missing.
 
 use super::rules::Slot;
 use crate::event::Event;
@@ -9,28 +9,29 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-/// How long what was told is remembered.
+/// How long a firing is remembered.
 const MEMORY: Duration = Duration::from_secs(1);
 
-/// How many firings are remembered: of an ordinary user's queue, which can overflow, all
-/// that it may have lost.
+/// How many firings are remembered. An ordinary user's queue can overflow, so it needs as many
+/// as that queue may lose.
 const MOST: usize = 4096;
 const MOST_OF_USER: usize = 1 << 17;
 
 type Key = (Slot, Rc<[u8]>);
 
-/// The latest firings.
+/// The latest firings, by rule and path.
 #[derive(Debug)]
 pub(super) struct Told {
     most: usize,
-    /// By rule and path: when the last was, and what all were. The hash is keyed.
+    /// For each rule and path, the time of the last firing and the events of all. Users choose
+    /// paths, so the hash has a key.
     known: HashMap<Key, (SystemTime, Events)>,
-    /// The oldest first.
+    /// The firings in order, the oldest first.
     latest: VecDeque<(SystemTime, Key)>,
 }
 
 impl Told {
-    /// For groups of this privilege.
+    /// An empty memory, for groups of this kind.
     pub(super) fn new(privilege: Privilege) -> Self {
         let most = match privilege {
             Privilege::Full => MOST,
@@ -39,7 +40,7 @@ impl Told {
         Self { most, known: HashMap::new(), latest: VecDeque::new() }
     }
 
-    /// Something was told.
+    /// Remembers a firing.
     pub(super) fn note(&mut self, slot: Slot, event: &Event) {
         if self.latest.len() == self.most {
             self.forget_oldest();
@@ -50,13 +51,13 @@ impl Told {
         *known = (event.time, known.1.with(event.events));
     }
 
-    /// What a rule was told of a path, if that was since then.
+    /// The events for which a rule has fired at a path, if the last firing was since then.
     pub(super) fn since(&self, slot: Slot, path: &Rc<[u8]>, then: SystemTime) -> Events {
         let told = self.known.get(&(slot, Rc::clone(path)));
         told.filter(|(at, _)| *at >= then).map_or(Events::NONE, |(_, events)| *events)
     }
 
-    /// Nothing is missing: forgets what is too old.
+    /// Forgets firings that are too old. No record must be missing.
     pub(super) fn forget(&mut self, now: SystemTime) {
         let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age > MEMORY);
         while self.latest.front().is_some_and(|(at, _)| is_old(*at)) {

@@ -1,13 +1,13 @@
-//! The directory tree: which place a file handle is at, and which place a name in a
-//! directory is. Pure memory: it knows neither the kernel nor rules.
+//! The directory tree. It finds the place of a file handle, and the place of a name in a
+//! directory. Pure memory: it knows neither the kernel nor rules.
 //!
-//! A node is a place: a name in a parent. It is *bound* while it is known which inode is
-//! there. An event is then one look-up by handle, at any depth, and renaming a directory
+//! A node is a place: a name in a parent directory. It is *bound* while its inode is known.
+//! Then an event needs one look-up by handle, at any depth, and the rename of a directory
 //! changes one node.
 //!
-//! A place that was seen to be gone becomes a *ghost*: no name leads to it any more, but
-//! handles do, with all that is below, until the records that were queued before are
-//! read. Nodes are kept small, for there is one for each directory of a large tree.
+//! If a look finds that a place is gone, its node becomes a *ghost*. No name leads to a ghost
+//! any more. But its handle does, and the handles of everything below, until all records
+//! from before were read. Nodes are small, because a large tree has one for each directory.
 
 mod inodes;
 
@@ -20,42 +20,42 @@ use inodes::Inodes;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
 
-/// The index of a node. One that is kept after its node is gone leads nowhere.
+/// The index of a node. After the node is removed, the index leads to no other node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct NodeId {
     index: u32,
     generation: NonZeroU32,
 }
 
-/// The index of no node, in links between nodes.
+/// The index that stands for no node, in links between nodes.
 const NIL: u32 = u32::MAX;
 
 /// The node of `/`, which always exists.
 pub(super) const ROOT: NodeId = NodeId { index: 0, generation: NonZeroU32::MIN };
 
-/// What is known to be at a place.
+/// The kind of object at a place, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
-    /// Nobody has looked.
+    /// It was not looked at yet.
     Unknown,
-    /// Nothing.
+    /// There is no object.
     Absent,
     Directory,
-    /// A symbolic link; where it leads is in the references.
+    /// A symbolic link. The references have its target.
     Link,
-    /// Anything else.
+    /// Any other object, such as a regular file.
     File,
 }
 
-/// Why no name leads to a node any more.
+/// The reason why no name leads to a node any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ghost {
-    /// It was seen to be gone: records of the time before are still to be read.
+    /// A look has found it gone. Records from before may still be in the queue.
     Gone,
-    /// A record said that it was moved away, or nothing needs it: further records of it
-    /// are of no interest.
+    /// A record says that it was moved away, or nothing needs it. Further records of it are
+    /// ignored.
     Left,
-    /// A record said that it was deleted.
+    /// A record says that it was deleted.
     Dead,
 }
 
@@ -73,9 +73,9 @@ pub(super) struct Node {
     name: Box<[u8]>,
     pub(super) content: Content,
     pub(super) ghost: Option<Ghost>,
-    /// Which recursive rules see what happens in this directory.
+    /// The recursive rules that see the entries of this directory.
     pub(super) set: SetId,
-    /// The rules whose PATH leads here or through here.
+    /// The rules whose PATH leads to this place or through it.
     pub(super) references: Option<Box<References>>,
 }
 
@@ -97,24 +97,24 @@ impl Node {
         }
     }
 
-    /// Its name there; empty for the root.
+    /// Its name in its parent; empty for the root.
     pub(super) fn name(&self) -> &[u8] {
         &self.name
     }
 
-    /// The inode that is there.
+    /// The inode at this place, if it is known.
     pub(super) fn inode(&self) -> Option<InodeId> {
         self.inode
     }
 }
 
-/// The nodes, and the ways to find one.
+/// All nodes, with look-ups by name and by handle.
 #[derive(Debug)]
 pub(super) struct PathTree {
     nodes: Vec<Node>,
     free: Vec<u32>,
     by_name: HashTable<u32>,
-    /// Users choose names: the hash is keyed.
+    /// Users choose names, so the hash has a key.
     hasher: RandomState,
     inodes: Inodes,
     ghosts: usize,
@@ -128,19 +128,19 @@ impl Default for PathTree {
 }
 
 impl PathTree {
-    /// Whether there is such a node.
+    /// Whether the node still exists.
     pub(super) fn has(&self, id: NodeId) -> bool {
         self.nodes[id.index as usize].generation == id.generation
     }
 
-    /// The places that an inode is at, ghosts among them: mostly none or one, several for
-    /// hard links and bind mounts.
+    /// The places of an inode, with ghosts: usually none or one, several for hard links and
+    /// bind mounts.
     pub(super) fn places(&self, handle: Handle<'_>) -> impl Iterator<Item = NodeId> {
         let first = self.inodes.find(handle).map_or(NIL, |inode| self.inodes.get(inode).first);
         self.places_from(first)
     }
 
-    /// The same of an inode that is known by its index.
+    /// The same for an inode that is given by its index.
     pub(super) fn places_of(&self, inode: InodeId) -> impl Iterator<Item = NodeId> {
         self.places_from(self.inodes.get(inode).first)
     }
@@ -149,28 +149,28 @@ impl PathTree {
         std::iter::successors(self.id(first), |id| self.id(self[*id].next_place))
     }
 
-    /// The node at an index; nothing for that of none.
+    /// The node at an index, unless the index stands for no node.
     fn id(&self, index: u32) -> Option<NodeId> {
         let node = self.nodes.get(index as usize)?;
         Some(NodeId { index, generation: node.generation })
     }
 
-    /// The directory that a node is in; the root is in itself.
+    /// The parent of a node. The root is its own parent.
     pub(super) fn parent(&self, id: NodeId) -> NodeId {
         self.id(self[id].parent).unwrap_or(ROOT)
     }
 
-    /// What is known of an inode.
+    /// The facts about an inode.
     pub(super) fn inode(&self, id: InodeId) -> &Inode {
         self.inodes.get(id)
     }
 
-    /// The same, to change.
+    /// The facts about an inode, to be changed.
     pub(super) fn inode_mut(&mut self, id: InodeId) -> &mut Inode {
         self.inodes.get_mut(id)
     }
 
-    /// The inode that has this handle.
+    /// The inode with this handle.
     pub(super) fn find_inode(&self, handle: Handle<'_>) -> Option<InodeId> {
         self.inodes.find(handle)
     }
@@ -194,7 +194,7 @@ impl PathTree {
         self.by_name.find(self.hash(parent.index, name), is_it).and_then(|index| self.id(*index))
     }
 
-    /// A place that was seen to be gone and had this inode.
+    /// A ghost with this inode that a look has found gone.
     pub(super) fn gone(&self, handle: Handle<'_>) -> Option<NodeId> {
         self.places(handle).find(|id| self[*id].ghost == Some(Ghost::Gone))
     }
@@ -205,7 +205,7 @@ impl PathTree {
         names.try_fold(ROOT, |parent, name| self.child(parent, name))
     }
 
-    /// The node of a name in a directory, made if there is none.
+    /// The node of a name in a directory. Makes it if there is none.
     pub(super) fn child_or_new(&mut self, parent: NodeId, name: &[u8]) -> NodeId {
         if let Some(id) = self.child(parent, name) {
             return id;
@@ -221,18 +221,18 @@ impl PathTree {
         id
     }
 
-    /// The nodes in a directory, ghosts left out.
+    /// The nodes in a directory, without ghosts.
     pub(super) fn children(&self, parent: NodeId) -> Vec<NodeId> {
         let all = std::iter::successors(self.id(self[parent].first_child), |id| self.id(self[*id].next));
         all.filter(|id| self[*id].ghost.is_none()).collect()
     }
 
-    /// Some node in a directory, be it a ghost.
+    /// Any node in a directory, also a ghost.
     pub(super) fn any_child(&self, parent: NodeId) -> Option<NodeId> {
         self.id(self[parent].first_child)
     }
 
-    /// Says which inode is at a place.
+    /// Binds a place to the inode that is there.
     pub(super) fn bind(&mut self, id: NodeId, handle: Handle<'_>, content: Content) -> InodeId {
         let inode = self.inodes.find_or_insert(handle);
         if self[id].inode != Some(inode) {
@@ -245,8 +245,7 @@ impl PathTree {
         inode
     }
 
-    /// Forgets which inode is at a place. An inode without a place is forgotten, too,
-    /// unless it has a mark.
+    /// Forgets the inode of a place. An inode without places and without a mark is removed.
     pub(super) fn unbind(&mut self, id: NodeId) {
         self[id].content = Content::Unknown;
         let Some(inode) = self[id].inode.take() else { return };
@@ -262,7 +261,7 @@ impl PathTree {
         self.forget_inode(inode);
     }
 
-    /// Forgets an inode that has neither a place nor a mark.
+    /// Removes an inode, if it has neither a place nor a mark.
     pub(super) fn forget_inode(&mut self, inode: InodeId) {
         let known = self.inodes.get(inode);
         if known.first == NIL && known.marked == 0 {
@@ -270,13 +269,13 @@ impl PathTree {
         }
     }
 
-    /// The marks of a file system are gone; how many there were.
+    /// The marks of a file system are gone. Returns their number.
     pub(super) fn lose_marks(&mut self, fs: FsId) -> u64 {
         self.inodes.lose_marks(fs)
     }
 
-    /// Gives a node another name or directory; everything below comes along, and a ghost
-    /// is none any more.
+    /// Gives a node another name or parent, with everything below. A ghost becomes an ordinary
+    /// node again.
     pub(super) fn rename(&mut self, id: NodeId, parent: NodeId, name: &[u8]) {
         self.unlink(id);
         self.ghosts -= usize::from(self[id].ghost.is_some());
@@ -288,24 +287,24 @@ impl PathTree {
         self.link(id);
     }
 
-    /// No name leads to a node, and to what is below, any more.
+    /// Makes a node a ghost, with everything below.
     pub(super) fn make_ghost(&mut self, id: NodeId, why: Ghost) {
         self.ghosts += usize::from(self[id].ghost.is_none());
         self[id].ghost = Some(why);
     }
 
-    /// Why no name leads to a node; nothing if one does.
+    /// Why a node, or a node above it, is a ghost. `None` if it is not.
     pub(super) fn ghost(&self, id: NodeId) -> Option<Ghost> {
         if self.ghosts == 0 { None } else { self.up(id).find_map(|id| self[id].ghost) }
     }
 
-    /// Whether further records of a node are of no interest.
+    /// Whether further records of a node are ignored.
     pub(super) fn is_left(&self, id: NodeId) -> bool {
         let is_left = |ghost| matches!(ghost, Some(Ghost::Left | Ghost::Dead));
         self.ghosts > 0 && self.up(id).any(|id| is_left(self[id].ghost))
     }
 
-    /// Removes a node that has no children.
+    /// Removes a node without children.
     pub(super) fn remove(&mut self, id: NodeId) {
         debug_assert!(id != ROOT && self[id].first_child == NIL);
         self.unbind(id);
@@ -315,12 +314,12 @@ impl PathTree {
         self.free.push(id.index);
     }
 
-    /// A node and all those above it, the root last.
+    /// A node and all nodes above it, the root last.
     fn up(&self, id: NodeId) -> impl Iterator<Item = NodeId> {
         std::iter::successors(Some(id), |id| self.id(self[*id].parent))
     }
 
-    /// The rules whose PATH is at a node.
+    /// The rules whose PATH is this node.
     pub(super) fn targets(&self, id: NodeId) -> &[Slot] {
         self[id].references.as_ref().map_or(&[], |references| &references.targets)
     }
@@ -333,8 +332,8 @@ impl PathTree {
         self.path_below(ROOT, id).map_or_else(Vec::new, |rest| [b"/", &rest[..]].concat())
     }
 
-    /// The path of a node relative to one above it, empty for that one itself; `None` if
-    /// it is not below.
+    /// The path of a node relative to a node above it. It is empty for that node itself, and
+    /// `None` for a node elsewhere.
     pub(super) fn path_below(&self, top: NodeId, id: NodeId) -> Option<Vec<u8>> {
         if !self.is_above(top, id) {
             return None;
@@ -344,17 +343,17 @@ impl PathTree {
         Some(names.join(&b'/'))
     }
 
-    /// Whether one node is another or lies above it.
+    /// Whether `top` is the node `id`, or above it.
     pub(super) fn is_above(&self, top: NodeId, id: NodeId) -> bool {
         self.up(id).any(|id| id == top)
     }
 
-    /// How many levels a node is below the root, counted up to `most`.
+    /// The depth of a node below the root, counted up to `most`.
     pub(super) fn depth(&self, id: NodeId, most: usize) -> usize {
         self.up(id).take(most).count()
     }
 
-    /// The number of nodes, and of inodes, for tests and figures.
+    /// The numbers of nodes and inodes, for tests.
     #[cfg(test)]
     pub(super) fn len(&self) -> (usize, usize) {
         (self.nodes.len() - self.free.len(), self.inodes.len())
@@ -399,7 +398,7 @@ fn hash_name(hasher: &RandomState, parent: u32, name: &[u8]) -> u64 {
     hasher.hash_one((parent, name))
 }
 
-/// Adds to a list that may be long without doubling the room for it.
+/// Adds to a list that may be long, without doubling its memory.
 fn push_slowly<T>(list: &mut Vec<T>, value: T) {
     if list.len() == list.capacity() {
         list.reserve_exact(list.len() / 8 + 16);

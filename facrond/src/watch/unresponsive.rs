@@ -1,15 +1,14 @@
-//! File systems that are served by somebody else than this kernel, and whether they
-//! answer.
+//! File systems that depend on a server, and whether the server answers.
 //!
-//! A server that hangs holds up whoever looks, and must not hold up the daemon: at
-//! and below such mounts an [`Envoy`] looks, one a mount, and the look is given up
-//! when it takes long. The rules then wait, with what they have; the kernel goes on
-//! queueing events. When an answer comes after all, rules look at their paths as after
-//! a mount, and at all that they know there, since a look may have been given up that
-//! an event had led to.
+//! A server that hangs makes every process that looks there wait. The daemon must not wait.
+//! So each such mount has a file-system worker ([`Envoy`]), which does the looks there. A look
+//! that takes too long is given up. Then the rules wait, and keep their marks; the kernel
+//! goes on queueing events. When the server answers again, the rules look at their paths as
+//! after a mount, and at all their known places there, because an event may have caused a
+//! look that was given up.
 //!
-//! What is not covered: a mount that was made since the table of mounts was read, and
-//! the one at `/`, without which nothing works anyway.
+//! Two cases are not covered: a mount that was made after the table of mounts was read, and
+//! the mount at `/`, without which nothing works.
 
 use super::mount_table::Mount;
 pub(super) use crate::kernel::envoy::SILENT;
@@ -21,34 +20,34 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-/// The served mounts.
+/// The mounts that depend on a server.
 #[derive(Debug)]
 pub(super) struct Unresponsive {
     servers: RefCell<Vec<Server>>,
-    /// Where the engine waits for late answers.
+    /// The set of descriptors on which the engine waits for late answers.
     sources: Rc<Sources>,
 }
 
 #[derive(Debug)]
 struct Server {
     mount: Mount,
-    /// Started by the first look.
+    /// The worker, which the first look starts.
     envoy: Option<Rc<Envoy>>,
     patience: Duration,
-    /// Its silence, once the rules were told of it.
+    /// Since when it does not answer, if the rules were already suspended.
     told: Option<Silence>,
 }
 
-/// A time without an answer.
+/// A time during which a server does not answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Silence {
     pub(super) began: SystemTime,
-    /// When all that had happened before was known.
+    /// When the queue was last empty and nothing had to be looked at.
     pub(super) settled: SystemTime,
 }
 
 impl Unresponsive {
-    /// Without any mounts; late answers make `sources` readable.
+    /// A table without mounts. Late answers make `sources` readable.
     pub(super) fn new(sources: Rc<Sources>) -> Self {
         Self { servers: RefCell::default(), sources }
     }
@@ -63,12 +62,12 @@ impl Unresponsive {
         *before = servers.collect();
     }
 
-    /// Whether nobody has to be asked: the common case.
+    /// Whether no mount depends on a server, which is the usual case.
     pub(super) fn is_empty(&self) -> bool {
         self.servers.borrow().is_empty()
     }
 
-    /// Who has to look at a path in place of this process; the innermost mount counts.
+    /// The worker for a path, if it depends on a server. The innermost mount counts.
     pub(super) fn worker_at(&self, path: &[u8]) -> Result<Option<Rc<Envoy>>, Errno> {
         let mut servers = self.servers.borrow_mut();
         let on_way = servers.iter_mut().filter(|server| server.is_on_way(path));
@@ -79,7 +78,7 @@ impl Unresponsive {
         Ok(server.envoy.clone())
     }
 
-    /// Which mount on the way to a path is silent, for people.
+    /// The mount on a path whose server does not answer, as a sentence for people.
     pub(super) fn why(&self, path: &[u8]) -> Option<String> {
         let servers = self.servers.borrow();
         let mut silent = servers.iter().filter(|server| server.silent_since().is_some());
@@ -88,13 +87,13 @@ impl Unresponsive {
             .map(|server| format!("{} does not answer", server.name()))
     }
 
-    /// All that are silent, for people.
+    /// All mounts whose server does not answer, as text for people.
     pub(super) fn names(&self) -> Vec<String> {
         let servers = self.servers.borrow();
         servers.iter().filter(|server| server.silent_since().is_some()).map(Server::name).collect()
     }
 
-    /// Where silence has begun since the last call.
+    /// The mount points whose server has stopped to answer since the last call.
     pub(super) fn take_fallen(&mut self, settled: SystemTime) -> Vec<Vec<u8>> {
         let Self { servers, sources } = self;
         let fallen = servers.get_mut().iter_mut().filter_map(|server| {
@@ -109,7 +108,7 @@ impl Unresponsive {
         fallen.collect()
     }
 
-    /// Where silence has ended.
+    /// The mount points whose server answers again, since the last call.
     pub(super) fn take_answered(&mut self) -> Vec<(Vec<u8>, Silence)> {
         let answered = self.servers.get_mut().iter_mut().filter_map(|server| {
             server.patience = server.envoy.as_ref().filter(|_| server.told.is_some())?.has_awoken()?;

@@ -1,7 +1,7 @@
-//! A file that may be complete, or else news, and what a look at it tells.
+//! A file that may have arrived, or changed, and the events that follow from a look at it.
 //!
-//! A file made by link(2), or found in a directory that was made before its mark, sends
-//! no `FAN_CLOSE_WRITE`; one that is still being written will.
+//! A file that was made by link(2), or that was found in a directory that was not marked yet,
+//! has no `FAN_CLOSE_WRITE` in the queue. A file that is still being written will have one.
 
 use super::Slot;
 use crate::events::Events;
@@ -10,30 +10,30 @@ use crate::kernel::record::{FsId, Handle};
 use crate::matcher::Position;
 use std::time::{Duration, SystemTime};
 
-/// How old an empty file without a writer has to be until it is complete. A younger one
-/// may have been made by who is about to write it: between the making of a name and the
-/// access to write, open(2) can be interrupted.
+/// The age at which an empty file without a writer counts as complete. A program may be
+/// about to write a younger file: open(2) makes the name first and gets the access for
+/// writing second, and can be interrupted in between.
 const SETTLED: Duration = Duration::from_millis(100);
 
-/// Why a file is looked at.
+/// The reason why a file is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::watch) enum Origin {
-    /// The kernel said that it was made.
+    /// A record says that it was made.
     Made {
-        /// By this process.
+        /// The process that has made it.
         pid: i32,
     },
-    /// It was there when its directory was read.
+    /// It was found when its directory was read.
     Found {
-        /// Only what has changed since counts; everything if nothing is known.
+        /// Only changes since then count. Without a time everything counts.
         since: Option<SystemTime>,
-        /// Records of it have been told since then, before it was found.
+        /// Since when records of it have fired rules, before it was found.
         told: Option<SystemTime>,
     },
 }
 
 impl Origin {
-    /// What may be found: a new file's arrival, what has changed, everything.
+    /// How much a look may find: an arrival, changes, or everything.
     fn weight(self) -> u8 {
         match self {
             Self::Made { .. } => 0,
@@ -47,10 +47,10 @@ impl Origin {
 /// elsewhere by the time that the file is told.
 pub(in crate::watch) type View = (Slot, Position);
 
-/// What was seen of an object.
+/// The facts about an object from a look.
 #[derive(Clone, Debug)]
 pub(in crate::watch) struct Facts {
-    /// Its handle.
+    /// Its file system and handle.
     pub(in crate::watch) object: (FsId, Box<[u8]>),
     pub(in crate::watch) kind: Kind,
     pub(in crate::watch) size: u64,
@@ -58,26 +58,26 @@ pub(in crate::watch) struct Facts {
     pub(in crate::watch) changed: SystemTime,
     pub(in crate::watch) modified: SystemTime,
     pub(in crate::watch) born: Option<SystemTime>,
-    /// Whether no writer has it open; `None` where that cannot be told.
+    /// Whether no process has it open for writing; `None` if that cannot be known.
     pub(in crate::watch) complete: Option<bool>,
 }
 
-/// One such file.
+/// A file that waits for a look, or for the queue after it.
 #[derive(Debug)]
 pub(in crate::watch) struct Arrival {
     pub(in crate::watch) origin: Origin,
     /// The rules that it would be news for, and the events read of it since each joined:
     /// a record that was read before did not fire it.
     views: Vec<(View, Events)>,
-    /// Whether facron's own commands caused it.
+    /// Whether one of facron's own commands made it.
     pub(in crate::watch) own: bool,
-    /// Its handle, as far as it is known.
+    /// Its file system and handle, if they are known.
     pub(super) object: Option<(FsId, Box<[u8]>)>,
-    /// What the look told; nothing before it.
+    /// The events that the look has found; `None` before the look.
     looked: Option<Events>,
-    /// When it had changed last, as far as it was looked at.
+    /// The time of its last change, if it was looked at.
     pub(in crate::watch) changed: Option<SystemTime>,
-    /// Whether a writer had it open.
+    /// Whether a process had it open for writing during the look.
     is_written: bool,
 }
 
@@ -86,7 +86,7 @@ impl Arrival {
         Self { origin, views: Vec::new(), own, object: None, looked: None, changed: None, is_written: false }
     }
 
-    /// It is looked at for another reason, too; whether a look before is of no use.
+    /// Adds a reason for a look. Returns whether an earlier look is not enough.
     pub(super) fn merge(&mut self, origin: Origin, views: &[View]) -> bool {
         let is_more = origin.weight() > self.origin.weight();
         if is_more {
@@ -101,7 +101,7 @@ impl Arrival {
         is_more || self.views.len() > before
     }
 
-    /// A record told something of it; whether nothing is left to be told.
+    /// Notes a record about it. Returns whether no look is needed any more.
     pub(super) fn note(&mut self, events: Events) -> bool {
         for (_, seen) in &mut self.views {
             *seen = seen.with(events);
@@ -114,8 +114,8 @@ impl Arrival {
         self.views.retain(|((other, _), _)| *other != slot);
     }
 
-    /// Takes in what was seen of it, nothing if it is not there; whether that can be told.
-    /// Else it has to be looked at again.
+    /// Takes over the facts from a look, `None` if it does not exist. Returns whether the look
+    /// is conclusive. Otherwise another look is needed.
     pub(super) fn see(&mut self, facts: Option<&Facts>, now: SystemTime) -> bool {
         let is_new = |facts: &Facts| {
             facts.kind == Kind::File
@@ -132,7 +132,7 @@ impl Arrival {
         true
     }
 
-    /// Its handle, as far as it is known.
+    /// Its file system and handle, if they are known.
     pub(in crate::watch) fn object(&self) -> Option<Handle<'_>> {
         self.object.as_ref().map(|(fs, bytes)| Handle { fs: *fs, bytes })
     }
@@ -157,7 +157,7 @@ fn is_told(seen: Events) -> bool {
     seen.intersects(Events::CLOSE_WRITE.with(Events::MOVED_TO).with(Events::RENAME))
 }
 
-/// What a file's state tells of what must have happened to it.
+/// The events that follow from the state of a file.
 fn look(found: Option<&Facts>, origin: Origin) -> Events {
     match (found, origin) {
         (Some(facts), Origin::Made { .. }) if facts.complete == Some(true) => {
@@ -165,13 +165,13 @@ fn look(found: Option<&Facts>, origin: Origin) -> Events {
         }
         (Some(facts), Origin::Found { since: None, .. }) => look_at_new(facts),
         (Some(facts), Origin::Found { since: Some(since), .. }) => look_at_changed(facts, since),
-        // It was there, and its end has a record of its own.
+        // It did exist. There will be a record of its end.
         (None, Origin::Found { since: None, .. }) => Events::CREATE,
         (_, Origin::Made { .. }) | (None, Origin::Found { since: Some(_), .. }) => Events::NONE,
     }
 }
 
-/// Of something in a directory that is new itself.
+/// The events of an object in a new directory.
 fn look_at_new(facts: &Facts) -> Events {
     let modified = if facts.size > 0 { Events::MODIFY } else { Events::NONE };
     match facts.kind {
@@ -181,7 +181,7 @@ fn look_at_new(facts: &Facts) -> Events {
     }
 }
 
-/// Of something that may have been there before, by its times.
+/// The events of an object that may have existed before, by its times.
 fn look_at_changed(facts: &Facts, since: SystemTime) -> Events {
     if facts.changed < since {
         return Events::NONE;
@@ -191,13 +191,13 @@ fn look_at_changed(facts: &Facts, since: SystemTime) -> Events {
     match facts.kind {
         Kind::Directory => created.with(Events::ATTRIB).with(Events::ONDIR),
         Kind::File if is_new || facts.modified >= since => created.with(Events::MODIFY).with(closed(facts)),
-        // Its name or its metadata: which, the times do not tell.
+        // The name or the metadata has changed. The times do not show which.
         Kind::File => Events::ATTRIB.with(Events::MOVED_TO).with(closed(facts).and(Events::ARRIVED)),
         Kind::Link | Kind::Other => created.with(Events::MOVED_TO),
     }
 }
 
-/// What is true of a file that no writer has open.
+/// The events that follow if no process has the file open for writing.
 fn closed(facts: &Facts) -> Events {
     if facts.complete == Some(false) { Events::NONE } else { Events::CLOSE_WRITE.with(Events::ARRIVED) }
 }

@@ -1,31 +1,31 @@
-//! What a rule needs of the kernel, by place.
+//! The events that a rule needs from the kernel, by the kind of place.
 
 use crate::events::Events;
 use crate::matcher::is_on_child;
 
-/// What follows directories under their names: whatever may change what a path means.
+/// The events that can change the meaning of a path.
 const FOLLOW: Events = Events::CREATE.with(Events::DELETE).with(Events::RENAME).with(Events::ONDIR);
 
-/// Masks for `fanotify_mark(2)`.
+/// The masks of a rule for `fanotify_mark(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::watch) struct Masks {
-    /// Of each directory on the way to PATH.
+    /// For each directory on the way to PATH.
     pub(in crate::watch) way: u64,
-    /// Of the directory that PATH is in, where PATH is not a directory.
+    /// For the parent directory of PATH, if PATH is not a directory.
     pub(in crate::watch) parent: u64,
-    /// Of PATH, where it is not a directory.
+    /// For PATH, if it is not a directory.
     pub(in crate::watch) file: u64,
-    /// Of PATH, where it is a directory.
+    /// For PATH, if it is a directory.
     pub(in crate::watch) directory: u64,
-    /// Of each directory below PATH, under `recursive`.
+    /// For each directory below PATH, with `recursive`.
     pub(in crate::watch) below: u64,
-    /// Whether the directories in PATH must be known by their handles.
+    /// Whether the directories in PATH must have nodes.
     pub(in crate::watch) knows_children: bool,
 }
 
 impl Masks {
-    /// What a rule for `events` needs. With `FAN_RENAME`, where the kernel has it,
-    /// all rules about moves are served, so that a rename comes once.
+    /// The masks of a rule for `events`. If the kernel has `FAN_RENAME`, all rules about moves
+    /// use it, so that a rename is reported once.
     pub(in crate::watch) fn of(events: Events, depth: Depth, moves: Moves) -> Self {
         let knows_children = depth == Depth::Recursive || sees_directories(events);
         let wanted = in_kernel_terms(events);
@@ -39,7 +39,7 @@ impl Masks {
             parent: mask(entries.with(FOLLOW).with(Events::EVENT_ON_CHILD)),
             file: wanted.and(Events::OBJECT.with(Events::SELF)).mask(),
             directory: mask(
-                // A directory reports its own end only with ONDIR.
+                // The end of a directory is reported only with ONDIR.
                 entries.with(on_child).with(on_dir).with(follow).with(match wanted.and(Events::SELF) {
                     Events::NONE => Events::NONE,
                     own => own.with(Events::ONDIR),
@@ -51,31 +51,31 @@ impl Masks {
     }
 }
 
-/// How far down a rule on a directory looks.
+/// How deep a rule on a directory looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::watch) enum Depth {
-    /// At the directory's own entries.
+    /// Only the entries of the directory.
     Entries,
-    /// At the whole tree.
+    /// The whole tree below it.
     Recursive,
 }
 
-/// How the kernel tells of moves.
+/// How the kernel reports moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::watch) enum Moves {
-    /// One `FAN_RENAME` with both names, since Linux 5.17.
+    /// One `FAN_RENAME` record with both names, since Linux 5.17.
     Rename,
-    /// `FAN_MOVED_FROM` and `FAN_MOVED_TO`, one name each.
+    /// A `FAN_MOVED_FROM` and a `FAN_MOVED_TO` record, with one name each.
     FromTo,
 }
 
-/// Whether a rule on a directory is about what happens to the directories in it:
-/// such events come with the handle of that directory alone.
+/// Whether a rule on a directory is about events of the directories in it. Records of such
+/// events have only the handle of the inner directory.
 fn sees_directories(events: Events) -> bool {
     events.contains(Events::ONDIR.with(Events::EVENT_ON_CHILD)) && events.intersects(Events::OBJECT)
 }
 
-/// Events that the kernel has, for those that a rule may ask for.
+/// The kernel's events that a rule for `events` needs.
 fn in_kernel_terms(events: Events) -> Events {
     let mut out = events.without(Events::ARRIVED).without(Events::Q_OVERFLOW);
     if events.contains(Events::ARRIVED) {

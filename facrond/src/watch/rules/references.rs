@@ -1,47 +1,46 @@
-//! The rules whose PATH leads to a place or through it, and the marks that they need
-//! there.
+//! The rules whose PATH leads to a place or through it, and the masks that they need there.
 
 use super::Slot;
 use crate::watch::tree::Content;
 use nix::errno::Errno;
 
-/// The references of one node. Only nodes on the way to a rule's PATH have some.
+/// The references of one node. Only nodes on a rule's path have them.
 #[derive(Debug, Default)]
 pub(in crate::watch) struct References {
     rules: Vec<Reference>,
-    /// Rules whose PATH is here.
+    /// The rules whose PATH is this place.
     pub(in crate::watch) targets: Vec<Slot>,
-    /// Where the place leads, if it is a symbolic link.
+    /// The target, if the place is a symbolic link.
     pub(in crate::watch) link: Box<[u8]>,
-    /// Whether the PATH of some rule may end here.
+    /// Whether the path of some rule may end here.
     pub(in crate::watch) is_end: bool,
-    /// Why it could not be looked at, or marked, the last time.
+    /// The error of the last look or mark, if it has failed.
     pub(in crate::watch) error: Option<Errno>,
 }
 
-/// What one rule needs of one place.
+/// The masks that one rule needs at one place.
 #[derive(Debug)]
 struct Reference {
     slot: Slot,
     need: Need,
 }
 
-/// The mask of a place's mark, by what is found there.
+/// The masks that a place needs, by the kind of object there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::watch) struct Need {
-    /// If it is a directory.
+    /// For a directory.
     pub(in crate::watch) directory: u64,
-    /// If it is anything else but a symbolic link.
+    /// For every other object but a symbolic link.
     pub(in crate::watch) file: u64,
 }
 
 impl Need {
-    /// What two need together.
+    /// The masks for both needs together.
     pub(in crate::watch) fn with(self, other: Self) -> Self {
         Self { directory: self.directory | other.directory, file: self.file | other.file }
     }
 
-    /// For what was found.
+    /// The mask for this kind of object.
     pub(in crate::watch) fn of(self, content: Content) -> u64 {
         match content {
             Content::Directory => self.directory,
@@ -52,23 +51,23 @@ impl Need {
 }
 
 impl References {
-    /// A rule leads here, and needs this besides what it needed before.
+    /// Adds a rule that leads here, or adds to its needs.
     pub(in crate::watch) fn add(&mut self, slot: Slot, need: Need) {
-        // A rule is mostly the last that was added.
+        // A rule is usually among the last that were added.
         match self.rules.iter_mut().rev().take(4).find(|reference| reference.slot == slot) {
             Some(reference) => reference.need = reference.need.with(need),
             None => self.rules.push(Reference { slot, need }),
         }
     }
 
-    /// A rule's PATH is here.
+    /// Makes this place the PATH of a rule.
     pub(in crate::watch) fn aim(&mut self, slot: Slot) {
         if !self.targets.contains(&slot) {
             self.targets.push(slot);
         }
     }
 
-    /// A rule leads here no longer.
+    /// Removes a rule that does not lead here any more.
     pub(in crate::watch) fn remove(&mut self, slot: Slot) {
         self.rules.retain(|reference| reference.slot != slot);
         self.targets.retain(|target| *target != slot);
@@ -82,7 +81,7 @@ impl References {
         slots
     }
 
-    /// What all of them need together.
+    /// The masks that all rules need together.
     pub(in crate::watch) fn need(&self) -> Need {
         self.rules.iter().fold(Need::default(), |need, reference| need.with(reference.need))
     }

@@ -1,4 +1,4 @@
-//! Which recursive rules see a directory: sets of rules, each kept once, so that a
+//! The sets of recursive rules that see directories. Each set is stored once, so that a
 //! directory has a number in place of a list.
 
 use super::Slot;
@@ -10,18 +10,18 @@ use std::rc::Rc;
 pub(in crate::watch) struct SetId(u32);
 
 impl SetId {
-    /// The empty set.
+    /// The number of the empty set.
     pub(in crate::watch) const NONE: Self = Self(0);
 }
 
-/// A set, and how many directories have its number.
+/// A set, and the number of directories that use it.
 #[derive(Clone, Debug)]
 struct RuleSet {
     rules: Rc<[Slot]>,
     uses: u32,
 }
 
-/// All sets in use, their rules in ascending order.
+/// All sets in use. The rules of a set are in ascending order.
 #[derive(Debug)]
 pub(super) struct Sets {
     all: Vec<RuleSet>,
@@ -38,7 +38,7 @@ impl Default for Sets {
 }
 
 impl Sets {
-    /// Gives a directory another set; whether that has other rules.
+    /// Gives a directory the set of these rules. Returns whether the rules have changed.
     pub(super) fn assign(&mut self, id: &mut SetId, rules: &[Slot]) -> bool {
         if *self.get(*id) == *rules {
             return false;
@@ -81,12 +81,12 @@ impl Sets {
         &self.all[id.0 as usize].rules
     }
 
-    /// The same, to be kept.
+    /// The same as a shared list.
     pub(super) fn share(&self, id: SetId) -> Rc<[Slot]> {
         Rc::clone(&self.all[id.0 as usize].rules)
     }
 
-    /// Takes a rule out of all sets, wherever they are in use.
+    /// Removes a rule from all sets.
     pub(super) fn strip(&mut self, slot: Slot) {
         for index in 0..self.all.len() {
             let set = &self.all[index].rules;
@@ -98,7 +98,7 @@ impl Sets {
             if self.ids.get(set) == Some(&id) {
                 self.ids.remove(&Rc::clone(set));
             }
-            // An equal one may have its number already; then two numbers mean the same.
+            // An equal set may exist already. Then two numbers mean the same set.
             self.ids.entry(Rc::clone(&rest)).or_insert(id);
             self.all[index].rules = rest;
         }

@@ -1,5 +1,5 @@
-//! The inodes that places of the tree lead to, found by file handle: what the kernel
-//! names in its records, and what marks are on.
+//! The inodes at the places of the tree, by their file handles. The kernel's records name
+//! inodes, and marks are on inodes.
 
 use super::{NIL, push_slowly};
 use crate::kernel::record::{FsId, Handle};
@@ -22,41 +22,41 @@ impl InodeId {
     }
 }
 
-/// What is known of one inode.
+/// The facts about one inode.
 #[derive(Debug)]
 pub(in crate::watch) struct Inode {
     fs: FsId,
     handle: Box<[u8]>,
-    /// Since when it is known without a gap: a number that no other inode, and no other
-    /// time of this one, has.
+    /// The number of the time since which it was watched without a gap. No other inode, and no
+    /// other time of this inode, has the same number.
     since: u64,
-    /// The mask of its mark in the kernel; 0 without one.
+    /// The mask of its mark in the kernel; 0 without a mark.
     pub(in crate::watch) marked: u64,
     /// Whether it has, or had, more than one name.
     pub(in crate::watch) has_links: bool,
-    /// The index of the first of its places; they are linked.
+    /// The index of its first place. Its places are a linked list.
     pub(super) first: u32,
 }
 
 impl Inode {
-    /// Its handle, as records have it.
+    /// Its handle, as records contain it.
     pub(in crate::watch) fn handle(&self) -> Handle<'_> {
         Handle { fs: self.fs, bytes: &self.handle }
     }
 
-    /// The number of the time since which it is known without a gap.
+    /// The number of the time since which it was watched without a gap.
     pub(in crate::watch) fn since(&self) -> u64 {
         self.since
     }
 }
 
-/// All of them.
+/// All inodes of the tree.
 #[derive(Debug, Default)]
 pub(super) struct Inodes {
     all: Vec<Option<Inode>>,
     free: Vec<InodeId>,
     by_handle: HashTable<InodeId>,
-    /// Users choose inodes by choosing files: the hash is keyed.
+    /// Users choose inodes by making files, so the hash has a key.
     hasher: RandomState,
     last_since: u64,
 }
@@ -107,7 +107,7 @@ impl Inodes {
         self.free.push(id);
     }
 
-    /// The marks of a file system are gone, and nobody knows since when.
+    /// The marks of a file system are gone since an unknown time. Returns their number.
     pub(super) fn lose_marks(&mut self, fs: FsId) -> u64 {
         let mut lost = 0;
         let mut since = self.last_since;
