@@ -234,7 +234,7 @@ impl Mirror {
             self.told.note(slot, &event);
             fired.push(Fired { rule: self.rules[slot].id, event, own: Some(arrival.own) });
         }
-            // Its close may be reported as the close of a file without a name.
+        // Its close may be reported as the close of a file without a name.
         let awaits = |(slot, _): &View| self.rules[*slot].spec.events.contains(Events::ARRIVED);
         let views: Vec<_> = arrival.awaiting_close().filter(awaits).collect();
         if !views.is_empty() {

@@ -57,8 +57,8 @@ pub(super) struct News {
 pub(super) struct Change {
     /// If present, finds are events.
     pub(super) news: Option<News>,
-    /// Rules that look around for the first time: without news, what is found is none for
-    /// them, but for others that had not seen it.
+    /// Rules that look here for the first time. Without news, finds are no events for them, but
+    /// are for other rules that have not seen them.
     pub(super) quiet: Rc<[Slot]>,
     /// A directory is read, even if it is known.
     pub(super) read: bool,

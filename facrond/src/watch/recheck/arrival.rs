@@ -43,8 +43,8 @@ impl Origin {
     }
 }
 
-/// A rule, and from where it saw a file when that came to be looked at. It may be
-/// elsewhere by the time that the file is told.
+/// A rule, and the position from which it saw a file when the look was queued. The rule may
+/// lead elsewhere by the time when the file fires.
 pub(in crate::watch) type View = (Slot, Position);
 
 /// The facts about an object from a look.
@@ -142,7 +142,7 @@ impl Arrival {
         self.views.iter().filter(|(_, seen)| self.is_written && !is_told(*seen)).map(|(view, _)| *view)
     }
 
-    /// What the look told and no record did, by rule.
+    /// The events for each rule that the look has found and no record has reported.
     pub(in crate::watch) fn news(&self) -> impl Iterator<Item = (View, Events)> {
         let looked = self.looked.unwrap_or_default();
         self.views.iter().map(move |(view, seen)| {
@@ -152,7 +152,7 @@ impl Arrival {
     }
 }
 
-/// Whether records told that a file arrived.
+/// Whether records have reported the arrival of a file.
 fn is_told(seen: Events) -> bool {
     seen.intersects(Events::CLOSE_WRITE.with(Events::MOVED_TO).with(Events::RENAME))
 }
