@@ -174,7 +174,13 @@ impl Recheck {
         let place = Place { dir, name: name.into() };
         if let Some(entry) = self.entries.get_mut(&place) {
             entry.change.get_or_insert_default().merge(change);
-            if !matches!(entry.state, State::Due | State::Scan) && entry.state != state {
+            // What is due does not wait for a scan: others may be looked at for its sake.
+            let is_early = match entry.state {
+                State::Due => true,
+                State::Scan => state != State::Due,
+                other => other == state,
+            };
+            if !is_early {
                 entry.state = State::Due;
                 self.due.push_back(place);
             }
