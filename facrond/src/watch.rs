@@ -374,6 +374,7 @@ impl Watch {
         self.tell_unresponsive();
         self.marks.collect();
         self.mirror.on_settled(now);
+        self.give_back_memory();
         self.settled = now;
         false
     }
@@ -408,6 +409,13 @@ impl Watch {
         while self.look_at_next(false) || self.forget_some() {}
         self.special.follow_paths(&self.mirror, &self.scanner);
         self.scanner.rest();
+        self.give_back_memory();
+    }
+
+    fn give_back_memory(&mut self) {
+        if self.mirror.recheck.take_shrunk() {
+            crate::kernel::memory::give_back();
+        }
     }
 
     /// Looks at one place. Returns whether there was one.

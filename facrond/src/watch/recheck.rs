@@ -150,6 +150,7 @@ pub(super) struct Recheck {
     timers: BTreeMap<(Instant, u64), Place>,
     looked: Vec<Place>,
     serial: u64,
+    has_shrunk: bool,
     /// Files that may arrive, by their handles.
     objects: Objects,
 }
@@ -281,6 +282,11 @@ impl Recheck {
         }
     }
 
+    /// Whether the memory of a large scan was released since the last call.
+    pub(super) fn take_shrunk(&mut self) -> bool {
+        std::mem::take(&mut self.has_shrunk)
+    }
+
     /// Releases the memory of a large scan.
     fn shrink(&mut self) {
         if self.entries.capacity() > SMALL && self.entries.len() < SMALL / 2 {
@@ -289,6 +295,7 @@ impl Recheck {
             self.scan.shrink_to(SMALL);
             self.background.shrink_to(SMALL);
             self.looked.shrink_to(SMALL);
+            self.has_shrunk = true;
         }
     }
 

@@ -9,14 +9,17 @@
 //! any more. But its handle does, and the handles of everything below, until all records
 //! from before were read. Nodes are small, because a large tree has one for each directory.
 
+mod bytes;
 mod inodes;
 
 pub(super) use inodes::{Inode, InodeId};
 
 use super::rules::{References, SetId, Slot};
 use crate::kernel::record::{FsId, Handle};
+use bytes::Bytes;
 use hashbrown::HashTable;
 use inodes::Inodes;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
 
@@ -68,9 +71,7 @@ pub(super) struct Node {
     next: u32,
     previous: u32,
     inode: Option<InodeId>,
-    /// The next place of the same inode.
-    next_place: u32,
-    name: Box<[u8]>,
+    name: Bytes,
     pub(super) content: Content,
     pub(super) ghost: Option<Ghost>,
     /// The recursive rules that see the entries of this directory.
@@ -88,8 +89,7 @@ impl Node {
             next: NIL,
             previous: NIL,
             inode: None,
-            next_place: NIL,
-            name: Box::default(),
+            name: Bytes::new(b""),
             content: Content::Unknown,
             ghost: None,
             set: SetId::NONE,
@@ -99,7 +99,7 @@ impl Node {
 
     /// Its name in its parent; empty for the root.
     pub(super) fn name(&self) -> &[u8] {
-        &self.name
+        self.name.get()
     }
 
     /// The inode at this place, if it is known.
@@ -117,13 +117,23 @@ pub(super) struct PathTree {
     /// Users choose names, so the hash has a key.
     hasher: RandomState,
     inodes: Inodes,
+    /// Of inodes that have more than one place.
+    other_places: HashMap<InodeId, Vec<u32>>,
     ghosts: usize,
 }
 
 impl Default for PathTree {
     fn default() -> Self {
         let (by_name, hasher, inodes) = (HashTable::new(), RandomState::new(), Inodes::default());
-        Self { nodes: vec![Node::new(NonZeroU32::MIN)], free: Vec::new(), by_name, hasher, inodes, ghosts: 0 }
+        Self {
+            nodes: vec![Node::new(NonZeroU32::MIN)],
+            free: Vec::new(),
+            by_name,
+            hasher,
+            inodes,
+            other_places: HashMap::new(),
+            ghosts: 0,
+        }
     }
 }
 
@@ -136,17 +146,13 @@ impl PathTree {
     /// The places of an inode, with ghosts: usually none or one, several for hard links and
     /// bind mounts.
     pub(super) fn places(&self, handle: Handle<'_>) -> impl Iterator<Item = NodeId> {
-        let first = self.inodes.find(handle).map_or(NIL, |inode| self.inodes.get(inode).first);
-        self.places_from(first)
+        self.inodes.find(handle).into_iter().flat_map(|inode| self.places_of(inode))
     }
 
     /// The same for an inode that is given by its index.
     pub(super) fn places_of(&self, inode: InodeId) -> impl Iterator<Item = NodeId> {
-        self.places_from(self.inodes.get(inode).first)
-    }
-
-    fn places_from(&self, first: u32) -> impl Iterator<Item = NodeId> {
-        std::iter::successors(self.id(first), |id| self.id(self[*id].next_place))
+        let others = self.other_places.get(&inode).into_iter().flatten().copied();
+        std::iter::once(self.inodes.get(inode).place).chain(others).filter_map(|index| self.id(index))
     }
 
     /// The node at an index, unless the index stands for no node.
@@ -189,7 +195,7 @@ impl PathTree {
     pub(super) fn child(&self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
         let is_it = |index: &u32| {
             let node = &self.nodes[*index as usize];
-            node.parent == parent.index && *node.name == *name && node.ghost.is_none()
+            node.parent == parent.index && node.name() == name && node.ghost.is_none()
         };
         self.by_name.find(self.hash(parent.index, name), is_it).and_then(|index| self.id(*index))
     }
@@ -216,7 +222,7 @@ impl PathTree {
         });
         let node = &mut self.nodes[index as usize];
         let id = NodeId { index, generation: node.generation };
-        (node.parent, node.name) = (parent.index, name.into());
+        (node.parent, node.name) = (parent.index, Bytes::new(name));
         self.link(id);
         id
     }
@@ -238,8 +244,12 @@ impl PathTree {
         if self[id].inode != Some(inode) {
             self.unbind(id);
             self[id].inode = Some(inode);
-            self[id].next_place = self.inodes.get(inode).first;
-            self.inodes.get_mut(inode).first = id.index;
+            let place = &mut self.inodes.get_mut(inode).place;
+            if *place == NIL {
+                *place = id.index;
+            } else {
+                self.other_places.entry(inode).or_default().push(id.index);
+            }
         }
         self[id].content = content;
         inode
@@ -249,14 +259,15 @@ impl PathTree {
     pub(super) fn unbind(&mut self, id: NodeId) {
         self[id].content = Content::Unknown;
         let Some(inode) = self[id].inode.take() else { return };
-        let next = std::mem::replace(&mut self[id].next_place, NIL);
-        if self.inodes.get(inode).first == id.index {
-            self.inodes.get_mut(inode).first = next;
+        let mut others = self.other_places.remove(&inode).unwrap_or_default();
+        let place = &mut self.inodes.get_mut(inode).place;
+        if *place == id.index {
+            *place = others.pop().unwrap_or(NIL);
         } else {
-            let before = self.places_of(inode).find(|other| self[*other].next_place == id.index);
-            if let Some(before) = before {
-                self[before].next_place = next;
-            }
+            others.retain(|other| *other != id.index);
+        }
+        if !others.is_empty() {
+            self.other_places.insert(inode, others);
         }
         self.forget_inode(inode);
     }
@@ -264,7 +275,7 @@ impl PathTree {
     /// Removes an inode, if it has neither a place nor a mark.
     pub(super) fn forget_inode(&mut self, inode: InodeId) {
         let known = self.inodes.get(inode);
-        if known.first == NIL && known.marked == 0 {
+        if known.place == NIL && known.marked == 0 {
             self.inodes.remove(inode);
         }
     }
@@ -281,8 +292,8 @@ impl PathTree {
         self.ghosts -= usize::from(self[id].ghost.is_some());
         let node = &mut self[id];
         (node.parent, node.ghost) = (parent.index, None);
-        if *node.name != *name {
-            node.name = name.into();
+        if node.name() != name {
+            node.name = Bytes::new(name);
         }
         self.link(id);
     }
@@ -370,7 +381,7 @@ impl PathTree {
         let Self { nodes, by_name, hasher, .. } = self;
         by_name.insert_unique(hash, id.index, |index| {
             let node = &nodes[*index as usize];
-            hash_name(hasher, node.parent, &node.name)
+            hash_name(hasher, node.parent, node.name())
         });
     }
 
@@ -401,7 +412,7 @@ fn hash_name(hasher: &RandomState, parent: u32, name: &[u8]) -> u64 {
 /// Adds to a list that may be long, without doubling its memory.
 fn push_slowly<T>(list: &mut Vec<T>, value: T) {
     if list.len() == list.capacity() {
-        list.reserve_exact(list.len() / 8 + 16);
+        list.reserve_exact(list.len() / 16 + 16);
     }
     list.push(value);
 }

@@ -9,6 +9,7 @@ pub mod detach;
 pub mod envoy;
 pub mod fanotify;
 pub mod fuzz;
+pub mod memory;
 pub mod mounts;
 pub mod object;
 pub mod packet;

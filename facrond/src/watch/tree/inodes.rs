@@ -1,6 +1,7 @@
 //! The inodes at the places of the tree, by their file handles. The kernel's records name
 //! inodes, and marks are on inodes.
 
+use super::bytes::Bytes;
 use super::{NIL, push_slowly};
 use crate::kernel::record::{FsId, Handle};
 use hashbrown::HashTable;
@@ -26,7 +27,7 @@ impl InodeId {
 #[derive(Debug)]
 pub(in crate::watch) struct Inode {
     fs: FsId,
-    handle: Box<[u8]>,
+    handle: Bytes,
     /// The number of the time since which it was watched without a gap. No other inode, and no
     /// other time of this inode, has the same number.
     since: u64,
@@ -34,14 +35,14 @@ pub(in crate::watch) struct Inode {
     pub(in crate::watch) marked: u64,
     /// Whether it has, or had, more than one name.
     pub(in crate::watch) has_links: bool,
-    /// The index of its first place. Its places are a linked list.
-    pub(super) first: u32,
+    /// The index of its place, or of one of them.
+    pub(super) place: u32,
 }
 
 impl Inode {
     /// Its handle, as records contain it.
     pub(in crate::watch) fn handle(&self) -> Handle<'_> {
-        Handle { fs: self.fs, bytes: &self.handle }
+        Handle { fs: self.fs, bytes: self.handle.get() }
     }
 
     /// The number of the time since which it was watched without a gap.
@@ -74,11 +75,11 @@ impl Inodes {
         let since = self.next_since();
         let inode = Inode {
             fs: handle.fs,
-            handle: handle.bytes.into(),
+            handle: Bytes::new(handle.bytes),
             since,
             marked: 0,
             has_links: false,
-            first: NIL,
+            place: NIL,
         };
         let id = self.free.pop().unwrap_or_else(|| {
             push_slowly(&mut self.all, None);
