@@ -62,7 +62,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 use tree::{Content, ROOT};
-use unresponsive::{SILENT, Unresponsive};
+use unresponsive::{UNRESPONSIVE, Unresponsive};
 
 /// The greatest number of reads in one turn. Then other tasks get their turn, even if the
 /// kernel's queue is not empty.
@@ -150,7 +150,7 @@ pub struct Watch {
     special: Special,
     mounts: MountTable,
     /// The number of rules with a process filter.
-    culprit_rules: usize,
+    filtering_rules: usize,
     /// When the queue was last empty and nothing had to be looked at.
     settled: SystemTime,
     buffer: Vec<u8>,
@@ -173,7 +173,7 @@ impl Watch {
             scanner,
             special,
             mounts,
-            culprit_rules: 0,
+            filtering_rules: 0,
             settled: SystemTime::now(),
             buffer: vec![0; READ_SIZE],
             counters: Counters::default(),
@@ -216,14 +216,14 @@ impl Watch {
     }
 
     /// Whether there is a rule with a process filter.
-    pub fn asks_for_culprits(&self) -> bool {
-        self.culprit_rules > 0
+    pub fn has_process_filters(&self) -> bool {
+        self.filtering_rules > 0
     }
 
     /// Adds a rule, or replaces the one with this number. When this returns, its marks are
     /// in the kernel.
     pub fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> &PathState {
-        self.culprit_rules += usize::from(spec.options.process_filter.matters());
+        self.filtering_rules += usize::from(spec.options.process_filter.matters());
         let (slot, before) = self.mirror.attach(id, spec);
         self.special.attach(slot, &self.mirror, self.marks.privilege());
         self.look_at_all();
@@ -252,7 +252,7 @@ impl Watch {
     }
 
     fn give_back(&mut self, slot: Slot) {
-        self.culprit_rules -= usize::from(self.mirror.rules[slot].spec.options.process_filter.matters());
+        self.filtering_rules -= usize::from(self.mirror.rules[slot].spec.options.process_filter.matters());
         self.special.detach(slot);
         let (marks, mirror, scanner) = (&mut self.marks, &self.mirror, &self.scanner);
         marks.leave_file_systems(slot, |fs| mirror.paths_on(fs).find_map(|path| scanner.open(&path).ok()));
@@ -595,8 +595,8 @@ impl Watch {
     /// Repeats looks on mounts that answer again.
     fn on_answers(&mut self) {
         self.tell_unresponsive();
-        for (point, silence) in self.scanner.unresponsive.take_answered() {
-            self.mirror.doubt(&point, before(silence.settled.min(silence.began)), true);
+        for (point, outage) in self.scanner.unresponsive.take_answered() {
+            self.mirror.doubt(&point, before(outage.settled.min(outage.began)), true);
             self.mirror.recheck.resume();
         }
     }
@@ -607,11 +607,11 @@ impl Watch {
         let worker = self.scanner.unresponsive.worker_at(path).ok()??;
         let found = worker.open(Path::new(OsStr::from_bytes(path)));
         self.tell_unresponsive();
-        found.is_err_and(|errno| errno == SILENT).then(|| self.scanner.unresponsive.why(path)).flatten()
+        found.is_err_and(|errno| errno == UNRESPONSIVE).then(|| self.scanner.unresponsive.why(path)).flatten()
     }
 
     /// The mounts that do not answer, as text for people.
-    pub fn silent(&self) -> Vec<String> {
+    pub fn unresponsive_mounts(&self) -> Vec<String> {
         self.scanner.unresponsive.names()
     }
 }

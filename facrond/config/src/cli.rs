@@ -53,7 +53,7 @@ pub enum Command {
     Walker,
     /// What the daemon starts for file systems that may not answer; of no use to anybody else
     #[command(hide = true)]
-    Envoy(Envoy),
+    Worker(Worker),
 }
 
 #[derive(Debug, Args)]
@@ -158,7 +158,7 @@ pub struct Gate {
 }
 
 #[derive(Debug, Args)]
-pub struct Envoy {
+pub struct Worker {
     /// Where the file system is mounted: for who lists processes
     pub point: PathBuf,
 }

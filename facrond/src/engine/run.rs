@@ -184,7 +184,7 @@ impl Engine {
     /// Reads the kernel's queue, and starts what that leads to.
     fn drain(&mut self) -> Result<watch::Queue, Error> {
         let mut hits = std::mem::take(&mut self.hits);
-        if !self.watch.asks_for_culprits() {
+        if !self.watch.has_process_filters() {
             self.processes.attribution.unfollow();
         }
         let drained = self.processes.begin();

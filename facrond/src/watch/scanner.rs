@@ -12,7 +12,7 @@ use super::mount_table::Mount;
 use super::recheck::Facts;
 use super::rules::{Need, join};
 use super::tree::{Content, NodeId};
-use super::unresponsive::{SILENT, Unresponsive};
+use super::unresponsive::{UNRESPONSIVE, Unresponsive};
 use crate::kernel::object::{DetachedMount, DirEntry, HandleBuffer, Kind, Object, open_by_handle};
 use crate::kernel::record::{FsId, Handle};
 use nix::errno::Errno;
@@ -141,13 +141,13 @@ impl Scanner {
             Ok(Some(object)) => object,
             Ok(None) => return Answer::DirectoryGone,
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Answer::Absent,
-            Err(SILENT) => return Answer::Unresponsive,
+            Err(UNRESPONSIVE) => return Answer::Unresponsive,
             Err(errno) => return Answer::Failed(errno),
         };
         let mut room = HandleBuffer::default();
         match object.handle(&mut room) {
             Ok(handle) => look_at(marks, probe, &object, handle),
-            Err(SILENT) => Answer::Unresponsive,
+            Err(UNRESPONSIVE) => Answer::Unresponsive,
             // A FUSE server returns this for a file that is gone by now.
             Err(Errno::ENOENT | Errno::ESTALE) => Answer::Absent,
             Err(errno) => Answer::Failed(errno),
@@ -240,14 +240,14 @@ impl Scanner {
         if self.held.as_ref().is_none_or(|(node, _)| *node != probe.dir) {
             self.held = None;
             let dir = match self.open(&probe.path) {
-                Err(SILENT) => return Err(SILENT),
+                Err(UNRESPONSIVE) => return Err(UNRESPONSIVE),
                 Err(_) => return Ok(None),
                 Ok(dir) => dir,
             };
             let mut room = HandleBuffer::default();
             match dir.handle(&mut room) {
                 Ok(handle) if handle.fs == expected.0 && *handle.bytes == *expected.1 => {}
-                Err(SILENT) => return Err(SILENT),
+                Err(UNRESPONSIVE) => return Err(UNRESPONSIVE),
                 _ => return Ok(None),
             }
             self.held = Some((probe.dir, dir));
@@ -293,7 +293,7 @@ fn look_at(marks: &mut MarkTable, probe: &Probe, object: &Object, handle: Handle
     let marked = marks.add(handle, object, before, need).map(|marked| {
         if is_known { marks.reduce(handle.fs, object, marked, need | probe.others) } else { marked }
     });
-    if marked == Err(SILENT) {
+    if marked == Err(UNRESPONSIVE) {
         return Answer::Unresponsive;
     }
     let is_read = match probe.read {
@@ -303,7 +303,7 @@ fn look_at(marks: &mut MarkTable, probe: &Probe, object: &Object, handle: Handle
     };
     let entries = (is_read && kind == Kind::Directory).then(|| object.entries());
     let link = if kind == Kind::Link { object.target() } else { Ok(Vec::new()) };
-    if matches!(entries, Some(Err(SILENT))) || link == Err(SILENT) {
+    if matches!(entries, Some(Err(UNRESPONSIVE))) || link == Err(UNRESPONSIVE) {
         return Answer::Unresponsive;
     }
     let stat = object.stat();

@@ -1,7 +1,7 @@
 //! File systems that depend on a server, and whether the server answers.
 //!
 //! A server that hangs makes every process that looks there wait. The daemon must not wait.
-//! So each such mount has a file-system worker ([`Envoy`]), which does the looks there. A look
+//! So each such mount has a file-system worker ([`Worker`]), which does the looks there. A look
 //! that takes too long is given up. Then the rules wait, and keep their marks; the kernel
 //! goes on queueing events. When the server answers again, the rules look at their paths as
 //! after a mount, and at all their known places there, because an event may have caused a
@@ -11,9 +11,9 @@
 //! the mount at `/`, without which nothing works.
 
 use super::mount_table::Mount;
-pub(super) use crate::kernel::envoy::SILENT;
-use crate::kernel::envoy::{Envoy, FIRST_PATIENCE};
 use crate::kernel::sources::Sources;
+pub(super) use crate::kernel::worker::UNRESPONSIVE;
+use crate::kernel::worker::{FIRST_TIMEOUT, Worker};
 use facron_proto::Text;
 use nix::errno::Errno;
 use std::cell::RefCell;
@@ -32,15 +32,15 @@ pub(super) struct Unresponsive {
 struct Server {
     mount: Mount,
     /// The worker, which the first look starts.
-    envoy: Option<Rc<Envoy>>,
-    patience: Duration,
+    worker: Option<Rc<Worker>>,
+    timeout: Duration,
     /// Since when it does not answer, if the rules were already suspended.
-    told: Option<Silence>,
+    told: Option<Outage>,
 }
 
 /// A time during which a server does not answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Silence {
+pub(super) struct Outage {
     pub(super) began: SystemTime,
     /// When the queue was last empty and nothing had to be looked at.
     pub(super) settled: SystemTime,
@@ -68,21 +68,21 @@ impl Unresponsive {
     }
 
     /// The worker for a path, if it depends on a server. The innermost mount counts.
-    pub(super) fn worker_at(&self, path: &[u8]) -> Result<Option<Rc<Envoy>>, Errno> {
+    pub(super) fn worker_at(&self, path: &[u8]) -> Result<Option<Rc<Worker>>, Errno> {
         let mut servers = self.servers.borrow_mut();
         let on_way = servers.iter_mut().filter(|server| server.is_on_way(path));
         let Some(server) = on_way.max_by_key(|server| server.mount.point.len()) else { return Ok(None) };
-        if server.envoy.is_none() {
-            server.envoy = Some(Rc::new(Envoy::start(&server.mount.point, server.patience)?));
+        if server.worker.is_none() {
+            server.worker = Some(Rc::new(Worker::start(&server.mount.point, server.timeout)?));
         }
-        Ok(server.envoy.clone())
+        Ok(server.worker.clone())
     }
 
     /// The mount on a path whose server does not answer, as a sentence for people.
     pub(super) fn why(&self, path: &[u8]) -> Option<String> {
         let servers = self.servers.borrow();
-        let mut silent = servers.iter().filter(|server| server.silent_since().is_some());
-        silent
+        let mut unresponsive = servers.iter().filter(|server| server.unresponsive_since().is_some());
+        unresponsive
             .find(|server| server.is_on_way(path))
             .map(|server| format!("{} does not answer", server.name()))
     }
@@ -90,29 +90,29 @@ impl Unresponsive {
     /// All mounts whose server does not answer, as text for people.
     pub(super) fn names(&self) -> Vec<String> {
         let servers = self.servers.borrow();
-        servers.iter().filter(|server| server.silent_since().is_some()).map(Server::name).collect()
+        servers.iter().filter(|server| server.unresponsive_since().is_some()).map(Server::name).collect()
     }
 
     /// The mount points whose server has stopped to answer since the last call.
     pub(super) fn take_fallen(&mut self, settled: SystemTime) -> Vec<Vec<u8>> {
         let Self { servers, sources } = self;
         let fallen = servers.get_mut().iter_mut().filter_map(|server| {
-            let began = server.silent_since().filter(|_| server.told.is_none())?;
+            let began = server.unresponsive_since().filter(|_| server.told.is_none())?;
             tracing::warn!("{} does not answer: what is there waits", server.name());
-            if let Err(errno) = sources.add(&**server.envoy.as_ref()?) {
+            if let Err(errno) = sources.add(&**server.worker.as_ref()?) {
                 tracing::error!(error = errno.desc(), "cannot wait for its answer");
             }
-            server.told = Some(Silence { began, settled });
+            server.told = Some(Outage { began, settled });
             Some(server.mount.point.clone())
         });
         fallen.collect()
     }
 
     /// The mount points whose server answers again, since the last call.
-    pub(super) fn take_answered(&mut self) -> Vec<(Vec<u8>, Silence)> {
+    pub(super) fn take_answered(&mut self) -> Vec<(Vec<u8>, Outage)> {
         let answered = self.servers.get_mut().iter_mut().filter_map(|server| {
-            server.patience = server.envoy.as_ref().filter(|_| server.told.is_some())?.has_awoken()?;
-            server.envoy = None;
+            server.timeout = server.worker.as_ref().filter(|_| server.told.is_some())?.has_awoken()?;
+            server.worker = None;
             tracing::info!("{} answers again", server.name());
             Some((server.mount.point.clone(), server.told.take()?))
         });
@@ -122,7 +122,7 @@ impl Unresponsive {
 
 impl Server {
     fn new(mount: Mount) -> Self {
-        Self { mount, envoy: None, patience: FIRST_PATIENCE, told: None }
+        Self { mount, worker: None, timeout: FIRST_TIMEOUT, told: None }
     }
 
     fn is_on_way(&self, path: &[u8]) -> bool {
@@ -130,8 +130,8 @@ impl Server {
             .is_some_and(|rest| rest.first().is_none_or(|first| *first == b'/'))
     }
 
-    fn silent_since(&self) -> Option<SystemTime> {
-        self.envoy.as_ref().and_then(|envoy| envoy.silent_since())
+    fn unresponsive_since(&self) -> Option<SystemTime> {
+        self.worker.as_ref().and_then(|worker| worker.unresponsive_since())
     }
 
     fn name(&self) -> String {

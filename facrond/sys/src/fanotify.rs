@@ -162,8 +162,8 @@ impl AsFd for Group {
 
 /// Changes the mark of `group` on an inode, or on its file system.
 pub(super) fn mark(group: BorrowedFd<'_>, action: u32, object: &Object, mask: u64) -> Result<(), Errno> {
-    if let Some(envoy) = object.envoy() {
-        return envoy.mark(group, action, object, mask);
+    if let Some(worker) = object.worker() {
+        return worker.mark(group, action, object, mask);
     }
     // fanotify_mark(2) takes no O_PATH descriptor itself, but a path that starts at one.
     let link = object.link();

@@ -6,7 +6,6 @@
 
 pub mod confine;
 pub mod detach;
-pub mod envoy;
 pub mod fanotify;
 pub mod fuzz;
 pub mod memory;
@@ -25,6 +24,7 @@ pub mod signals;
 pub mod sources;
 pub mod spawn;
 pub mod wait;
+pub mod worker;
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -13,8 +13,8 @@ use handle::fsid_of;
 pub use handle::{HandleBuffer, open_by_handle};
 pub use stat::{Kind, Stat};
 
-use super::envoy::{Envoy, SILENT};
 use super::record::{FsId, Handle};
+use super::worker::{UNRESPONSIVE, Worker};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::libc;
@@ -51,8 +51,8 @@ pub type DirEntry = (Box<[u8]>, Option<Kind>);
 pub struct Object {
     fd: OwnedFd,
     stat: Stat,
-    /// Who looks, where this process must not.
-    envoy: Option<Rc<Envoy>>,
+    /// The worker that looks at it, if this process must not.
+    worker: Option<Rc<Worker>>,
 }
 
 impl Object {
@@ -69,39 +69,39 @@ impl Object {
 
     /// Opens an entry of this directory.
     pub fn entry(&self, name: &[u8]) -> Result<Self, Errno> {
-        if let Some(envoy) = &self.envoy {
-            return envoy.entry(self, name);
+        if let Some(worker) = &self.worker {
+            return worker.entry(self, name);
         }
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         Self::held(openat(&self.fd, OsStr::from_bytes(name), flags, Mode::empty())?)
     }
 
     fn held(fd: OwnedFd) -> Result<Self, Errno> {
-        Ok(Self { stat: Stat::of(fd.as_fd())?, fd, envoy: None })
+        Ok(Self { stat: Stat::of(fd.as_fd())?, fd, worker: None })
     }
 
     /// The object of an open descriptor. Returns the descriptor if the object cannot be
     /// examined. Does not ask the server of a file system, which could itself be waiting.
     pub fn of(fd: OwnedFd) -> Result<Self, (OwnedFd, Errno)> {
         match Stat::cached(fd.as_fd()) {
-            Ok(stat) => Ok(Self { fd, stat, envoy: None }),
+            Ok(stat) => Ok(Self { fd, stat, worker: None }),
             Err(errno) => Err((fd, errno)),
         }
     }
 
-    /// What an envoy has opened, and looks at from now on.
-    pub(super) fn seen_by(fd: OwnedFd, stat: Stat, envoy: Rc<Envoy>) -> Self {
-        Self { fd, stat, envoy: Some(envoy) }
+    /// An object that a worker has opened, and will look at.
+    pub(super) fn seen_by(fd: OwnedFd, stat: Stat, worker: Rc<Worker>) -> Self {
+        Self { fd, stat, worker: Some(worker) }
     }
 
-    /// Whether this envoy looks at it.
-    pub fn is_seen_by(&self, envoy: &Rc<Envoy>) -> bool {
-        self.envoy.as_ref().is_some_and(|own| Rc::ptr_eq(own, envoy))
+    /// Whether this is the worker that looks at it.
+    pub fn is_seen_by(&self, worker: &Rc<Worker>) -> bool {
+        self.worker.as_ref().is_some_and(|own| Rc::ptr_eq(own, worker))
     }
 
-    /// Who has to look at it in place of this process.
-    pub(super) fn envoy(&self) -> Option<&Envoy> {
-        self.envoy.as_deref()
+    /// The worker that looks at it in place of this process.
+    pub(super) fn worker(&self) -> Option<&Worker> {
+        self.worker.as_deref()
     }
 
     /// Size, times and so on, as they were when it was opened.
@@ -167,8 +167,8 @@ impl Object {
 
     /// The target of a symbolic link.
     pub fn target(&self) -> Result<Vec<u8>, Errno> {
-        match &self.envoy {
-            Some(envoy) => envoy.target(self),
+        match &self.worker {
+            Some(worker) => worker.target(self),
             None => readlinkat(&self.fd, "").map(OsStringExt::into_vec),
         }
     }
@@ -191,8 +191,8 @@ impl Object {
 
     /// Its handle, as the kernel's records contain it. `out` is the room for it.
     pub fn handle<'o>(&self, out: &'o mut HandleBuffer) -> Result<Handle<'o>, Errno> {
-        let fs = match &self.envoy {
-            Some(envoy) => envoy.handle(self, out)?,
+        let fs = match &self.worker {
+            Some(worker) => worker.handle(self, out)?,
             None => out.ask_for_both(self.fd.as_fd())?,
         };
         Handle::from_prefix(fs.or(self.own_fs()), out.bytes()).ok_or(Errno::EOVERFLOW)
@@ -217,8 +217,8 @@ impl Object {
     /// The names and kinds of a directory's entries, without `.` and `..`.
     pub fn entries(&self) -> Result<Vec<DirEntry>, Errno> {
         let mut entries = Vec::new();
-        match &self.envoy {
-            Some(envoy) => envoy.entries(self, |name, kind| entries.push((name.into(), kind)))?,
+        match &self.worker {
+            Some(worker) => worker.entries(self, |name, kind| entries.push((name.into(), kind)))?,
             None => self.each_entry(|name, kind| entries.push((name.into(), kind)))?,
         }
         Ok(entries)
@@ -252,10 +252,10 @@ impl Object {
         if self.stat.links() > 1 {
             return Some(true);
         }
-        match self.envoy.as_ref().map_or_else(|| self.lease(), |envoy| envoy.lease(self)) {
+        match self.worker.as_ref().map_or_else(|| self.lease(), |worker| worker.lease(self)) {
             Ok(is_to_be_had) => Some(is_to_be_had),
             // Nothing can be told of it now.
-            Err(SILENT) => Some(false),
+            Err(UNRESPONSIVE) => Some(false),
             Err(_) => None,
         }
     }

@@ -126,14 +126,14 @@ impl Engine {
         let failed = rules.get("failed").copied().unwrap_or_default();
         let overflows = self.watch.counters().overflows;
         let dropped = self.log.counts().dropped;
-        let silent = self.watch.silent();
+        let unresponsive = self.watch.unresponsive_mounts();
         if dropped > 0 {
             format!("{dropped} events were dropped, because too many were waiting")
         } else if overflows > 0 {
             format!("the kernel's event queue overflowed {overflows} times; events were lost")
-        } else if !silent.is_empty() {
-            let (count, silent) = (silent.len(), silent.join(", "));
-            format!("file systems that do not answer, {count}: {silent}")
+        } else if !unresponsive.is_empty() {
+            let (count, unresponsive) = (unresponsive.len(), unresponsive.join(", "));
+            format!("file systems that do not answer, {count}: {unresponsive}")
         } else if failed > 0 {
             format!("{failed} rules cannot be watched; `facronctl list` shows them")
         } else if !self.start_problems.is_empty() {

@@ -16,8 +16,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// # Errors
 /// `ESTALE` if the object is gone, and always on overlayfs; `EPERM` for ordinary users.
 pub fn open_by_handle(mount: &Object, handle: Handle<'_>) -> Result<Object, Errno> {
-    if let Some(envoy) = &mount.envoy {
-        return envoy.by_handle(mount, handle);
+    if let Some(worker) = &mount.worker {
+        return worker.by_handle(mount, handle);
     }
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mount = openat(&mount.fd, ".", flags, Mode::empty())?;

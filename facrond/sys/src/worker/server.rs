@@ -1,5 +1,5 @@
-//! The process's own end of the line: it takes questions one by one, for as long as
-//! there is a daemon, and keeps nothing open between them.
+//! The server in a worker. It answers requests one after the other until the daemon closes
+//! the socket, and keeps nothing open between them.
 
 use super::{LONGEST, TASKS, Task, wait};
 use crate::object::{DetachedMount, HandleBuffer, Kind, Object, open_by_handle};
@@ -14,44 +14,44 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Entries are sent when so many bytes have come together.
+/// The size from which on collected entries are sent.
 const ENTRIES: usize = 32 * 1024;
 
-/// `facrond envoy POINT`: serves the line on standard input.
+/// `facrond worker POINT`: serves the socket on standard input.
 pub fn run(point: &Path) -> ExitCode {
     let Ok(socket) = io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
     let mut buffer = vec![0; LONGEST];
-    let mut desk = Desk { socket, group: None, point: point.as_os_str().as_bytes().into(), mount: None };
+    let mut server = Server { socket, group: None, point: point.as_os_str().as_bytes().into(), mount: None };
     loop {
-        match packet::receive(&desk.socket, &mut buffer) {
+        match packet::receive(&server.socket, &mut buffer) {
             Ok((0, _)) => return ExitCode::SUCCESS,
             Ok((length, fd)) => {
-                if desk.serve(&buffer[..length], fd).is_none() {
+                if server.serve(&buffer[..length], fd).is_none() {
                     return ExitCode::FAILURE;
                 }
             }
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => {
-                desk.mount = None;
-                wait(&desk.socket, PollFlags::POLLIN, None);
+                server.mount = None;
+                wait(&server.socket, PollFlags::POLLIN, None);
             }
             Err(_) => return ExitCode::FAILURE,
         }
     }
 }
 
-/// One end of the line, and what was put on it.
-struct Desk {
+/// The socket, and the state of a worker.
+struct Server {
     socket: OwnedFd,
     group: Option<OwnedFd>,
-    /// The mount point that this process is for.
+    /// The mount point of this worker.
     point: Box<[u8]>,
-    /// A copy of the mount, while there are questions.
+    /// A detached copy of the mount, while there are requests.
     mount: Option<DetachedMount>,
 }
 
-impl Desk {
-    /// Answers a question; `None` where it is nonsense, or nobody hears.
+impl Server {
+    /// Answers a request. `None` if it makes no sense, or the daemon has closed the socket.
     fn serve(&mut self, question: &[u8], fd: Option<OwnedFd>) -> Option<()> {
         let (task, what) = question.split_first()?;
         match TASKS.get(usize::from(*task))? {
@@ -73,7 +73,7 @@ impl Desk {
         }
     }
 
-    /// What is looked at must not keep the mount busy.
+    /// Opens a path through the detached copy, so that the mount is not busy.
     fn open(&mut self, path: &[u8]) -> Result<Object, Errno> {
         if self.mount.is_none() && path.starts_with(&self.point) {
             self.mount = DetachedMount::of(&self.point).ok();
@@ -117,7 +117,8 @@ impl Desk {
         }
     }
 
-    /// Each packet is a sign of life; an empty one is the last.
+    /// Sends entries in several packets, so that the daemon sees progress. An empty packet is
+    /// the last one.
     fn say_entries(&self, dir: &Object) -> Result<Option<()>, Errno> {
         let (mut some, mut heard) = (Vec::new(), Some(()));
         dir.each_entry(|name, kind| {

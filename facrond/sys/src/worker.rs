@@ -1,17 +1,18 @@
-//! A process that looks in the daemon's place where a look may never end: at file
-//! systems that are served by somebody else than this kernel.
+//! File-system workers. A worker is a process that looks at one mount in place of the
+//! daemon, because the look may never end: the mount depends on a server.
 //!
-//! Who asks a server that hangs, hangs with it. Once a FUSE server has read a
-//! request, not even SIGKILL frees who waits for the answer, and a daemon of which
-//! one thread waits cannot end. So a process of its own asks; the daemon waits for a
-//! while, and can leave it behind.
+//! A process that asks a server which hangs, hangs with it. After a FUSE server has read a
+//! request, not even SIGKILL ends the process that waits for the answer, nor a daemon with
+//! one waiting thread. So the worker asks. The daemon waits for a limited time, and can
+//! leave the worker behind.
 //!
-//! A question carries the descriptor that it is about. One that is not answered in
-//! time is the last: a late answer is a sign of life, and another envoy is sent.
+//! A request carries the descriptor that it is about. A request that is not answered in
+//! time is the last one. A late answer shows that the server works again, and the next look
+//! starts another worker.
 
-mod desk;
+mod server;
 
-pub use desk::run;
+pub use server::run;
 
 use super::object::{HandleBuffer, Kind, Object, Stat};
 use super::packet;
@@ -29,25 +30,25 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// What a look ends with at a server that does not answer.
-pub const SILENT: Errno = Errno::EHOSTDOWN;
+/// The error of a look if the server does not answer.
+pub const UNRESPONSIVE: Errno = Errno::EHOSTDOWN;
 
-/// How long the first answer is waited for.
-pub const FIRST_PATIENCE: Duration = Duration::from_secs(1);
+/// The timeout of the first request.
+pub const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long an answer is waited for at least: on a busy machine it takes time.
-const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+/// The shortest timeout. On a busy machine every answer takes some time.
+const LEAST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long at most.
-const MOST_PATIENCE: Duration = Duration::from_secs(2);
+/// The longest timeout of any request.
+const MOST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many times longer than the last one took.
-const INDULGENCE: u32 = 4;
+/// The timeout, as a multiple of the time of the last answer.
+const TIMEOUT_FACTOR: u32 = 4;
 
-/// The longest packet: a directory's entries come in several.
+/// The longest packet. The entries of a directory come in several packets.
 const LONGEST: usize = 64 * 1024;
 
-/// What is to be done.
+/// The tasks of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Task {
@@ -58,7 +59,7 @@ enum Task {
     Entries,
     Target,
     Lease,
-    /// The group that comes with it is the one for the next mark.
+    /// Passes the group for the next mark.
     Group,
     Mark,
 }
@@ -75,57 +76,56 @@ const TASKS: [Task; 9] = [
     Task::Mark,
 ];
 
-/// An answer: what it says, and the descriptor that it has.
+/// An answer: its bytes, and its descriptor.
 type Answer = (Vec<u8>, Option<OwnedFd>);
 
-/// The daemon's end of the line to such a process. When it is dropped, the process
-/// ends, unless it hangs.
+/// The client of a worker, in the daemon. When it is dropped, the worker ends, unless it
+/// hangs.
 #[derive(Debug)]
-pub struct Envoy {
+pub struct Worker {
     socket: OwnedFd,
     buffer: RefCell<Vec<u8>>,
-    patience: Cell<Duration>,
+    timeout: Cell<Duration>,
     asked: Cell<Instant>,
-    silence: Cell<Option<SystemTime>>,
+    unresponsive_since: Cell<Option<SystemTime>>,
 }
 
-impl Envoy {
-    /// Starts one for the mount at this place; `patience` is how long its first answer
-    /// is waited for.
-    pub fn start(point: &[u8], patience: Duration) -> Result<Self, Errno> {
+impl Worker {
+    /// Starts a worker for the mount at `point`. `timeout` is that of the first request.
+    pub fn start(point: &[u8], timeout: Duration) -> Result<Self, Errno> {
         let (socket, theirs) = packet::pair()?;
         let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
         let point = CString::new(point).map_err(|_| Errno::EINVAL)?;
-        let arguments = [c"facrond".into(), c"envoy".into(), point];
+        let arguments = [c"facrond".into(), c"worker".into(), point];
         let spawn = Spawn::of_self(&arguments, [theirs.as_fd(), null.as_fd(), null.as_fd()]);
         Spawner::new()?.spawn(&spawn).map_err(|error| error.errno)?;
         Ok(Self {
             socket,
             buffer: RefCell::new(vec![0; LONGEST]),
-            patience: Cell::new(patience),
+            timeout: Cell::new(timeout),
             asked: Cell::new(Instant::now()),
-            silence: Cell::new(None),
+            unresponsive_since: Cell::new(None),
         })
     }
 
-    /// Since when there is no answer.
-    pub fn silent_since(&self) -> Option<SystemTime> {
-        self.silence.get()
+    /// Since when the server does not answer.
+    pub fn unresponsive_since(&self) -> Option<SystemTime> {
+        self.unresponsive_since.get()
     }
 
-    /// Whether there is a late answer, or nobody left who could give one: then how long
-    /// the next envoy is to be waited for.
+    /// Whether a late answer has come, or the worker has ended. Then returns the timeout for
+    /// the next worker.
     pub fn has_awoken(&self) -> Option<Duration> {
         match packet::receive(&self.socket, &mut self.buffer.borrow_mut()) {
             Err(Errno::EAGAIN | Errno::EINTR) => None,
-            _ => Some(self.learn_patience().max(FIRST_PATIENCE)),
+            _ => Some(self.learn_timeout().max(FIRST_TIMEOUT)),
         }
     }
 
-    fn learn_patience(&self) -> Duration {
+    fn learn_timeout(&self) -> Duration {
         let took = self.asked.replace(Instant::now()).elapsed();
-        self.patience.set((took * INDULGENCE).clamp(LEAST_PATIENCE, MOST_PATIENCE));
-        self.patience.get()
+        self.timeout.set((took * TIMEOUT_FACTOR).clamp(LEAST_TIMEOUT, MOST_TIMEOUT));
+        self.timeout.get()
     }
 
     /// As [`Object::open`].
@@ -148,7 +148,7 @@ impl Envoy {
         Ok(Object::seen_by(fd.ok_or(Errno::EBADMSG)?, stat, Rc::clone(self)))
     }
 
-    /// Fetches an object's handle; the id of its file system.
+    /// Fetches an object's handle. Returns the id of its file system.
     pub(super) fn handle(&self, object: &Object, out: &mut HandleBuffer) -> Result<FsId, Errno> {
         let (bytes, _) = self.ask(Task::Handle, b"", Some(object.as_fd()))?;
         let (fs, handle) = bytes.split_first_chunk().ok_or(Errno::EBADMSG)?;
@@ -177,7 +177,7 @@ impl Envoy {
         self.ask(Task::Target, b"", Some(link.as_fd())).map(|(target, _)| target)
     }
 
-    /// Whether a read lease could be had, where that can be told.
+    /// Whether a read lease could be taken, as [`Object::lease`].
     pub(super) fn lease(&self, file: &Object) -> Result<bool, Errno> {
         self.ask(Task::Lease, b"", Some(file.as_fd())).map(|(answer, _)| answer == [1])
     }
@@ -201,25 +201,25 @@ impl Envoy {
     }
 
     fn send(&self, task: Task, what: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
-        if self.silence.get().is_some() {
-            return Err(SILENT);
+        if self.unresponsive_since.get().is_some() {
+            return Err(UNRESPONSIVE);
         }
         self.asked.set(Instant::now());
         let question = [&[task as u8][..], what].concat();
         packet::send(&self.socket, &question, fd).map_err(|_| self.fall_silent())
     }
 
-    /// Waits for what the last question is answered with, or for more of it.
+    /// Waits for the answer of the last request, or for its next packet.
     fn answer(&self) -> Result<Answer, Errno> {
         let mut buffer = self.buffer.borrow_mut();
-        let deadline = Instant::now() + self.patience.get();
+        let deadline = Instant::now() + self.timeout.get();
         loop {
             match packet::receive(&self.socket, &mut buffer) {
                 Ok((length, fd)) => {
                     let Some((errno, says)) = buffer[..length].split_first_chunk() else {
                         return Err(self.fall_silent());
                     };
-                    self.learn_patience();
+                    self.learn_timeout();
                     return match i32::from_ne_bytes(*errno) {
                         0 => Ok((says.to_vec(), fd)),
                         errno => Err(Errno::from_raw(errno)),
@@ -233,19 +233,19 @@ impl Envoy {
     }
 
     fn fall_silent(&self) -> Errno {
-        self.silence.set(Some(SystemTime::now()));
-        SILENT
+        self.unresponsive_since.set(Some(SystemTime::now()));
+        UNRESPONSIVE
     }
 }
 
-/// Readable when there is a late answer, or nobody left who could give one.
-impl AsFd for Envoy {
+/// Readable when a late answer has come, or the worker has ended.
+impl AsFd for Worker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-/// Waits until the line is ready; `false` when it was not in time.
+/// Waits until the socket is ready. `false` if the deadline has passed.
 fn wait(socket: &OwnedFd, flags: PollFlags, deadline: Option<Instant>) -> bool {
     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let timeout =
