@@ -105,7 +105,7 @@ impl Run {
         for fired in std::mem::take(&mut self.daemon.fired) {
             let rule = usize::try_from(fired.rule.0).expect("rules of the model are few");
             let path = String::from_utf8_lossy(&fired.event.path).into_owned();
-            if !RULES[rule].0.ends_with("/l/f") && !self.world.existed.contains(&path) {
+            if !RULES[rule].0.ends_with("/l/f") && !self.world.may_be_told(&path) {
                 return Err(format!("rule {rule} fired for {path}, which never was"));
             }
             self.world.now += 1;

@@ -2,7 +2,7 @@
 
 use crate::events::Events;
 use crate::watch::rules::Moves;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 pub(super) type Ino = usize;
@@ -45,7 +45,8 @@ pub(super) struct Dentry {
     pub(super) closed: u64,
     /// When it got this name by rename(2) or link(2).
     pub(super) named: u64,
-    /// All paths that it has had since then.
+    /// All paths that it has had: a change may be merged into the record of one before, so
+    /// that it is told under the path of that time.
     pub(super) paths: Vec<String>,
 }
 
@@ -89,7 +90,8 @@ pub(super) struct World {
     moves: Moves,
     /// How often a path may have fired at most, as long as no directory was renamed.
     pub(super) changes: HashMap<String, u32>,
-    pub(super) existed: HashSet<String>,
+    /// Every name that ever was: since when, and until when.
+    names: BTreeMap<(Ino, Name, Ino), (u64, u64)>,
 }
 
 impl World {
@@ -103,7 +105,7 @@ impl World {
             writers: [None; WRITERS],
             moves,
             changes: HashMap::new(),
-            existed: HashSet::new(),
+            names: BTreeMap::new(),
         };
         // Inode 0 is none.
         world.new_inode(Kind::File);
@@ -246,7 +248,8 @@ impl World {
 
     fn add_name(&mut self, place: (Ino, Name), ino: Ino, named: u64) {
         let path = self.path(place).unwrap_or_default();
-        self.existed.insert(path.clone());
+        let now = self.tick();
+        self.names.entry((place.0, place.1, ino)).or_insert((now, u64::MAX)).1 = u64::MAX;
         self.dentries.insert(place, Dentry { ino, closed: 0, named, paths: vec![path] });
         self.inodes[ino].links += 1;
         self.inodes[ino].changed = self.clock;
@@ -257,6 +260,9 @@ impl World {
 
     fn drop_name(&mut self, place: (Ino, Name)) -> Option<Dentry> {
         let dentry = self.dentries.remove(&place)?;
+        if let Some((_, until)) = self.names.get_mut(&(place.0, place.1, dentry.ino)) {
+            *until = self.now;
+        }
         let inode = &mut self.inodes[dentry.ino];
         inode.links -= 1;
         inode.changed = self.clock;
@@ -360,16 +366,31 @@ impl World {
     fn note_paths(&mut self, dir: Ino) {
         for (name, ino) in self.entries(dir) {
             let path = self.path((dir, name)).unwrap_or_default();
-            self.existed.insert(path.clone());
             if let Some(dentry) = self.dentries.get_mut(&(dir, name)) {
                 dentry.paths.push(path);
             }
             self.note_paths(ino);
         }
-        // A file that is removed while it is open keeps its name in its directory.
-        for writer in self.writers.iter().flatten().filter(|writer| writer.dir == dir) {
-            self.existed.extend(self.path((dir, writer.name)));
+    }
+
+    /// Whether a file may be told under a path. A record tells of a name in a directory,
+    /// which may have been found at another place by the time that it is read, but never
+    /// is where it was before.
+    pub(super) fn may_be_told(&self, path: &str) -> bool {
+        let mut ways = vec![(TOP, u64::MAX)];
+        let Some((above, last)) = path.rsplit_once('/') else { return false };
+        let below = |(dir, until): (Ino, u64), name: &str| {
+            let named = self.names.range((dir, "", 0)..(dir + 1, "", 0));
+            let is_it = move |(key, _): &(&(Ino, Name, Ino), _)| key.1 == name;
+            let next =
+                |(key, (since, end)): (&(Ino, Name, Ino), &(u64, u64))| (key.2, *since, until.min(*end));
+            named.filter(is_it).map(next).collect::<Vec<_>>()
+        };
+        for name in names(above) {
+            ways =
+                ways.iter().flat_map(|way| below(*way, name)).map(|(ino, _, until)| (ino, until)).collect();
         }
+        ways.iter().any(|way| below(*way, last).iter().any(|(_, since, _)| *since <= way.1))
     }
 
     pub(super) fn link(&mut self, from: Name, to: Name) {
@@ -436,10 +457,8 @@ impl World {
         let Some(writer) = self.writers[slot].take() else { return };
         let (now, place) = (self.tick(), (writer.dir, writer.name));
         self.inodes[writer.ino].writers -= 1;
-        let path = self.path(place);
         if let Some(dentry) = self.dentries.get_mut(&place).filter(|dentry| dentry.ino == writer.ino) {
             dentry.closed = now;
-            dentry.paths = path.into_iter().collect();
         }
         self.tell_file(Events::CLOSE_WRITE, writer, pid(slot));
         self.let_go(writer.ino);
