@@ -182,7 +182,15 @@ impl Mirror {
             }
             let places: Vec<_> = self.tree.places(side.entry.dir).collect();
             for node in places {
-                self.recheck.note(node, side.entry.name, side.events);
+                let Self { tree, rules, recheck, .. } = &mut *self;
+                let is_target = |slot, child| tree.targets(child).contains(&slot);
+                let is_seen_by = |(slot, position): View| match position {
+                    Position::Path => {
+                        tree.child(node, side.entry.name).is_some_and(|child| is_target(slot, child))
+                    }
+                    Position::Below => rules.reach(tree, node).any(|other| other == slot),
+                };
+                recheck.note(node, side.entry.name, side.events, &is_seen_by);
                 let views = self.matcher(record).may_have_arrived(node, side.entry.name, side.events);
                 if !views.is_empty() {
                     let origin = Origin::Made { pid: record.pid };

@@ -233,14 +233,20 @@ impl Recheck {
     }
 
     /// A record of a name was read. A look at this name must not fire for its events again.
-    pub(super) fn note(&mut self, dir: NodeId, name: &[u8], events: Events) {
+    pub(super) fn note(
+        &mut self,
+        dir: NodeId,
+        name: &[u8],
+        events: Events,
+        is_seen_by: &dyn Fn(View) -> bool,
+    ) {
         if self.entries.is_empty() {
             return;
         }
         let place = Place { dir, name: name.into() };
         let Some(entry) = self.entries.get_mut(&place) else { return };
         let Some(arrival) = &mut entry.arrival else { return };
-        if arrival.note(events) {
+        if arrival.note(events, is_seen_by) {
             let arrival = entry.arrival.take();
             forget_object(&mut self.objects, arrival.as_deref(), &place);
             if self.entries.get(&place).is_some_and(|entry| entry.change.is_none()) {

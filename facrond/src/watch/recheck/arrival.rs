@@ -101,9 +101,10 @@ impl Arrival {
         is_more || self.views.len() > before
     }
 
-    /// Notes a record about it. Returns whether no look is needed any more.
-    pub(super) fn note(&mut self, events: Events) -> bool {
-        for (_, seen) in &mut self.views {
+    /// Notes a record about it, for the rules that see it at present: others were not fired
+    /// by the record. Returns whether no look is needed any more.
+    pub(super) fn note(&mut self, events: Events, is_seen_by: &dyn Fn(View) -> bool) -> bool {
+        for (_, seen) in self.views.iter_mut().filter(|(view, _)| is_seen_by(*view)) {
             *seen = seen.with(events);
         }
         matches!(self.origin, Origin::Made { .. }) && self.views.iter().all(|(_, seen)| is_told(*seen))
