@@ -104,10 +104,12 @@ impl Mirror {
             self.tree.make_ghost(taken, Ghost::Left);
             self.burying.push(taken);
         }
+        let left = self.tree.parent(node);
         self.tree.rename(node, dir, name);
         users.sort_unstable();
         users.dedup();
         self.resolve_all(&users, news);
+        self.tidy(left);
     }
 
     pub(super) fn resolve_all(&mut self, slots: &[Slot], news: &News) {
