@@ -154,7 +154,10 @@ impl Mirror {
         self.refer(walk.at, walk.slot, Need { directory: masks.parent, file: 0 });
         // Its directory tells of the name, whatever is still to be looked at.
         self.references(node).aim(walk.slot);
-        self.rules[walk.slot].target = Some(node);
+        let rule = &mut self.rules[walk.slot];
+        rule.target = Some(node);
+        // A directory that comes here was not seen without a gap.
+        rule.seat = rule.seat.filter(|seat| matches!(seat, Seat::Entry(_)));
         if self.lacks(walk.at, masks.parent) {
             self.tree[node].content = Content::Unknown;
             return self.look_again(walk.at, walk);
