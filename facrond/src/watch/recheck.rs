@@ -171,6 +171,12 @@ impl Recheck {
         self.change_when(dir, name, change, State::Background);
     }
 
+    /// Whether a place is still to be brought up to date.
+    pub(super) fn is_changing(&self, dir: NodeId, name: &[u8]) -> bool {
+        let place = Place { dir, name: name.into() };
+        self.entries.get(&place).is_some_and(|entry| entry.change.is_some())
+    }
+
     fn change_when(&mut self, dir: NodeId, name: &[u8], change: Change, state: State) {
         let place = Place { dir, name: name.into() };
         if let Some(entry) = self.entries.get_mut(&place) {

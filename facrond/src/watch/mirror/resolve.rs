@@ -268,7 +268,9 @@ impl Mirror {
         let is_new = std::mem::replace(&mut rule.is_new, false);
         (rule.target, rule.seat, rule.state) = (Some(node), seat, state);
         self.leave_file_system(slot);
-        if exists && !is_same && !is_new {
+        // Records that were read before may be why another rule has it looked at.
+        let may_exist = exists || self.recheck.is_changing(parent, &name);
+        if may_exist && !is_same && !is_new {
             let News { own, since, .. } = news.cloned().unwrap_or_default();
             let (origin, view) = (Origin::Found { since, told: None }, (slot, Position::Path));
             self.recheck.arrival(parent, &name, origin, own, &[view], None);
