@@ -19,6 +19,7 @@ use rustc_hash::FxHashMap;
 use sets::Sets;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 /// The index of a rule in the table. It is used again after the rule is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +61,8 @@ pub(super) struct Watched {
     /// The node of its PATH.
     pub(super) target: Option<NodeId>,
     pub(super) seat: Option<Seat>,
+    /// Since when records of the name at the target fire the rule.
+    pub(super) aimed: SystemTime,
     pub(super) state: PathState,
     /// Whether its path was never resolved. Then existing files are no events.
     pub(super) is_new: bool,
@@ -103,6 +106,7 @@ impl RuleIndex {
             ghosts: Vec::new(),
             target: None,
             seat: None,
+            aimed: SystemTime::UNIX_EPOCH,
             state: PathState::Waiting("not looked at yet".to_owned()),
             is_new: true,
             found: 0,

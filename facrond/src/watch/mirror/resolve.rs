@@ -155,7 +155,9 @@ impl Mirror {
         // Its directory tells of the name, whatever is still to be looked at.
         self.references(node).aim(walk.slot);
         let rule = &mut self.rules[walk.slot];
-        rule.target = Some(node);
+        if rule.target.replace(node) != Some(node) {
+            rule.aimed = SystemTime::now();
+        }
         // A directory that comes here was not seen without a gap.
         rule.seat = rule.seat.filter(|seat| matches!(seat, Seat::Entry(_)));
         if self.lacks(walk.at, masks.parent) {
@@ -272,7 +274,9 @@ impl Mirror {
         let may_exist = exists || self.recheck.is_changing(parent, &name);
         if may_exist && !is_same && !is_new {
             let News { own, since, .. } = news.cloned().unwrap_or_default();
-            let (origin, view) = (Origin::Found { since, told: None }, (slot, Position::Path));
+            // Records may have told of it before its path was followed to this end.
+            let told = Some(self.rules[slot].aimed);
+            let (origin, view) = (Origin::Found { since, told }, (slot, Position::Path));
             self.recheck.arrival(parent, &name, origin, own, &[view], None);
         }
     }
