@@ -209,8 +209,11 @@ impl Engine {
         }
     }
 
-    /// A rule with `uid=` or `exe=` needs to know of all processes.
+    /// A rule with `uid=` or `exe=` needs to know of all processes. The gate asks for itself.
     fn follow_processes(&mut self, spec: &RuleSpec) {
+        if spec.asks_permission() {
+            return;
+        }
         let filter = &spec.options.process_filter;
         if filter.uid.is_some() {
             self.processes.attribution.follow_users(&self.sources);

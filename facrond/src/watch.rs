@@ -223,7 +223,7 @@ impl Watch {
     /// Adds a rule, or replaces the one with this number. When this returns, its marks are
     /// in the kernel.
     pub fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> &PathState {
-        self.filtering_rules += usize::from(spec.options.process_filter.matters());
+        self.filtering_rules += usize::from(filters_processes(&spec));
         let (slot, before) = self.mirror.attach(id, spec);
         self.special.attach(slot, &self.mirror, self.marks.privilege());
         self.look_at_all();
@@ -252,7 +252,7 @@ impl Watch {
     }
 
     fn give_back(&mut self, slot: Slot) {
-        self.filtering_rules -= usize::from(self.mirror.rules[slot].spec.options.process_filter.matters());
+        self.filtering_rules -= usize::from(filters_processes(&self.mirror.rules[slot].spec));
         self.special.detach(slot);
         let (marks, mirror, scanner) = (&mut self.marks, &self.mirror, &self.scanner);
         marks.leave_file_systems(slot, |fs| mirror.paths_on(fs).find_map(|path| scanner.open(&path).ok()));
@@ -614,6 +614,12 @@ impl Watch {
     pub fn unresponsive_mounts(&self) -> Vec<String> {
         self.scanner.unresponsive.names()
     }
+}
+
+/// Whether a rule's events depend on the processes that cause them. The gate looks at processes
+/// by itself.
+fn filters_processes(spec: &RuleSpec) -> bool {
+    spec.options.process_filter.matters() && !spec.asks_permission()
 }
 
 /// A time somewhat earlier, because file times are taken from a clock that may be late.

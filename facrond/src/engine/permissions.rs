@@ -12,22 +12,24 @@ mod placement;
 
 pub(super) use answers::Decided;
 
-use crate::config::rule::{Options, RuleSpec};
+use crate::config::rule::RuleSpec;
 use crate::engine::job_log::JobLog;
+use crate::event::Event;
 use crate::events::Events;
 use crate::gate::message::{Answered, Notice, Order, Totals};
 use crate::gate::walker::Task;
 use crate::helper::{Failure, Helper, Restart};
 use crate::job::queue::Limits;
 use crate::job::run::Runner;
+use crate::matcher;
 use crate::watch::{Hit, Watch};
 use decisions::Decisions;
-use facron_proto::RuleId;
+use facron_proto::{RuleId, Text};
 use nix::errno::Errno;
 use placement::Placement;
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::future::poll_fn;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::Poll;
@@ -80,7 +82,7 @@ pub(super) struct Permissions {
     totals: (Totals, Totals),
     longest: Duration,
     /// Changes of trees that were told while others were looked at.
-    changes: Vec<(RuleId, PathBuf, Events)>,
+    changes: Vec<(RuleId, Event)>,
 }
 
 impl Permissions {
@@ -168,7 +170,7 @@ impl Permissions {
 
     /// Takes a rule in. The state is final when it is [settled](Self::is_settled).
     pub fn insert(&mut self, id: RuleId, spec: Rc<RuleSpec>, watch: &mut Watch, log: &mut JobLog) {
-        let watched = watch.attach(id, Rc::new(follower(&spec))).clone();
+        let watched = watch.attach(id, Rc::clone(&spec)).clone();
         // At the same path new marks take the place of the old ones.
         if self.placement.spec(id).is_some_and(|before| before.path != spec.path) {
             self.remove(id, log);
@@ -190,15 +192,14 @@ impl Permissions {
     }
 
     /// Something has changed in the tree of a permission rule.
-    pub fn on_change(&mut self, hit: &Hit) {
-        let path = PathBuf::from(OsString::from_vec(hit.event.path.to_vec()));
-        self.changes.push((hit.rule, path, hit.event.events));
+    pub fn on_change(&mut self, hit: Hit) {
+        self.changes.push((hit.rule, hit.event));
     }
 
     /// Brings the marks up to date with the trees, once the watch is.
     pub fn follow_changes(&mut self, watch: &Watch, log: &mut JobLog) {
-        for (id, path, events) in std::mem::take(&mut self.changes) {
-            let sent = self.follow_change(id, &path, events, watch);
+        for (id, event) in std::mem::take(&mut self.changes) {
+            let sent = self.follow_change(id, &event, watch);
             self.check(sent, log);
         }
         // What changes the meaning of a path without an event at it.
@@ -210,23 +211,26 @@ impl Permissions {
         }
     }
 
-    fn follow_change(
-        &mut self,
-        id: RuleId,
-        path: &std::path::Path,
-        events: Events,
-        watch: &Watch,
-    ) -> Result<(), Failure> {
-        let Some(spec) = self.placement.spec(id) else { return Ok(()) };
-        if path == spec.path {
-            return self.follow_path(id, watch);
-        }
-        let is_in_tree = spec.options.recursive && events.contains(Events::ONDIR);
-        let (true, Ok(below)) = (is_in_tree, path.strip_prefix(&spec.path)) else { return Ok(()) };
-        if events.intersects(Events::CREATE.with(Events::MOVED_TO)) {
-            self.placement.on_directory(id, below);
-        } else if let Some(gate) = &mut self.gate {
-            return self.placement.on_directory_gone(id, below, &mut gate.helper);
+    fn follow_change(&mut self, id: RuleId, event: &Event, watch: &Watch) -> Result<(), Failure> {
+        let Some(spec) = self.placement.spec(id).cloned() else { return Ok(()) };
+        let below = |path: &[u8]| {
+            let below = matcher::below(path, spec.path.as_os_str().as_bytes())?;
+            Some(below.to_vec())
+        };
+        let has_come = event.events.intersects(Events::CREATE.with(Events::MOVED_TO));
+        let is_directory = spec.options.recursive && event.events.contains(Events::ONDIR);
+        let places = [(event.old_path.as_ref(), false), (Some(&event.path), has_come)];
+        for (path, has_come) in places {
+            let Some(below) = path.and_then(|path| below(path)) else { continue };
+            if below.is_empty() {
+                return self.follow_path(id, watch);
+            }
+            match &mut self.gate {
+                _ if !is_directory => {}
+                _ if has_come => self.placement.on_directory(id, Text(below)),
+                Some(gate) => self.placement.on_directory_gone(id, Text(below), &mut gate.helper)?,
+                None => {}
+            }
         }
         Ok(())
     }
@@ -431,14 +435,4 @@ impl Permissions {
         self.restart.on_end(Instant::now());
         self.placement.on_gate_end(&failed.to_string());
     }
-}
-
-/// What the watch looks for on behalf of a permission rule: whatever changes what its
-/// path leads to, and its directories.
-fn follower(spec: &RuleSpec) -> RuleSpec {
-    let entries = Events::CREATE.with(Events::DELETE).with(Events::MOVE);
-    let mut follower = spec.clone();
-    follower.events = entries.with(Events::SELF).with(Events::ONDIR).with(Events::EVENT_ON_CHILD);
-    follower.options = Rc::new(Options { recursive: spec.options.recursive, ..Options::default() });
-    follower
 }

@@ -212,7 +212,7 @@ impl Engine {
     /// One firing: counted, and a job if there is something to run.
     fn on_hit(&mut self, mut hit: Hit) {
         if self.permissions.rules().state(hit.rule).is_some() {
-            return self.permissions.on_change(&hit);
+            return self.permissions.on_change(hit);
         }
         let Some(entry) = self.rules.get(hit.rule).filter(|entry| entry.is_on()) else { return };
         let spec = Rc::clone(&entry.spec);

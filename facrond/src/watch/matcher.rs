@@ -185,9 +185,9 @@ impl Matcher<'_> {
         events: Events,
         firings: &mut Vec<Firing>,
     ) {
-        let spec = &self.rules[slot].spec;
+        let wanted = self.rules[slot].events;
         let position = if place.is_some() { Position::Below } else { Position::Path };
-        let matched = matched(spec.events, position, events);
+        let matched = matched(wanted, position, events);
         if matched.is_empty() || !self.accepts(slot, place, events) {
             return;
         }
@@ -201,6 +201,10 @@ impl Matcher<'_> {
     /// Whether a rule's filter accepts an event.
     pub(super) fn accepts(&self, slot: Slot, place: Option<(NodeId, &[u8])>, events: Events) -> bool {
         let rule = &self.rules[slot];
+        // Its filter is about files, and the watch reports directories.
+        if rule.spec.asks_permission() {
+            return true;
+        }
         let filter = &rule.spec.options.filter;
         let kind = object_kind(events);
         match place {

@@ -231,7 +231,7 @@ impl Mirror {
         for ((slot, position), news) in arrival.news() {
             let at = (position == Position::Below).then_some((*dir, &**name));
             let news = news.without(self.told_before(slot, at, arrival));
-            let told = found(&self.rules[slot].spec, arrival.origin, position, news);
+            let told = found(self.rules[slot].events, arrival.origin, position, news);
             let matcher = Matcher { tree: &self.tree, rules: &self.rules, former: None };
             if told.is_empty() || !matcher.accepts(slot, at, news) {
                 continue;
@@ -379,12 +379,12 @@ impl Mirror {
 }
 
 /// The events of a rule that a look has found. The look itself decides about `ARRIVED`.
-fn found(spec: &RuleSpec, origin: Origin, position: Position, news: Events) -> Events {
-    let arrived = news.and(spec.events).and(Events::ARRIVED);
+fn found(wanted: Events, origin: Origin, position: Position, news: Events) -> Events {
+    let arrived = news.and(wanted).and(Events::ARRIVED);
     if matches!(origin, Origin::Made { .. }) {
         return arrived;
     }
-    let by_events = matched(spec.events, position, news.without(Events::ARRIVED)).without(Events::ARRIVED);
+    let by_events = matched(wanted, position, news.without(Events::ARRIVED)).without(Events::ARRIVED);
     by_events.with(arrived)
 }
 

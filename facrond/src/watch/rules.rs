@@ -13,6 +13,7 @@ pub(super) use sets::SetId;
 
 use super::tree::{Content, NodeId, PathTree};
 use crate::config::rule::{DEEPEST, RuleSpec};
+use crate::events::Events;
 use crate::kernel::record::FsId;
 use facron_proto::RuleId;
 use rustc_hash::FxHashMap;
@@ -20,6 +21,15 @@ use sets::Sets;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::SystemTime;
+
+/// The watch does not ask permission. Of a permission rule it reports what changes where its
+/// path leads, and which directories are in its tree.
+const OF_PLACES: Events = Events::CREATE
+    .with(Events::DELETE)
+    .with(Events::MOVE)
+    .with(Events::SELF)
+    .with(Events::ONDIR)
+    .with(Events::EVENT_ON_CHILD);
 
 /// The index of a rule in the table. It is used again after the rule is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +63,8 @@ pub(super) enum Seat {
 pub(super) struct Watched {
     pub(super) id: RuleId,
     pub(super) spec: Rc<RuleSpec>,
+    /// The events that fire it.
+    pub(super) events: Events,
     pub(super) masks: Masks,
     /// The nodes on its path, from the root. The last one may be its target.
     pub(super) trail: Vec<NodeId>,
@@ -97,10 +109,12 @@ impl RuleIndex {
     /// Adds a rule. Also returns the slot of an older rule with this number.
     pub(super) fn insert(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> (Slot, Option<Slot>) {
         let depth = if spec.options.recursive { Depth::Recursive } else { Depth::Entries };
-        let masks = Masks::of(spec.events, depth, self.moves);
+        let events = if spec.asks_permission() { OF_PLACES } else { spec.events };
+        let masks = Masks::of(events, depth, self.moves);
         let rule = Watched {
             id,
             spec,
+            events,
             masks,
             trail: Vec::new(),
             ghosts: Vec::new(),

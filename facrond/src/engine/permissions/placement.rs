@@ -222,7 +222,7 @@ impl Placement {
     }
 
     /// A directory below the path of a rule has come.
-    pub fn on_directory(&mut self, id: RuleId, below: &Path) {
+    pub fn on_directory(&mut self, id: RuleId, below: Text) {
         let Some(rule) = self.rules.get(&id).filter(|rule| rule.watched == PathState::Active) else { return };
         // A walk that has not begun finds it.
         if self.todo.contains(&id) {
@@ -230,14 +230,13 @@ impl Placement {
         }
         let task = rule_of(id, &rule.spec);
         let has_room = self.walker.as_ref().is_some_and(Helper::has_room);
-        if !has_room || !self.start_walk(task, Some(id), Work::PlaceBelow(text(below))) {
+        if !has_room || !self.start_walk(task, Some(id), Work::PlaceBelow(below)) {
             self.want(id);
         }
     }
 
     /// A directory below the path of a rule has gone.
-    pub fn on_directory_gone(&mut self, id: RuleId, below: &Path, gate: &mut Helper) -> Result<(), Failure> {
-        let below = text(below);
+    pub fn on_directory_gone(&mut self, id: RuleId, below: Text, gate: &mut Helper) -> Result<(), Failure> {
         let mut most = 0;
         for walk in self.walks.values_mut().filter(|walk| walk.rule == Some(id)) {
             walk.gone.push(below.clone());

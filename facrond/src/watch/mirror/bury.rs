@@ -51,7 +51,7 @@ impl Mirror {
 
     /// Remembers a replaced object, for rules about the end of their object.
     pub(super) fn remember_former(&mut self, node: NodeId) {
-        let wants_end = |slot: &Slot| self.rules[*slot].spec.events.intersects(Events::SELF);
+        let wants_end = |slot: &Slot| self.rules[*slot].events.intersects(Events::SELF);
         let targets = self.tree.targets(node);
         if let Some(handle) = self.tree.handle(node)
             && targets.iter().any(wants_end)
