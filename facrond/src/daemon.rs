@@ -7,6 +7,7 @@ use crate::job::output::LogTo;
 use crate::job::queue::Limits;
 use crate::kernel::detach::{Ready, Side, detach};
 use crate::kernel::fanotify::Privilege;
+use crate::own_dir::OwnError;
 use crate::{config, exit, log, service_manager, watch};
 use nix::errno::Errno;
 use sd_notify::NotifyState;
@@ -24,6 +25,8 @@ enum Error {
     Engine(#[from] engine::Error),
     #[error(transparent)]
     Socket(#[from] BindError),
+    #[error(transparent)]
+    Own(#[from] OwnError),
     #[error("the configuration has errors and not one usable rule")]
     Configuration,
     #[error("cannot {0}: {1}")]
@@ -35,11 +38,13 @@ impl Error {
         let code = match self {
             Self::Configuration => exit::CONFIGURATION,
             Self::Engine(engine::Error::Watch(watch::Error::Open(Errno::EPERM))) => exit::NOT_PERMITTED,
-            Self::Socket(BindError::Io { source, .. })
-                if source.kind() == io::ErrorKind::PermissionDenied =>
-            {
-                exit::NOT_PERMITTED
-            }
+            Self::Own(error) | Self::Socket(BindError::Own(error)) => match error {
+                OwnError::Untrusted { .. } => exit::CONFIGURATION,
+                OwnError::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+                    exit::NOT_PERMITTED
+                }
+                OwnError::Io { .. } => exit::FAILED,
+            },
             _ => exit::FAILED,
         };
         code.into()
@@ -88,10 +93,12 @@ fn make_absolute(options: &mut Daemon) {
 
 async fn serve(options: Daemon, ready: Option<Ready>) -> Result<(), Error> {
     let socket = Socket::bind(&options.socket)?;
+    let store = Store::new(options.state_dir, options.runtime_dir);
+    store.check()?;
     let mut engine = Engine::new(Setup {
         conf: options.files.conf,
         conf_dir: options.files.conf_dir,
-        store: Some(Store::new(options.state_dir, options.runtime_dir)),
+        store: Some(store),
         history: options.history,
         limits: Limits { pending: options.limits.max_pending, running: options.limits.max_jobs },
         log_to: LogTo::Log,

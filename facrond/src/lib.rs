@@ -21,6 +21,7 @@ mod helper;
 mod job;
 mod log;
 mod matcher;
+mod own_dir;
 mod process;
 mod service_manager;
 mod watch;

@@ -15,6 +15,7 @@ mod filesystems;
 mod follow;
 mod gate;
 mod harness;
+mod hostile;
 mod hung;
 mod mount_events;
 mod mounts;

@@ -43,12 +43,14 @@ mod shell;
 mod suggest;
 #[cfg(test)]
 mod tests;
+pub mod trust;
 pub mod when;
 mod words;
 
 pub use blind::blind_spot;
 pub use check::check;
 pub use diagnostic::{Diagnostic, has_errors};
+pub use program::untrusted;
 pub(crate) use options::samples as option_samples;
 pub use words::{Words, parse_words};
 

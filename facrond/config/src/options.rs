@@ -199,17 +199,18 @@ struct Draft {
     group: Option<Gid>,
 }
 
-/// The options of a rule, and the place of the value of `name=`.
+/// The options of a rule, and the places of the value of `name=` and of `cwd=`.
 pub(super) struct Parsed {
     pub(super) options: Options,
     pub(super) name: Option<Range<usize>>,
+    pub(super) cwd: Range<usize>,
 }
 
 /// Reads the words of OPTIONS; `None` if they have errors.
 pub(super) fn options(line: &Line<'_>, words: &[Word], problems: &mut Problems) -> Option<Parsed> {
     let errors = problems.errors();
     let mut draft = Draft::default();
-    let mut name = None;
+    let (mut name, mut cwd) = (None, 0..0);
     let mut seen: Vec<&str> = Vec::new();
     for word in words.iter().take(MOST) {
         let (key, value) = key_and_value(word);
@@ -226,6 +227,7 @@ pub(super) fn options(line: &Line<'_>, words: &[Word], problems: &mut Problems) 
         seen.push(known.name);
         match set(known, word, value.clone(), &mut draft) {
             Ok(()) if known.name == "name" => name = value.map(|value| word.place(value)),
+            Ok(()) if known.name == "cwd" => cwd = word.span.clone(),
             Ok(()) => {}
             Err(Wrong { place, message, help }) => problems.push(line.error(place, message).help(help)),
         }
@@ -247,7 +249,7 @@ pub(super) fn options(line: &Line<'_>, words: &[Word], problems: &mut Problems) 
             problems.push(line.error(place, format!("the globs cannot be compiled: {}", error.kind())));
         }
     }
-    (problems.errors() == errors).then_some(Parsed { options: draft.options, name })
+    (problems.errors() == errors).then_some(Parsed { options: draft.options, name, cwd })
 }
 
 struct Wrong {

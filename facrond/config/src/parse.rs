@@ -35,6 +35,8 @@ pub(super) struct Parsed {
     pub(super) spec: RuleSpec,
     pub(super) path: Range<usize>,
     pub(super) program: Range<usize>,
+    /// Empty without `cwd=`.
+    pub(super) cwd: Range<usize>,
     pub(super) name: Option<Range<usize>>,
 }
 
@@ -91,7 +93,7 @@ pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) ->
     };
     permission::check(line, &spec, &place, problems);
     let path = pieces.path.span.clone();
-    (problems.errors() == pieces.errors).then_some(Parsed { spec, path, program, name: options.name })
+    (problems.errors() == pieces.errors).then_some(Parsed { spec, path, program, cwd: options.cwd, name: options.name })
 }
 
 /// Whether COMMAND is a script. This must be known before the options are read, because the

@@ -1,48 +1,51 @@
-//! Whether a rule's program exists.
+//! A rule's program and working directory: whether the program exists, and whether others could
+//! change them.
 //!
-//! It may be installed later, so this is only a warning. A program on a file system whose
-//! server may not answer is not checked.
+//! Both may change later, so these are only warnings. What is on a file system whose server may
+//! not answer is not checked.
 
-use super::diagnostic::{show, show_path};
+use super::diagnostic::{Diagnostic, show, show_path};
 use super::mountinfo::Mounts;
 use super::rule::{Command, RuleSpec, SEARCH_PATH};
+use super::trust::{Missing, Refusal, Trust, Writers};
+use facron_proto::Severity;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The present problem with the program, and a correction.
-pub(super) fn missing(spec: &RuleSpec, mounts: &Mounts) -> Option<(String, String)> {
-    let Command::Exec { program, .. } = &spec.command else { return None };
-    if !program.as_bytes().starts_with(b"/") {
-        let search = search_path(spec);
-        let mut dirs = search.as_bytes().split(|byte| *byte == b':');
-        let may_be_in = |dir| {
-            let path = Path::new(OsStr::from_bytes(dir)).join(program);
-            mounts.needs_server(&path) || fs::metadata(path).is_ok_and(|metadata| is_executable(&metadata))
-        };
-        if dirs.any(may_be_in) {
-            return None;
-        }
-        let message = format!("no program `{}` is in PATH", show(program.as_bytes()));
-        return Some((
-            message,
-            format!("PATH is `{}`; install it, or write its path", show(search.as_bytes())),
-        ));
-    }
+/// A message and a correction.
+pub(super) type Problem = (String, String);
+
+/// The program's path, which is `None` if it is not checked, or the problem with it.
+fn find(spec: &RuleSpec, mounts: &Mounts) -> Result<Option<PathBuf>, Problem> {
+    let Command::Exec { program, .. } = &spec.command else { return Ok(None) };
     let path = Path::new(program);
-    if mounts.needs_server(path) {
-        return None;
+    if path.is_absolute() {
+        let why = match fs::metadata(path) {
+            _ if mounts.needs_server(path) => return Ok(None),
+            Ok(metadata) if is_executable(&metadata) => return Ok(Some(path.to_owned())),
+            Ok(metadata) if metadata.is_dir() => "is a directory",
+            Ok(_) => "is not executable",
+            Err(_) => "does not exist",
+        };
+        let message = format!("the program `{}` {why}", show_path(path));
+        return Err((message, "the rule fails to run it until that changes".to_owned()));
     }
-    let why = match fs::metadata(path) {
-        Ok(metadata) if is_executable(&metadata) => return None,
-        Ok(metadata) if metadata.is_dir() => "is a directory",
-        Ok(_) => "is not executable",
-        Err(_) => "does not exist",
-    };
-    let message = format!("the program `{}` {why}", show_path(path));
-    Some((message, "the rule fails to run it until that changes".to_owned()))
+    let search = search_path(spec);
+    for dir in search.as_bytes().split(|byte| *byte == b':') {
+        let path = Path::new(OsStr::from_bytes(dir)).join(program);
+        if mounts.needs_server(&path) {
+            return Ok(None);
+        }
+        if fs::metadata(&path).is_ok_and(|metadata| is_executable(&metadata)) {
+            return Ok(Some(path));
+        }
+    }
+    let message = format!("no program `{}` is in PATH", show(program.as_bytes()));
+    Err((message, format!("PATH is `{}`; install it, or write its path", show(search.as_bytes()))))
 }
 
 fn search_path(spec: &RuleSpec) -> &OsStr {
@@ -52,4 +55,53 @@ fn search_path(spec: &RuleSpec) -> &OsStr {
 
 fn is_executable(metadata: &Metadata) -> bool {
     metadata.is_file() && metadata.permissions().mode() & 0o111 != 0
+}
+
+/// The programs and directories that were checked, for the user of the rule.
+#[derive(Default)]
+pub(super) struct Checked(HashMap<(PathBuf, Option<u32>), Option<Problem>>);
+
+impl Checked {
+    /// The present problem with the program.
+    pub(super) fn program(&mut self, spec: &RuleSpec, mounts: &Mounts) -> Option<Problem> {
+        match find(spec, mounts) {
+            Ok(path) => self.trust(spec, &path?, |trust, path| trust.file(path, None)),
+            Err(problem) => Some(problem),
+        }
+    }
+
+    /// The present problem with the directory of `cwd=`.
+    pub(super) fn directory(&mut self, spec: &RuleSpec, mounts: &Mounts) -> Option<Problem> {
+        let path = spec.options.cwd.as_deref().filter(|path| !mounts.needs_server(path))?;
+        self.trust(spec, path, |trust, path| {
+            trust.directory(path, Writers::AllIfSticky, Missing::Fail).map(drop)
+        })
+    }
+
+    fn trust(
+        &mut self,
+        spec: &RuleSpec,
+        path: &Path,
+        check: impl Fn(&Trust, &Path) -> Result<(), Refusal>,
+    ) -> Option<Problem> {
+        let user = spec.options.account.as_ref().map(|account| account.uid);
+        let checked = self.0.entry((path.to_owned(), user));
+        let problem = checked.or_insert_with(|| match check(&Trust::own().and(user), path) {
+            Err(Refusal::Untrusted(untrusted)) => {
+                let message = format!("others could change `{}`: {untrusted}", show_path(path));
+                Some((message, untrusted.help()))
+            }
+            Ok(()) | Err(Refusal::Io(_)) => None,
+        });
+        problem.clone()
+    }
+}
+
+/// Warnings about a rule that is not in a file, if others could change what it runs.
+pub fn untrusted(spec: &RuleSpec) -> impl Iterator<Item = Diagnostic> {
+    let (mounts, mut checked) = (Mounts::read(), Checked::default());
+    // A program that does not exist may be installed later.
+    let program = find(spec, &mounts).is_ok().then(|| checked.program(spec, &mounts)).flatten();
+    let problems = [program, checked.directory(spec, &mounts)].into_iter().flatten();
+    problems.map(|(message, help)| Diagnostic::of_words(Severity::Warning, message).help(help))
 }

@@ -9,10 +9,14 @@ use super::include::{self, Directive};
 use super::lex::Word;
 use super::lines::{Lines, is_comment};
 use super::mountinfo::Mounts;
+use super::program::Checked;
 use super::rule::Options;
-use super::{Loaded, Located, parse, program};
+use super::trust::{Refusal, Trust, Untrusted};
+use super::{Loaded, Located, parse};
 use facron_proto::Severity;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -20,7 +24,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -48,6 +52,7 @@ pub(super) struct Reader {
     total: u64,
     /// The mounts, read when the first rule needs them.
     mounts: OnceCell<Mounts>,
+    checked: Checked,
 }
 
 /// The numbers of device and inode.
@@ -109,13 +114,16 @@ impl Reader {
 
     /// The content of a file, if it has to be read.
     fn contents(&mut self, path: &Path, because: Because<'_>) -> Result<(FileId, Vec<u8>), Unread> {
-        let metadata = fs::metadata(path)?;
+        let flags = if because.is_asked_for() { OFlag::empty() } else { OFlag::O_NONBLOCK };
+        let file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
+        let metadata = file.metadata()?;
         if metadata.is_dir() {
             return Err(Unread::Directory);
         }
         if !metadata.is_file() && !because.is_asked_for() {
             return Err(Unread::Special);
         }
+        check_trust(path, &file)?;
         let id = (metadata.dev(), metadata.ino());
         if let Some(first) = self.chain.iter().position(|(open, _)| *open == id) {
             let chain = self.chain[first..].iter().map(|(_, file)| file.to_path_buf());
@@ -128,7 +136,7 @@ impl Reader {
             return Err(Unread::Again);
         }
         let mut text = Vec::new();
-        File::open(path)?.take(FILE + 1).read_to_end(&mut text)?;
+        file.take(FILE + 1).read_to_end(&mut text)?;
         self.total += text.len() as u64;
         if text.len() as u64 > FILE || self.total > TOTAL {
             return Err(Unread::Large);
@@ -163,11 +171,15 @@ impl Reader {
         let Some(parsed) = parse::rule(line, &pieces, &mut self.problems) else { return };
         let mut spec = parsed.spec;
         let mounts = self.mounts.get_or_init(Mounts::read);
-        if let Some((message, help)) = program::missing(&spec, mounts) {
-            self.problems.push(line.warning(parsed.program, message).help(help));
-        }
-        if let Some((message, help)) = blind_spot_of(&spec, mounts) {
-            self.problems.push(line.warning(parsed.path, message).help(help));
+        let doubts = [
+            (parsed.program, self.checked.program(&spec, mounts)),
+            (parsed.cwd, self.checked.directory(&spec, mounts)),
+            (parsed.path, blind_spot_of(&spec, mounts)),
+        ];
+        for (place, problem) in doubts {
+            if let Some((message, help)) = problem {
+                self.problems.push(line.warning(place, message).help(help));
+            }
         }
         if let (Some(name), Some(place)) = (&spec.options.name, parsed.name) {
             if let Some((file, number)) = self.names.get(name) {
@@ -221,11 +233,24 @@ enum Unread {
     Large,
     #[error("was read before, and is not read again")]
     Again,
+    #[error("is not read, because others could change it: {0}")]
+    Untrusted(Untrusted),
 }
 
 impl From<io::Error> for Unread {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::NotFound { Self::Missing } else { Self::Io(error) }
+    }
+}
+
+/// Whoever can change a configuration decides what is run as the user of the daemon.
+fn check_trust(path: &Path, file: &File) -> Result<(), Unread> {
+    let stat = fstat(file).map_err(io::Error::from)?;
+    match Trust::own().file(path, Some(&stat)) {
+        Err(Refusal::Untrusted(untrusted)) => Err(Unread::Untrusted(untrusted)),
+        // An open descriptor of our own, such as a pipe, which no path leads to.
+        Ok(()) | Err(Refusal::Io(Errno::ENOENT)) => Ok(()),
+        Err(Refusal::Io(errno)) => Err(Unread::Io(errno.into())),
     }
 }
 
@@ -252,16 +277,17 @@ impl Because<'_> {
 
     fn diagnostic(self, path: &Path, unread: &Unread) -> Diagnostic {
         let message = format!("`{}` {unread}", show_path(path));
-        match (self, unread.help()) {
-            (Self::Included(line, place), help) => {
-                let diagnostic = match unread.severity() {
-                    Severity::Error => line.error(place.clone(), message),
-                    Severity::Warning => line.warning(place.clone(), message),
-                };
-                help.into_iter().fold(diagnostic, Diagnostic::help)
-            }
-            _ => Diagnostic::of_file(unread.severity(), path, message),
-        }
+        let diagnostic = match (self, unread.severity()) {
+            (Self::Included(line, place), Severity::Error) => line.error(place.clone(), message),
+            (Self::Included(line, place), Severity::Warning) => line.warning(place.clone(), message),
+            (_, severity) => Diagnostic::of_file(severity, path, message),
+        };
+        let help = match (self, unread) {
+            (_, Unread::Untrusted(untrusted)) => Some(untrusted.help()),
+            (Self::Included(..), _) => unread.help().map(str::to_owned),
+            _ => None,
+        };
+        help.into_iter().fold(diagnostic, Diagnostic::help)
     }
 }
 

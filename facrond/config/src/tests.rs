@@ -6,6 +6,7 @@ mod grammar;
 mod permissions;
 mod properties;
 mod rendering;
+mod trust;
 
 use super::{Diagnostic, Loaded, load_files};
 use crate::rule::RuleSpec;

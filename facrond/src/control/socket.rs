@@ -6,18 +6,21 @@
 
 use super::{Access, Api, Caller, EngineHandle, connection};
 use crate::kernel::peer::Peer;
+use crate::own_dir::{OwnDir, OwnError, is};
 use facron_proto::Text;
 use facron_proto::rpc::{Code, Error, Id, Reply};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::signal::kill;
+use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::{Gid, Group, Pid, geteuid};
 use std::convert::Infallible;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::net::{UnixListener, UnixStream};
@@ -49,22 +52,12 @@ pub enum BindError {
     /// Something else is in its place.
     #[error("{} exists and is not a socket; remove it, or choose another path with -s", show(.0))]
     NotASocket(PathBuf),
-    #[error("cannot {what} {}", show(.path))]
-    Io {
-        /// What was to be done.
-        what: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Own(#[from] OwnError),
 }
 
 fn show(path: &Path) -> Text {
     Text::from(path.as_os_str().as_bytes())
-}
-
-/// Puts the operation and the path to an error.
-fn during<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> BindError + 'a {
-    move |source| BindError::Io { what, path: path.to_owned(), source }
 }
 
 /// The control socket; removed when dropped.
@@ -81,18 +74,23 @@ impl Socket {
     /// Takes the socket at this path; to be called within a tokio runtime, and
     /// after the process has become what will serve.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
-        if let Some(parent) = path.parent() {
-            make_directory(parent)?;
-        }
-        let lock = Lock::take(path)?;
-        remove_stale(path)?;
-        let listener = UnixListener::bind(path).map_err(during("listen on", path))?;
-        let guard = RemovedAtEnd(path.to_owned());
+        let listen = |error| BindError::from(OwnError::io("listen on", path, error));
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(listen(io::ErrorKind::InvalidInput.into()));
+        };
+        let dir = Rc::new(OwnDir::make(parent)?);
+        let lock = Lock::take(path, &dir, name)?;
+        remove_stale(path, &dir, name)?;
+        // By its path, which only trusted users can change by now, and for users to see.
+        let before = umask(Mode::from_bits_truncate(0o117));
+        let listener = UnixListener::bind(path);
+        umask(before);
+        let listener = listener.map_err(listen)?;
+        let guard = RemovedAtEnd { dir: Rc::clone(&dir), name: name.to_owned() };
         let readers = Group::from_name(GROUP).unwrap_or_default().map(|group| group.gid);
         if let Some(group) = readers.filter(|_| geteuid().is_root()) {
-            chown(path, None, Some(group.as_raw())).map_err(during("give to the group facron", path))?;
+            dir.give_to_group(name, group)?;
         }
-        fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(during("set the mode of", path))?;
         Ok(Self { listener, readers, _path: guard, _lock: lock })
     }
 
@@ -144,38 +142,24 @@ fn refuse(stream: UnixStream) {
     }
 }
 
-/// Makes what is missing of a directory, open to all for reading.
-fn make_directory(path: &Path) -> Result<(), BindError> {
-    if path.as_os_str().is_empty() || path.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        make_directory(parent)?;
-    }
-    fs::create_dir(path).map_err(during("make the directory", path))?;
-    // whatever the umask
-    fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(during("set the mode of", path))
-}
-
 /// Removes the socket that a dead daemon left; only for who has the lock.
-fn remove_stale(path: &Path) -> Result<(), BindError> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => {
-            fs::remove_file(path).map_err(during("remove the stale socket", path))
-        }
-        Ok(_) => Err(BindError::NotASocket(path.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(during("look at", path)(error)),
+fn remove_stale(path: &Path, dir: &OwnDir, name: &OsStr) -> Result<(), BindError> {
+    match dir.stat(name)? {
+        Some(stat) if !is(SFlag::S_IFSOCK, &stat) => Err(BindError::NotASocket(path.to_owned())),
+        _ => Ok(dir.remove(name)?),
     }
 }
 
 #[derive(Debug)]
-struct RemovedAtEnd(PathBuf);
+struct RemovedAtEnd {
+    dir: Rc<OwnDir>,
+    name: OsString,
+}
 
 impl Drop for RemovedAtEnd {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
-            debug!(path = %show(&self.0), %error, "cannot remove");
+        if let Err(error) = self.dir.remove(&self.name) {
+            debug!("{error}");
         }
     }
 }
@@ -189,29 +173,19 @@ struct Lock {
 }
 
 impl Lock {
-    fn take(socket: &Path) -> Result<Self, BindError> {
-        let mut path = socket.as_os_str().to_owned();
-        path.push(".lock");
-        let path = PathBuf::from(path);
+    fn take(socket: &Path, dir: &Rc<OwnDir>, name: &OsStr) -> Result<Self, BindError> {
+        let mut name = name.to_owned();
+        name.push(".lock");
+        let failed = |what, error| BindError::from(OwnError::io(what, &dir.path_of(&name), error));
         let end = Instant::now() + INHERITED;
         loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
-                .map_err(during("open", &path))?;
-            // Whoever can open it can hold its lock.
-            file.set_permissions(Permissions::from_mode(0o600)).map_err(during("protect", &path))?;
+            let file = dir.open_file(&name, OFlag::O_RDWR | OFlag::O_CREAT)?;
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 // its last owner removed it in between
-                Ok(lock) if !is_at(&lock, &path) => {}
+                Ok(lock) if !is_at(&lock, dir, &name) => {}
                 Ok(lock) => {
-                    let guard = RemovedAtEnd(path.clone());
-                    write_pid(&lock).map_err(during("write to", &path))?;
-                    return Ok(Self { _path: guard, _file: lock });
+                    write_pid(&lock).map_err(|error| failed("write to", error))?;
+                    return Ok(Self { _path: RemovedAtEnd { dir: Rc::clone(dir), name }, _file: lock });
                 }
                 Err((file, Errno::EWOULDBLOCK)) => {
                     let pid = read_pid(file);
@@ -220,7 +194,7 @@ impl Lock {
                     }
                     thread::sleep(Duration::from_millis(5));
                 }
-                Err((_, errno)) => return Err(during("lock", &path)(errno.into())),
+                Err((_, errno)) => return Err(failed("lock", errno.into())),
             }
         }
     }
@@ -230,9 +204,9 @@ fn is_gone(pid: &str) -> bool {
     pid.parse().is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+fn is_at(file: &File, dir: &OwnDir, name: &OsStr) -> bool {
+    match (fstat(file), dir.stat(name)) {
+        (Ok(ours), Ok(Some(there))) => (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino),
         _ => false,
     }
 }
@@ -251,6 +225,8 @@ fn read_pid(file: File) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
     use std::os::unix::net as blocking;
 
     fn bind(path: &Path) -> Result<Socket, BindError> {

@@ -1,7 +1,8 @@
 //! The job store: jobs that wait when the daemon stops, for its next start.
 
-use super::store::{SavedRule, Store, StoreError};
+use super::store::{SavedRule, Store};
 use crate::job::Job;
+use crate::own_dir::OwnError;
 use crate::wire::EventForm;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,6 @@ pub(super) fn keep(store: Option<&Store>, jobs: &[Job]) {
 }
 
 /// Reads the saved jobs, and empties the store.
-pub(super) fn take(store: Option<&Store>) -> Result<Vec<SavedJob>, StoreError> {
+pub(super) fn take(store: Option<&Store>) -> Result<Vec<SavedJob>, OwnError> {
     store.map_or_else(|| Ok(Vec::new()), |store| Ok(store.take_state::<Saved>(FILE)?.jobs))
 }

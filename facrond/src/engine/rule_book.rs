@@ -4,8 +4,9 @@
 
 mod difference;
 
-use super::store::{Store, StoreError};
+use super::store::Store;
 use crate::config::rule::RuleSpec;
+use crate::own_dir::OwnError;
 use facron_proto::{Failure, RuleId, RuleRef, Source};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -121,7 +122,7 @@ impl RuleBook {
         }
     }
 
-    pub fn save_layer(&self, source: Source) -> Result<(), StoreError> {
+    pub fn save_layer(&self, source: Source) -> Result<(), OwnError> {
         let Some(store) = &self.store else { return Ok(()) };
         let entries = self.iter().filter(|entry| entry.origin.source() == source);
         store.save(source, self.next_id, entries)

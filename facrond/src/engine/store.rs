@@ -7,13 +7,11 @@
 use super::rule_book::{Entry, Switch};
 use crate::config::rule::RuleSpec;
 use crate::config::{Words, parse_words};
+use crate::own_dir::{OwnDir, OwnError};
 use facron_proto::{RuleId, Source, Text};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "rules.json";
@@ -45,15 +43,6 @@ pub(super) struct SavedRule {
     pub(super) paused: bool,
 }
 
-/// What went wrong with a file of ours.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {what} {}: {source}", Text::from(.path.as_os_str().as_bytes()))]
-pub struct StoreError {
-    what: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
-
 #[derive(Clone, Debug)]
 pub struct Store {
     state: PathBuf,
@@ -65,13 +54,23 @@ impl Store {
         Self { state, runtime }
     }
 
+    /// Refuses directories that others could change: who can write there decides what is run.
+    pub fn check(&self) -> Result<(), OwnError> {
+        let found = self.directories().map(OwnDir::find);
+        let refused = found.into_iter().filter_map(Result::err);
+        refused.filter(|error| matches!(error, OwnError::Untrusted { .. })).map(Err).next().unwrap_or(Ok(()))
+    }
+
     pub fn directories(&self) -> [&Path; 2] {
         [&self.state, &self.runtime]
     }
 
     /// The saved rules of one layer; none where there is no such file.
-    pub(super) fn load(&self, source: Source) -> Result<SavedRules, StoreError> {
-        self.directory_of(source).map_or_else(|| Ok(SavedRules::default()), |dir| read(&dir.join(FILE)))
+    pub(super) fn load(&self, source: Source) -> Result<SavedRules, OwnError> {
+        match self.directory_of(source) {
+            Some(dir) => Ok(read(dir, FILE)?.unwrap_or_default()),
+            None => Ok(SavedRules::default()),
+        }
     }
 
     /// Saves the rules of one layer, and which numbers are used up.
@@ -80,7 +79,7 @@ impl Store {
         source: Source,
         next_id: u64,
         rules: impl Iterator<Item = &'a Entry>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), OwnError> {
         let Some(dir) = self.directory_of(source) else { return Ok(()) };
         let rules = rules.map(save_rule).collect();
         write(dir, FILE, &SavedRules { version: VERSION, next_id, rules })
@@ -96,20 +95,17 @@ impl Store {
     }
 
     /// Writes a file of the state directory.
-    pub(super) fn write_state(&self, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
+    pub(super) fn write_state(&self, name: &str, value: &impl Serialize) -> Result<(), OwnError> {
         write(&self.state, name, value)
     }
 
     /// Reads a file of the state directory and removes it; a missing one is empty.
-    pub(super) fn take_state<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, StoreError> {
-        let path = self.state.join(name);
-        let value = read(&path)?;
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError { what: "remove", path, source: error })
-            }
-            _ => Ok(value),
+    pub(super) fn take_state<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, OwnError> {
+        let value = read(&self.state, name)?;
+        if let Some(dir) = OwnDir::find(&self.state)? {
+            dir.remove(name.as_ref())?;
         }
+        Ok(value.unwrap_or_default())
     }
 }
 
@@ -143,37 +139,17 @@ fn save_rule(entry: &Entry) -> SavedRule {
     SavedRule { paused: entry.switch == Switch::Paused, ..SavedRule::new(entry.id, &entry.spec) }
 }
 
-fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, StoreError> {
-    let failed = |what| move |source| StoreError { what, path: path.to_owned(), source };
-    match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-            let aside = path.with_extension("json.unreadable");
-            // Kept for a person to look at; the next save replaces the file itself.
-            let _ = fs::rename(path, aside);
-            failed("understand")(error.into())
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
-        Err(error) => Err(failed("read")(error)),
-    }
+fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>, OwnError> {
+    let Some(dir) = OwnDir::find(dir)? else { return Ok(None) };
+    let Some(bytes) = dir.read(name.as_ref())? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        // Kept for a person to look at; the next save replaces the file itself.
+        let _ = dir.rename(name.as_ref(), format!("{name}.unreadable").as_ref());
+        OwnError::io("understand", &dir.path_of(name.as_ref()), error)
+    })
 }
 
-fn write(dir: &Path, name: &str, saved: &impl Serialize) -> Result<(), StoreError> {
-    let path = dir.join(name);
-    let new = path.with_extension("json.new");
-    let failed = |what, path: &Path| {
-        let path = path.to_owned();
-        move |source| StoreError { what, path, source }
-    };
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(failed("make", dir))?;
-    let bytes = serde_json::to_vec(saved).map_err(io::Error::from).map_err(failed("write", &new))?;
-    File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)
-        .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
-        .map_err(failed("write", &new))?;
-    fs::rename(&new, &path).map_err(failed("write", &path))?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("write", dir))
+fn write(dir: &Path, name: &str, saved: &impl Serialize) -> Result<(), OwnError> {
+    let bytes = serde_json::to_vec(saved).map_err(|error| OwnError::io("write", &dir.join(name), error))?;
+    OwnDir::make(dir)?.replace(name.as_ref(), &bytes)
 }
