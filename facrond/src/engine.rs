@@ -34,6 +34,7 @@ use crate::job::run::Runner;
 use crate::job::supervisor::Supervisor;
 use crate::kernel::sources::Sources;
 use crate::process::Processes;
+use crate::service_manager::Watchdog;
 use crate::watch::{self, PathState, Watch};
 use facron_proto::RuleId;
 use job_log::JobLog;
@@ -70,6 +71,7 @@ pub struct Engine {
     runner: Runner,
     supervisor: Supervisor,
     log: JobLog,
+    watchdog: Watchdog,
     /// Events that facron's own commands caused.
     ignored_own: u64,
     /// Events that a rule let pass because nobody knows who caused them.
@@ -108,6 +110,7 @@ impl Engine {
             runner,
             supervisor: Supervisor::default(),
             log: JobLog::new(setup.history, setup.log_to),
+            watchdog: Watchdog::new(),
             ignored_own: 0,
             unknown_processes: 0,
             setup,

@@ -1,10 +1,13 @@
 //! How a daemon starts and ends.
 
-use crate::harness::{FACRONCTL, FACROND, Place, as_stranger, code, err, is_alive, kill, out, wait_until};
+use crate::harness::{
+    FACRONCTL, FACROND, PATIENCE, Place, as_stranger, code, err, is_alive, kill, out, wait_until,
+};
 use nix::sys::signal::Signal;
 use std::fs;
-use std::os::unix::net::UnixListener;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::process::{Command, Stdio};
 
 #[test]
 fn sigterm_and_sigint_end_it_and_leave_nothing_behind() {
@@ -188,5 +191,42 @@ fn the_log_can_be_json() {
     for line in daemon.log().lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!(line["level"].is_string(), "{line}");
+    }
+}
+
+/// Who is told that the daemon is ready may send it a signal.
+#[test]
+fn signals_count_from_the_moment_that_it_is_ready() {
+    let place = Place::new();
+    let manager = UnixDatagram::bind(place.path("notify")).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let ready = || {
+        let mut command = place.facrond();
+        let mut daemon =
+            command.env("NOTIFY_SOCKET", place.path("notify")).stderr(place.log_file("log")).spawn().unwrap();
+        let next = |what: &str| {
+            let mut message = [0; 256];
+            let length = manager.recv(&mut message).unwrap();
+            assert!(String::from_utf8_lossy(&message[..length]).contains(what), "{what}");
+        };
+        next("READY=1");
+        for signal in [Signal::SIGHUP, Signal::SIGUSR1] {
+            kill(daemon.id().cast_signed(), signal);
+            next("RELOADING=1");
+            next("READY=1");
+        }
+        kill(daemon.id().cast_signed(), Signal::SIGTERM);
+        next("STOPPING=1");
+        assert!(daemon.wait().unwrap().success());
+    };
+    (0..5).for_each(|_| ready());
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut watch = Command::new(FACROND);
+        let watch = watch.args(["watch", &place.play(""), "CREATE", "-"]).stdin(Stdio::null());
+        let mut daemon = watch.stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(daemon.stderr.take().unwrap()).lines().map(Result::unwrap);
+        said.find(|line| line.contains("watching")).unwrap();
+        kill(daemon.id().cast_signed(), signal);
+        assert!(daemon.wait().unwrap().success());
     }
 }

@@ -74,6 +74,39 @@ fn an_unusable_start_is_not_tried_again() {
     assert_eq!(machine.property("ExecMainStatus"), "78");
 }
 
+/// A shorter watchdog than that of the unit, which else is as it is.
+const WATCHDOG: &str = "mkdir -p /etc/systemd/system/facrond.service.d; \
+     printf '[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\n' \
+     > /etc/systemd/system/facrond.service.d/watchdog.conf";
+
+#[test]
+fn a_frozen_daemon_is_ended_and_started_anew() {
+    let place = Place::new();
+    let conf = format!("{CONF}/etc OPEN_PERM [name=gated verdict=allow] -\n");
+    let machine = Machine::boot(&place, &conf);
+    assert_eq!(machine.property("WatchdogUSec"), "30s");
+    machine.sh(&format!("mkdir -p /srv /run/seen; {WATCHDOG}"));
+    machine.ok(&["systemctl", "daemon-reload"]);
+    machine.ok(&["systemctl", "start", "facrond"]);
+    let first = machine.property("MainPID");
+    // Longer than the watchdog waits: a daemon that works, with its gate, is left alone.
+    let end = Instant::now() + Duration::from_secs(5);
+    let mut seen = 0;
+    while Instant::now() < end {
+        seen += 1;
+        reacts(&machine, &format!("early-{seen}"));
+    }
+    assert_eq!((machine.property("MainPID"), machine.property("NRestarts")), (first.clone(), "0".into()));
+
+    machine.ok(&["kill", "-STOP", &first]);
+    wait_until("another daemon", || {
+        ![&first, "0"].contains(&machine.property("MainPID").as_str())
+            && machine.property("ActiveState") == "active"
+    });
+    assert_eq!(machine.property("NRestarts"), "1");
+    reacts(&machine, "late");
+}
+
 #[test]
 fn a_stop_ends_the_commands_in_time() {
     let place = Place::new();

@@ -50,8 +50,8 @@ mod words;
 pub use blind::blind_spot;
 pub use check::check;
 pub use diagnostic::{Diagnostic, has_errors};
-pub use program::untrusted;
 pub(crate) use options::samples as option_samples;
+pub use program::untrusted;
 pub use words::{Words, parse_words};
 
 use crate::paths::Paths;

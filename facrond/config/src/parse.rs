@@ -93,7 +93,13 @@ pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) ->
     };
     permission::check(line, &spec, &place, problems);
     let path = pieces.path.span.clone();
-    (problems.errors() == pieces.errors).then_some(Parsed { spec, path, program, cwd: options.cwd, name: options.name })
+    (problems.errors() == pieces.errors).then_some(Parsed {
+        spec,
+        path,
+        program,
+        cwd: options.cwd,
+        name: options.name,
+    })
 }
 
 /// Whether COMMAND is a script. This must be known before the options are read, because the

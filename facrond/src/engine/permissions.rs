@@ -81,6 +81,8 @@ pub(super) struct Permissions {
     /// Of the gates before this one, and of this one.
     totals: (Totals, Totals),
     longest: Duration,
+    /// The last [`Order::Count`] that was to show whether the gate is alive.
+    sign_of_life: u64,
     /// Changes of trees that were told while others were looked at.
     changes: Vec<(RuleId, Event)>,
 }
@@ -99,6 +101,7 @@ impl Permissions {
             decisions: Decisions::new(),
             totals: (Totals::default(), Totals::default()),
             longest: Duration::ZERO,
+            sign_of_life: 0,
             changes: Vec::new(),
         }
     }
@@ -386,6 +389,16 @@ impl Permissions {
     /// Whether the gate has given this reply, or never will.
     pub fn is_acknowledged(&self, number: u64) -> bool {
         self.gate.as_ref().is_none_or(|gate| !gate.helper.awaits(number))
+    }
+
+    /// Whether the gate, if there is one, has replied since the last call. Does not wait for it:
+    /// asks for the reply that the next call looks for.
+    pub fn is_alive(&mut self, log: &mut JobLog) -> bool {
+        let is_alive = self.is_acknowledged(self.sign_of_life);
+        if is_alive {
+            self.sign_of_life = self.count(log).unwrap_or_default();
+        }
+        is_alive
     }
 
     /// Lets the gate go: it answers all that waits, and ends. So does the walker.

@@ -157,12 +157,14 @@ impl Engine {
             self.loop_guard.next_due(),
             self.permissions.next_due(),
             self.waiters.next_due(),
+            self.watchdog.next_due(),
         ];
         parts.into_iter().flatten().min()
     }
 
     fn on_deadline(&mut self) -> Result<(), Error> {
         let now = Instant::now();
+        self.show_life();
         self.supervisor.on_due(now);
         if self.permissions.next_due().is_some_and(|deadline| deadline <= now) {
             // Reads first what was said before: the time may have been the daemon's own.
@@ -179,6 +181,13 @@ impl Engine {
         }
         self.start_jobs();
         Ok(())
+    }
+
+    /// Tells the service manager that the loop turns, and that the gate has replied lately.
+    fn show_life(&mut self) {
+        if self.watchdog.is_due(Instant::now()) && self.permissions.is_alive(&mut self.log) {
+            service_manager::notify(&[NotifyState::Watchdog]);
+        }
     }
 
     /// Reads the kernel's queue, and starts what that leads to.
@@ -198,6 +207,8 @@ impl Engine {
             self.processes.end(drained);
         }
         self.start_jobs();
+        // Events may come for longer than the service manager waits.
+        self.show_life();
         Ok(queue)
     }
 

@@ -35,7 +35,9 @@ fn a_file_that_all_can_write_is_an_error() {
     }
     chmod(dir.path().join("dir/conf"), 0o646);
     let told = told(&dir, "dir/conf");
-    assert!(told[0].contains("`D/dir/conf` is not read, because others could change it: everybody can write"));
+    assert!(
+        told[0].contains("`D/dir/conf` is not read, because others could change it: everybody can write")
+    );
     assert!(told[0].contains("mode 0646") && told[0].ends_with("; `chmod go-w D/dir/conf`"), "{told:?}");
 }
 
