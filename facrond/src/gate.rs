@@ -22,6 +22,7 @@
 
 pub mod message;
 mod notices;
+mod place;
 pub mod process;
 mod questions;
 mod rule_index;

@@ -6,9 +6,11 @@
 //! e2e-actor tmpfiles DIR COUNT        gives names to files that had none; closes them when told to
 //! e2e-actor watch DIR COUNT           watches it by so many inotify groups, and does not read
 //! e2e-actor leave MOUNT DIR COUNT     makes directories, files and links, and unmounts at once
+//! e2e-actor orphan FILE               opens it when its main thread has ended
 //! e2e-actor storm DIR SEED NAME       does anything to DIR/tree, for as long as each line says
 //! ```
 
+mod orphan;
 mod storm;
 
 use facron_tests::Random;
@@ -44,8 +46,9 @@ fn main() -> io::Result<()> {
         ["tmpfiles", dir, count] => tmpfiles(dir, number(count)?),
         ["watch", dir, count] => watch(dir, number(count)?),
         ["leave", mount, dir, count] => leave(mount, dir, number(count)?),
+        ["orphan", file] => orphan::run(file),
         ["storm", dir, seed, name] => storm::run(Path::new(dir), number(seed)?, name),
-        _ => Err(io::Error::other("usage: e2e-actor slow|slow-new|tmpfiles|watch|leave|storm ...")),
+        _ => Err(io::Error::other("usage: e2e-actor slow|slow-new|tmpfiles|watch|leave|orphan|storm ...")),
     }
 }
 

@@ -16,7 +16,7 @@ mod volume;
 mod wait;
 mod watchdog;
 
-pub use actor::Actor;
+pub use actor::{ACTOR, Actor};
 pub use daemon::Daemon;
 pub use machine::Machine;
 pub use mount::{Cgroup, Mount, run, wait_for_state};

@@ -115,7 +115,7 @@ const TABLE: &[Known] = &[
     // COMMAND itself shows whether it is a script.
     once("shell", "shell", |_, _| Ok(())),
     once("stdin", "stdin=json", |draft, value| {
-        draft.options.stdin = stdin(value)?;
+        draft.options.stdin = Some(stdin(value)?);
         Ok(())
     }),
     once("cwd", "cwd=/var/tmp", |draft, value| {
@@ -372,7 +372,8 @@ fn stdin(value: &[u8]) -> Result<Stdin, String> {
     match value {
         b"null" => Ok(Stdin::Null),
         b"json" => Ok(Stdin::Json),
-        _ => Err("write `stdin=json`, or leave it out for no input".into()),
+        b"file" => Ok(Stdin::File),
+        _ => Err("write `stdin=json`, `stdin=file` or `stdin=null`".into()),
     }
 }
 

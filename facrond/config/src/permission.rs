@@ -3,7 +3,7 @@
 use super::diagnostic::{Line, Problems};
 use super::lex::Word;
 use super::places;
-use super::rule::{Command, RuleSpec};
+use super::rule::{Command, RuleSpec, Stdin};
 use crate::events::Events;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -66,6 +66,17 @@ impl RuleSpec {
     pub fn asks_permission(&self) -> bool {
         self.events.intersects(Events::PERMISSION)
     }
+
+    /// Whether its command decides.
+    pub fn decides(&self) -> bool {
+        self.asks_permission() && self.options.permission.decision() == Decision::Command
+    }
+
+    /// What its command has on standard input. A command that decides has the opened file.
+    pub fn stdin(&self) -> Stdin {
+        let default = if self.decides() { Stdin::File } else { Stdin::Null };
+        self.options.stdin.unwrap_or(default)
+    }
 }
 
 /// Options that delay a command. A process that waits is answered at once.
@@ -82,6 +93,12 @@ pub(super) struct Place<'a> {
 /// Refuses rules with contradictory options, and rules that could stop the machine.
 pub(super) fn check(line: &Line<'_>, spec: &RuleSpec, place: &Place<'_>, problems: &mut Problems) {
     let own: Vec<PathBuf> = line.file.map(Path::to_owned).into_iter().collect();
+    if spec.stdin() == Stdin::File && !spec.decides() {
+        let word = given(place.options, &[b"stdin"])
+            .map_or_else(|| place.path.span.clone(), |word| word.span.clone());
+        let message = "`stdin=file` is for commands that decide about the file";
+        problems.push(line.error(word, message).help("leave it out, or write `stdin=json`"));
+    }
     if !spec.asks_permission() {
         if let Some(word) = given(place.options, &[b"verdict", b"deadline", b"on-failure", b"cache"]) {
             let message = "this option is for permission events, and the rule has none";
@@ -121,6 +138,12 @@ fn check_command(line: &Line<'_>, spec: &RuleSpec, place: &Place<'_>, problems: 
         let message = "the COMMAND `-` cannot decide";
         let help = "name a program whose exit status 0 allows, or write `verdict=allow` or `verdict=deny`";
         problems.push(line.error(place.command.clone(), message).help(help));
+    }
+    if spec.stdin() != Stdin::File
+        && let Some(word) = given(place.options, &[b"cache"])
+    {
+        let message = "no verdict is remembered, since the command does not get the file itself";
+        problems.push(line.warning(word.span.clone(), message).help("leave `stdin=` out"));
     }
     if let Some(word) = given(place.options, OF_NOTIFICATIONS) {
         let message = "this option does not go with a command that decides, for which a process waits";

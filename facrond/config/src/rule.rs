@@ -107,7 +107,8 @@ pub struct Options {
     pub account: Option<Account>,
     pub umask: u32,
     pub nice: Option<i32>,
-    pub stdin: Stdin,
+    /// `stdin=`; the default is [`RuleSpec::stdin`]'s.
+    pub stdin: Option<Stdin>,
     /// `cwd=`, an absolute path.
     pub cwd: Option<PathBuf>,
     /// `env=`, in the order of the line.
@@ -139,7 +140,7 @@ impl Default for Options {
             account: None,
             umask: UMASK,
             nice: None,
-            stdin: Stdin::Null,
+            stdin: None,
             cwd: None,
             env: Vec::new(),
             output: Output::Log,
@@ -163,6 +164,8 @@ pub enum Stdin {
     Null,
     /// The event, as one JSON object on one line.
     Json,
+    /// The file that the event is about.
+    File,
 }
 
 /// The destination of a command's standard output and standard error.

@@ -16,7 +16,7 @@ use crate::config::rule::RuleSpec;
 use crate::engine::job_log::JobLog;
 use crate::event::Event;
 use crate::events::Events;
-use crate::gate::message::{Answered, Notice, Order, Totals};
+use crate::gate::message::{Answered, Notice, Order, Question, Totals};
 use crate::gate::walker::Task;
 use crate::helper::{Failure, Helper, Restart};
 use crate::job::queue::Limits;
@@ -29,6 +29,7 @@ use nix::errno::Errno;
 use placement::Placement;
 use std::ffi::CString;
 use std::future::poll_fn;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -250,7 +251,10 @@ impl Permissions {
         for _ in 0..NOTICES_PER_TURN {
             let Some(gate) = &mut self.gate else { break };
             match gate.helper.receive() {
-                Ok(Some((notice, _))) => self.on_notice(notice, &mut decided, log, limits),
+                Ok(Some((Notice::Question(question), file))) => {
+                    self.on_question(question, file, log, limits);
+                }
+                Ok(Some((notice, _))) => self.on_notice(notice, &mut decided),
                 Ok(None) => break,
                 Err(failure) => self.on_failure(failure, log),
             }
@@ -261,7 +265,14 @@ impl Permissions {
         decided
     }
 
-    fn on_notice(&mut self, notice: Notice, decided: &mut Vec<Decided>, log: &mut JobLog, limits: Limits) {
+    fn on_question(&mut self, question: Question, file: Option<OwnedFd>, log: &mut JobLog, limits: Limits) {
+        match self.placement.spec(question.rule) {
+            Some(spec) => self.decisions.ask(self.generation, question, file, spec, log, limits),
+            None => self.decisions.refuse(self.generation, &question),
+        }
+    }
+
+    fn on_notice(&mut self, notice: Notice, decided: &mut Vec<Decided>) {
         match notice {
             Notice::Ready => {
                 if let Some(gate) = &mut self.gate {
@@ -279,10 +290,8 @@ impl Permissions {
                 self.totals.1 = totals;
             }
             Notice::Find(lost) => self.placement.find(&Task::Find(lost)),
-            Notice::Question(question) => match self.placement.spec(question.rule) {
-                Some(spec) => self.decisions.ask(self.generation, question, spec, log, limits),
-                None => self.decisions.refuse(self.generation, &question),
-            },
+            // It comes with a file.
+            Notice::Question(_) => {}
             Notice::Answered(answered, totals) => {
                 self.totals.1 = totals;
                 for answered in &answered {

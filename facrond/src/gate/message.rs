@@ -71,6 +71,8 @@ pub struct Rule {
     pub deadline_ms: u64,
     pub on_failure: Verdict,
     pub cache_ms: Option<u64>,
+    /// Whether the command gets the opened file itself. Only then its verdict is remembered.
+    pub gives_file: bool,
     /// What is never held up, although it is below PATH.
     pub spared: Vec<Text>,
 }
@@ -116,6 +118,8 @@ pub struct Occasion {
     pub pid: i32,
     pub exe: Option<Text>,
     pub uid: Option<u32>,
+    /// Whether `path` leads there from here. A process can have mounts of its own.
+    pub is_here: bool,
 }
 
 /// Asks for a verdict.
@@ -127,6 +131,8 @@ pub struct Question {
     pub events: u64,
     /// When no answer counts any more, in nanoseconds of `CLOCK_MONOTONIC`.
     pub deadline_ns: u64,
+    /// Whether the opened object is a regular file, which comes with it.
+    pub has_file: bool,
     pub occasion: Occasion,
 }
 

@@ -12,6 +12,7 @@ use crate::config::permission::Verdict;
 use crate::helper::Channel;
 use nix::errno::Errno;
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// Answers that wait to be told of; further ones are only counted.
@@ -101,8 +102,9 @@ impl Notices {
             self.others.pop_front();
         }
         while let Some(question) = self.questions.front() {
-            if open.is_open(question.number) {
-                channel.send(&Notice::Question(question.clone()), None)?;
+            if let Some(object) = open.object(question.number) {
+                let file = question.has_file.then(|| object.as_fd());
+                channel.send(&Notice::Question(question.clone()), file)?;
             }
             self.questions.pop_front();
         }

@@ -59,6 +59,11 @@ impl Questions {
         self.asked.contains_key(&question)
     }
 
+    /// The object that an open question is about.
+    pub fn object(&self, question: u64) -> Option<&Object> {
+        Some(&self.holds.get(&self.asked.get(&question)?.hold)?.object)
+    }
+
     /// Lets a process wait for these rules' commands, one at least; the number of each question.
     pub fn open(&mut self, mut hold: Hold, asked: &[Asked]) -> Vec<u64> {
         self.next += 1;
@@ -128,7 +133,15 @@ mod tests {
     use std::path::Path;
 
     fn hold(rules: &[u64]) -> Hold {
-        let occasion = Occasion { time_ns: 0, path: Text::from("/x"), mask: 0, pid: 1, exe: None, uid: None };
+        let occasion = Occasion {
+            time_ns: 0,
+            path: Text::from("/x"),
+            mask: 0,
+            pid: 1,
+            exe: None,
+            uid: None,
+            is_here: true,
+        };
         let part =
             |rule: &u64| (Match { rule: RuleId(*rule), events: Events::OPEN_PERM, by: By::Rule }, None);
         let object = Object::open(Path::new("/")).unwrap();

@@ -1,18 +1,20 @@
 //! Which rules an event is for: by the inode that is marked, or by the directory
 //! that the object is in.
 //!
-//! In fd mode the kernel does not say which mark an event came from. The path tells;
-//! where it leads nowhere from here (another mount namespace) or somewhere else (a
-//! bind mount), the parent's inode does; and where not even that can be told, each
-//! rule on that file system that looks for such a name is taken to be meant: better
-//! to ask once more than to be gone around.
+//! In fd mode the kernel does not say which mark an event came from. A path that leads to
+//! the object from here tells, or else the inode of the directory that it is in
+//! ([`Whereabouts`]). If neither is known, each rule on a directory of that file system is
+//! taken to be meant, whatever names it includes: better to ask once more than to be gone
+//! around.
 //!
 //! An overlay gives a file the numbers of the layer that it is in: other ones after it
 //! was copied up, and another device than its directory's. So the path counts for a
 //! file, too, and file systems are told apart by their own id.
 
 use super::message::{By, Rule};
+use super::place::Whereabouts;
 use crate::config::filter::{Filter, ObjectKind};
+use crate::config::permission::{Decision, Verdict};
 use crate::events::Events;
 use crate::kernel::object::{Inode, Kind, Object};
 use crate::kernel::record::FsId;
@@ -20,9 +22,6 @@ use crate::matcher::{self, Position, file_name, is_on_child, matched};
 use facron_proto::RuleId;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 /// A rule and what it has marked.
 #[derive(Debug)]
@@ -72,14 +71,34 @@ impl Known {
     }
 
     /// The events of it that this is, for an object at `below` its PATH.
-    fn matched(&self, below: &[u8], path: &[u8], events: Events) -> Option<Match> {
-        let matched = matched(self.events, Position::of(below), events).and(Events::PERMISSION);
-        let kind = if events.contains(Events::ONDIR) { ObjectKind::Directory } else { ObjectKind::File };
-        let is_wanted = !matched.is_empty()
-            && self.filter.accepts(below, file_name(if below.is_empty() { path } else { below }), kind)
-            && !self.rule.spared.iter().any(|spared| matcher::below(path, spared.as_bytes()).is_some());
-        is_wanted.then_some(Match { rule: self.rule.id, events: matched, by: By::Rule })
+    fn matched(&self, below: &[u8], events: Events) -> Option<Match> {
+        let name = file_name(if below.is_empty() { self.rule.path.as_bytes() } else { below });
+        self.found(Position::of(below), events).filter(|_| self.filter.accepts(below, name, kind(events)))
     }
+
+    /// The same for an entry with a name that nobody knows. So no name can exclude it.
+    fn matched_without_name(&self, events: Events) -> Option<Match> {
+        let is_kind = self.filter.kind().is_none_or(|wanted| wanted == kind(events));
+        self.found(Position::Below, events).filter(|_| is_kind && !self.always_allows())
+    }
+
+    fn found(&self, position: Position, events: Events) -> Option<Match> {
+        let events = matched(self.events, position, events).and(Events::PERMISSION);
+        (!events.is_empty()).then_some(Match { rule: self.rule.id, events, by: By::Rule })
+    }
+
+    /// Whether it never denies and asks nobody.
+    pub fn always_allows(&self) -> bool {
+        self.rule.decision == Decision::Always(Verdict::Allow)
+    }
+
+    fn spares(&self, path: &[u8]) -> bool {
+        self.rule.spared.iter().any(|spared| matcher::below(path, spared.as_bytes()).is_some())
+    }
+}
+
+fn kind(events: Events) -> ObjectKind {
+    if events.contains(Events::ONDIR) { ObjectKind::Directory } else { ObjectKind::File }
 }
 
 impl RuleIndex {
@@ -179,28 +198,37 @@ impl RuleIndex {
         (!self.has_directories_on(object)).then(|| known.rule.path.as_bytes())
     }
 
+    /// The path of an object in a marked directory, as the rule of the mark has it.
+    pub fn path_in(&self, place: &Whereabouts) -> Option<Vec<u8>> {
+        let marked = self.places.get(&place.directory?)?.first()?;
+        let top = self.rules.get(&marked.rule)?.rule.path.as_bytes();
+        let parts = [top, &marked.below, file_name(&place.path)];
+        Some(parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(&b'/'))
+    }
+
     /// The rules that an event is for, each once.
-    pub fn matches(&self, object: &Object, path: Option<&[u8]>, events: Events) -> Vec<Match> {
+    pub fn matches(&self, object: &Object, place: &Whereabouts, events: Events) -> Vec<Match> {
         let events = if object.kind() == Kind::Directory {
             events.with(Events::ONDIR)
         } else {
             events.without(Events::ONDIR)
         };
-        let mut matches = Vec::new();
-        let mut add = |found: Option<Match>| {
-            if let Some(found) = found
-                && !matches.iter().any(|known: &Match| known.rule == found.rule)
-            {
+        let own = self.places.get(&object.inode()).into_iter().flatten();
+        let mut found: Vec<_> =
+            own.filter_map(|own| self.rules.get(&own.rule)?.matched(&own.below, events)).collect();
+        if place.is_here {
+            found.extend(self.at(&place.path).filter_map(|known| known.matched(b"", events)));
+        }
+        if self.has_directories_on(object) {
+            found.extend(self.as_entry(object, place, events));
+        }
+        let mut matches = Vec::with_capacity(found.len());
+        for found in found {
+            let is_spared =
+                || place.is_here && self.get(found.rule).is_some_and(|known| known.spares(&place.path));
+            if !matches.iter().any(|known: &Match| known.rule == found.rule) && !is_spared() {
                 matches.push(found);
             }
-        };
-        let text = path.unwrap_or_default();
-        for place in self.places.get(&object.inode()).into_iter().flatten() {
-            add(self.rules.get(&place.rule).and_then(|known| known.matched(&place.below, text, events)));
-        }
-        self.at(text).for_each(|known| add(known.matched(b"", text, events)));
-        if self.has_directories_on(object) {
-            self.as_entry(object, text, events).into_iter().for_each(add);
         }
         matches
     }
@@ -214,15 +242,19 @@ impl RuleIndex {
     }
 
     /// The rules on the directory that the object is in.
-    fn as_entry<'a>(&'a self, object: &Object, path: &'a [u8], events: Events) -> Vec<Option<Match>> {
-        let by_path: Vec<_> =
-            self.below_rules(path).map(|(known, below)| known.matched(below, path, events)).collect();
-        if !by_path.is_empty() {
-            return by_path;
+    fn as_entry(&self, object: &Object, place: &Whereabouts, events: Events) -> Vec<Match> {
+        let path = if place.is_here { &place.path[..] } else { b"" };
+        let mut below = self.below_rules(path).peekable();
+        if below.peek().is_some() {
+            return below.filter_map(|(known, below)| known.matched(below, events)).collect();
         }
-        match self.by_parent(object, path, events) {
-            Ok(found) => found,
-            Err(Elsewhere) => self.by_file_system(object, path, events),
+        match place.directory {
+            Some(directory) => self.in_directory(directory, file_name(&place.path), events),
+            // A directory with a mark of its own has a place, and may be what is mounted.
+            None if object.kind() == Kind::Directory && self.places.contains_key(&object.inode()) => {
+                Vec::new()
+            }
+            None => self.on_file_system(object, events),
         }
     }
 
@@ -236,50 +268,32 @@ impl RuleIndex {
         })
     }
 
-    fn by_parent(
-        &self,
-        object: &Object,
-        path: &[u8],
-        events: Events,
-    ) -> Result<Vec<Option<Match>>, Elsewhere> {
-        let at = |path: &[u8]| Object::open_cached(Path::new(OsStr::from_bytes(path))).map_err(|_| Elsewhere);
-        if at(path)?.inode() != object.inode() {
-            return Err(Elsewhere);
-        }
-        let slash = path.iter().rposition(|byte| *byte == b'/').ok_or(Elsewhere)?;
-        let parent = at(&path[..slash.max(1)])?;
-        let places = self.places.get(&parent.inode()).into_iter().flatten();
-        Ok(places
-            .map(|place| {
-                let known = self.rules.get(&place.rule)?;
-                let below = if place.below.is_empty() {
-                    file_name(path).to_vec()
-                } else {
-                    [&place.below, &b"/"[..], file_name(path)].concat()
-                };
-                known.matched(&below, path, events)
-            })
-            .collect())
+    fn in_directory(&self, directory: Inode, name: &[u8], events: Events) -> Vec<Match> {
+        let places = self.places.get(&directory).into_iter().flatten();
+        let matched = |place: &Place| {
+            let below =
+                if place.below.is_empty() { name.to_vec() } else { [&place.below, &b"/"[..], name].concat() };
+            self.rules.get(&place.rule)?.matched(&below, events)
+        };
+        places.filter_map(matched).collect()
     }
 
-    fn by_file_system(&self, object: &Object, path: &[u8], events: Events) -> Vec<Option<Match>> {
+    fn on_file_system(&self, object: &Object, events: Events) -> Vec<Match> {
         let rules = self.directories.get(&object.fs()).into_iter().flatten();
         let rules = rules.filter_map(|id| self.rules.get(id)).filter(|known| known.rule.is_directory);
-        rules.map(|known| known.matched(file_name(path), path, events)).collect()
+        rules.filter_map(|known| known.matched_without_name(events)).collect()
     }
 }
-
-/// A path that does not lead to the object from here.
-struct Elsewhere;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::filter::Patterns;
-    use crate::config::permission::{Decision, Verdict};
     use crate::config::process_filter::ProcessFilter;
     use facron_proto::Text;
     use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
 
     fn rule(id: u64, path: &Path, events: Events) -> Rule {
         Rule {
@@ -294,13 +308,15 @@ mod tests {
             deadline_ms: 1000,
             on_failure: Verdict::Allow,
             cache_ms: None,
+            gives_file: false,
             spared: Vec::new(),
         }
     }
 
     fn ids(index: &RuleIndex, path: &Path, told: &[u8], events: Events) -> Vec<u64> {
         let object = Object::open(path).unwrap();
-        index.matches(&object, Some(told), events).iter().map(|found| found.rule.0).collect()
+        let place = Whereabouts::of(&object, told.to_vec(), std::process::id().cast_signed());
+        index.matches(&object, &place, events).iter().map(|found| found.rule.0).collect()
     }
 
     fn bytes(path: &Path) -> &[u8] {

@@ -62,9 +62,18 @@ impl Base {
 /// Adds `FACRON_DEADLINE`: the time by which the answer of a command counts.
 pub fn set_deadline(variables: &mut Variables<'_>, deadline: SystemTime) -> Result<(), NulError> {
     let deadline = shown("FACRON_DEADLINE", timestamp(deadline))?;
-    variables.retain(|variable| !is_same(variable, &deadline));
-    variables.push(Cow::Owned(deadline));
+    set(variables, deadline);
     Ok(())
+}
+
+/// Adds `FACRON_FD`: standard input is the file that the event is about.
+pub fn set_file(variables: &mut Variables<'_>) {
+    set(variables, c"FACRON_FD=0".to_owned());
+}
+
+fn set(variables: &mut Variables<'_>, variable: CString) {
+    variables.retain(|other| !is_same(other, &variable));
+    variables.push(Cow::Owned(variable));
 }
 
 fn login_variables(login: &Login, lang: &OsStr) -> Vec<CString> {

@@ -66,31 +66,37 @@ impl Runner {
     ///
     /// Within a tokio `LocalSet`, on the thread that calls [`Children::reap`].
     pub fn start(&mut self, job: &Job) -> Result<Running, Outcome> {
-        self.start_until(job, None)
+        self.start_with(job, None, None)
     }
 
-    /// Starts a command for which a process waits, until `deadline`, which is `left`
-    /// from now; see [`Runner::start`].
+    /// Starts a command for which a process waits, for as long as `left`; see
+    /// [`Runner::start`]. `file` is the file that the process opens.
     ///
     /// It and all that it starts is stopped then; what it leaves behind, when it ends.
     pub fn start_decision(
         &mut self,
         job: &Job,
+        file: Option<&OwnedFd>,
         left: Duration,
-        deadline: SystemTime,
     ) -> Result<Running, Outcome> {
-        let mut running = self.start_until(job, Some(deadline))?;
+        let deadline = SystemTime::now() + left;
+        let mut running = self.start_with(job, Some(deadline), file)?;
         running.timeout = Some(running.timeout.map_or(left, |timeout| timeout.min(left)));
         running.ends_as_a_whole = true;
         running.group.hold();
         Ok(running)
     }
 
-    fn start_until(&mut self, job: &Job, deadline: Option<SystemTime>) -> Result<Running, Outcome> {
+    fn start_with(
+        &mut self,
+        job: &Job,
+        deadline: Option<SystemTime>,
+        file: Option<&OwnedFd>,
+    ) -> Result<Running, Outcome> {
         if job.spec.command == Command::Record {
             return Err(Outcome::Recorded);
         }
-        Ok(self.start_command(job, deadline)?)
+        Ok(self.start_command(job, deadline, file)?)
     }
 
     /// Starts the daemon's own program as a process of another kind, with a socket on
@@ -150,12 +156,17 @@ impl Runner {
         self.logs.remove(&rule);
     }
 
-    fn start_command(&mut self, job: &Job, deadline: Option<SystemTime>) -> Result<Running, StartError> {
+    fn start_command(
+        &mut self,
+        job: &Job,
+        deadline: Option<SystemTime>,
+        file: Option<&OwnedFd>,
+    ) -> Result<Running, StartError> {
         let options = &job.spec.options;
         let argv = argv::of(&job.spec.command, &job.event, job.events(), &mut self.counter)?;
         let (target, pipe) = output::open(&options.output, self.log_to)?;
         let started = Instant::now();
-        let group = self.spawn(job, &argv, &target, deadline)?;
+        let group = self.spawn(job, &argv, &target, deadline, file)?;
         let pid = group.pid();
         Ok(Running {
             exit: self.children.insert(pid),
@@ -178,6 +189,7 @@ impl Runner {
         argv: &[CString],
         target: &Target,
         deadline: Option<SystemTime>,
+        file: Option<&OwnedFd>,
     ) -> Result<ProcessGroup, StartError> {
         let program = &argv[0];
         let options = &job.spec.options;
@@ -188,10 +200,14 @@ impl Runner {
             env::set_deadline(&mut env, deadline)?;
         }
         let null = self.null.as_fd();
-        let input = match options.stdin {
-            Stdin::Null => None,
-            Stdin::Json => Some(stdin::json(job).map_err(StartError::Input)?),
-        };
+        let source = job.spec.stdin();
+        let json =
+            if source == Stdin::Json { Some(stdin::json(job).map_err(StartError::Input)?) } else { None };
+        let file = file.filter(|_| source == Stdin::File);
+        if file.is_some() {
+            env::set_file(&mut env);
+        }
+        let input = json.as_ref().or(file);
         let [stdout, stderr] = target.for_child(null);
         let spawn =
             Spawn {
@@ -199,7 +215,8 @@ impl Runner {
                 argv,
                 env: &env,
                 cwd: cwd.as_deref(),
-                stdio: [input.as_ref().map_or(null, AsFd::as_fd), stdout, stderr],
+                stdio: [input.map_or(null, AsFd::as_fd), stdout, stderr],
+                reopens_input: file.is_some(),
                 credentials: options.account.as_ref().filter(|account| !Self::is_own(account)).map(
                     |account| Credentials { uid: account.uid, gid: account.gid, groups: &account.groups },
                 ),

@@ -139,13 +139,28 @@ impl Object {
     /// # Errors
     /// `EAGAIN` if it does need one; always before Linux 5.12.
     pub fn open_cached(path: &Path) -> Result<Self, Errno> {
-        let how = OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED));
-        let fd = match openat2(nix::fcntl::AT_FDCWD, path, how) {
-            Err(Errno::EINVAL) => return Err(Errno::EAGAIN),
-            other => other?,
-        };
+        open_cached(nix::fcntl::AT_FDCWD, path, ResolveFlag::empty())
+    }
+
+    /// As [`Object::open_cached`], from the root directory of a process.
+    pub fn open_cached_as(pid: i32, path: &Path) -> Result<Self, Errno> {
+        let root = format!("/proc/{pid}/root");
+        let root =
+            openat(nix::fcntl::AT_FDCWD, root.as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+        open_cached(root.as_fd(), path, ResolveFlag::RESOLVE_IN_ROOT)
+    }
+
+    /// As [`Object::entry`], but only if that needs neither a disk nor a server, and not what
+    /// is mounted there.
+    pub fn entry_cached(&self, name: &[u8]) -> Result<Self, Errno> {
+        open_cached(self.fd.as_fd(), Path::new(OsStr::from_bytes(name)), ResolveFlag::RESOLVE_NO_XDEV)
+    }
+
+    /// The executable of a process. From the cache, as [`Object::of`].
+    pub fn executable(pid: i32) -> Result<Self, Errno> {
+        let link = format!("/proc/{pid}/exe");
+        let fd =
+            openat(nix::fcntl::AT_FDCWD, link.as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
         Self::of(fd).map_err(|(_, errno)| errno)
     }
 
@@ -282,6 +297,18 @@ impl Object {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         nix::fcntl::open(link.as_c_str(), flags, Mode::empty())
     }
+}
+
+fn open_cached(from: BorrowedFd<'_>, path: &Path, resolve: ResolveFlag) -> Result<Object, Errno> {
+    let cached = ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED);
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+        .resolve(resolve | cached | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let fd = match openat2(from, path, how) {
+        Err(Errno::EINVAL) => return Err(Errno::EAGAIN),
+        other => other?,
+    };
+    Object::of(fd).map_err(|(_, errno)| errno)
 }
 
 impl AsFd for Object {

@@ -40,6 +40,8 @@ pub struct Spawn<'a> {
     /// Descriptors 0, 1 and 2 of the command. A descriptor below 3 must be used in its own
     /// place.
     pub stdio: [BorrowedFd<'a>; 3],
+    /// Whether descriptor 0 is opened anew, for reading, so that its offset is the command's own.
+    pub reopens_input: bool,
     /// Its user and groups. Default: those of the daemon.
     pub credentials: Option<Credentials<'a>>,
     pub umask: u32,
@@ -56,6 +58,7 @@ impl<'a> Spawn<'a> {
             env: &[],
             cwd: Some(c"/"),
             stdio,
+            reopens_input: false,
             credentials: None,
             umask: 0o077,
             nice: None,
@@ -99,6 +102,7 @@ struct Plan<'a> {
     env: *const *const c_char,
     cwd: *const c_char,
     stdio: [c_int; 3],
+    reopens_input: bool,
     credentials: Option<Credentials<'a>>,
     umask: u32,
     nice: Option<i32>,
@@ -136,6 +140,7 @@ impl Spawner {
             env: env.as_ptr(),
             cwd: spawn.cwd.map_or(ptr::null(), CStr::as_ptr),
             stdio: spawn.stdio.map(|fd| fd.as_raw_fd()),
+            reopens_input: spawn.reopens_input,
             credentials: spawn.credentials,
             umask: spawn.umask,
             nice: spawn.nice,

@@ -7,7 +7,8 @@ use super::Place;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-const ACTOR: &str = env!("CARGO_BIN_EXE_e2e-actor");
+/// The program.
+pub const ACTOR: &str = env!("CARGO_BIN_EXE_e2e-actor");
 
 /// A running actor; ended when dropped.
 pub struct Actor {

@@ -45,7 +45,7 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
     ),
     (
         "stdin",
-        "With `stdin=json` the command reads the event from standard input, as one JSON object on one line. It has the members of a record of `facronctl --json tail`, and `mask`. Default: `/dev/null`.",
+        "What the command reads from standard input. `json`: the event, as one JSON object on one line. It has the members of a record of `facronctl --json tail`, and `mask`. `file`: the opened file itself, for a command that decides; `FACRON_FD=0` is set. `null`: nothing. Default: `file` for a command that decides, else `null`.",
     ),
     (
         "cwd",

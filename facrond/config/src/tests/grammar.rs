@@ -47,7 +47,7 @@ fn how_a_command_runs() {
     assert_eq!(options("user=65534").account.as_ref().unwrap().user.name, "nobody");
     assert_eq!(options("umask=077").umask, 0o077);
     assert_eq!(options("nice=-5").nice, Some(-5));
-    assert_eq!(options("stdin=json").stdin, Stdin::Json);
+    assert_eq!(options("stdin=json").stdin, Some(Stdin::Json));
     let default = options("once");
     assert_eq!((&default.account, default.umask, default.nice), (&None, 0o022, None));
 }

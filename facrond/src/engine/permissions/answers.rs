@@ -1,7 +1,6 @@
 //! From the gate's account of an answer to what clients see of it.
 
 use super::decisions::{Asked, event};
-use crate::config::permission::Verdict;
 use crate::config::rule::RuleSpec;
 use crate::gate::message::{Answered, By, Part};
 use crate::job::Job;
@@ -9,6 +8,9 @@ use crate::job::outcome::{Answer, Ended, Outcome};
 use crate::kernel::wait::Exit;
 use std::rc::Rc;
 use std::time::Duration;
+
+/// A process can have mounts of its own.
+const ELSEWHERE: &str = "the process used this name, which leads to another file from here";
 
 /// What a rule had to do with an answer that was given.
 #[derive(Debug)]
@@ -37,7 +39,7 @@ impl Decided {
         );
         Self {
             job,
-            outcome: outcome(part.by, answered.verdict, held, ran),
+            outcome: outcome(part.by, answered, held, ran),
             is_open,
             is_failure: matches!(part.by, By::Deadline | By::Failure | By::Full),
             times: 1 + answered.merged,
@@ -46,8 +48,8 @@ impl Decided {
 }
 
 /// What an answer is to clients; `ran` is what became of the command.
-fn outcome(by: By, verdict: Verdict, held: Duration, ran: Outcome) -> Outcome {
-    let (by, why) = match by {
+fn outcome(by: By, answered: &Answered, held: Duration, ran: Outcome) -> Outcome {
+    let (by, mut why) = match by {
         By::Rule => (facron_proto::By::Rule, None),
         By::Command => (facron_proto::By::Command, None),
         By::Cache => (facron_proto::By::Cache, None),
@@ -58,6 +60,10 @@ fn outcome(by: By, verdict: Verdict, held: Duration, ran: Outcome) -> Outcome {
         By::Full => (facron_proto::By::Failure, Some("too many processes were waiting already".to_owned())),
         By::Other(rule) => (facron_proto::By::Rule, Some(format!("rule {rule} decided"))),
     };
+    if !answered.occasion.is_here {
+        why.get_or_insert_with(|| ELSEWHERE.to_owned());
+    }
+    let verdict = answered.verdict;
     Outcome::Answered(Box::new(Answer { verdict, by, why, held: Some(held), command: ran }))
 }
 

@@ -1,7 +1,7 @@
 //! Commands that decide: the gate's questions, their turn, and the verdicts.
 
 use crate::config::permission::Verdict;
-use crate::config::rule::RuleSpec;
+use crate::config::rule::{RuleSpec, Stdin};
 use crate::engine::job_log::JobLog;
 use crate::event::Event;
 use crate::events::Events;
@@ -15,13 +15,17 @@ use crate::kernel::wait::Exit;
 use facron_proto::RuleId;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 /// How long a question is kept after its deadline, if the gate never tells of its answer.
 const KEPT: Duration = Duration::from_secs(60);
+
+/// Why a command cannot be asked about a file.
+const LOST: &str = "the daemon has too many open files to pass this one to the command";
 
 /// The generation of the gate that has asked, and the question's number.
 pub(super) type QuestionId = (u64, u64);
@@ -35,6 +39,8 @@ pub(in crate::engine) struct Asked {
     pub job: Job,
     /// Of `CLOCK_MONOTONIC`.
     deadline: Duration,
+    /// The file that is opened, until the command has it.
+    file: Option<OwnedFd>,
     /// What became of the command so far.
     pub outcome: Outcome,
 }
@@ -106,6 +112,7 @@ impl Decisions {
         &mut self,
         gate: u64,
         question: Question,
+        file: Option<OwnedFd>,
         spec: &Rc<RuleSpec>,
         log: &mut JobLog,
         limits: Limits,
@@ -114,8 +121,10 @@ impl Decisions {
         let mut job = Job::new(question.rule, Rc::clone(spec), event(question.occasion, question.events));
         log.open(&mut job);
         let deadline = Duration::from_nanos(question.deadline_ns);
-        self.asked.insert(id, Asked { job, deadline, outcome: Outcome::Pending });
-        if self.waiting.len() >= limits.pending {
+        let is_lost = question.has_file && file.is_none() && spec.stdin() == Stdin::File;
+        let outcome = if is_lost { Outcome::NotStarted { why: LOST.to_owned() } } else { Outcome::Pending };
+        self.asked.insert(id, Asked { job, deadline, file, outcome });
+        if is_lost || self.waiting.len() >= limits.pending {
             return self.answers.push((id, None));
         }
         self.waiting.push_back(id);
@@ -154,11 +163,12 @@ impl Decisions {
     fn start_one(&mut self, id: QuestionId, runner: &mut Runner, log: &mut JobLog) {
         // The gate has answered it meanwhile, or is about to.
         let Some(asked) = self.asked.get_mut(&id) else { return };
+        let file = asked.file.take();
         let left = asked.deadline.saturating_sub(monotonic());
         if left.is_zero() {
             return;
         }
-        match runner.start_decision(&asked.job, left, SystemTime::now() + left) {
+        match runner.start_decision(&asked.job, file.as_ref(), left) {
             Ok(running) => {
                 asked.outcome = Outcome::Running { pid: running.pid() };
                 log.update(&asked.job, asked.outcome.clone());

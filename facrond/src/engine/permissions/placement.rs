@@ -6,7 +6,7 @@
 //! the walk still finds below it is left aside.
 
 use super::Failed;
-use crate::config::rule::RuleSpec;
+use crate::config::rule::{RuleSpec, Stdin};
 use crate::events::Events;
 use crate::gate::message::{Extent, Order, Rule};
 use crate::gate::walker::{Finding, Refusal, Task, Work};
@@ -555,6 +555,7 @@ fn rule_of(id: RuleId, spec: &RuleSpec) -> Rule {
         deadline_ms: milliseconds(permission.deadline()),
         on_failure: permission.on_failure(),
         cache_ms: permission.cache.map(milliseconds),
+        gives_file: spec.stdin() == Stdin::File,
         spared: Vec::new(),
     }
 }

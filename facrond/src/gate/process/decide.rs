@@ -5,8 +5,9 @@ use crate::config::permission::{Decision, Verdict};
 use crate::config::process_filter::Judgement;
 use crate::events::Events;
 use crate::gate::message::{Answered, By, Occasion, Part, Question};
+use crate::gate::place::{Whereabouts, leads_to};
 use crate::gate::questions::{Asked, Hold};
-use crate::gate::rule_index::Match;
+use crate::gate::rule_index::{Known, Match};
 use crate::kernel::object::{Kind, Object};
 use crate::kernel::permission::{Answer, Held};
 use crate::kernel::process;
@@ -22,11 +23,8 @@ impl Gate {
             Ok(object) => object,
             Err((fd, _)) => return self.answer(fd.as_fd(), Verdict::Allow),
         };
-        let path = match self.index.path_of(&object) {
-            Some(path) => Some(path.to_vec()),
-            None => self.paths.of(&object),
-        };
-        let matches = self.index.matches(&object, path.as_deref(), Events::from_mask(held.mask));
+        let place = self.place_of(&object, held.pid);
+        let matches = self.index.matches(&object, &place, Events::from_mask(held.mask));
         let is_general = !matches.iter().any(|part| self.asks_who(part));
         // What is allowed whoever asks needs no look at who asks first.
         let allowed = Some(Decision::Always(Verdict::Allow));
@@ -37,8 +35,7 @@ impl Gate {
         if matches.is_empty() {
             return;
         }
-        let path = path.unwrap_or_default();
-        if is_allowed && self.notices.merge(held.pid, held.mask, &path, &matches) {
+        if is_allowed && self.notices.merge(held.pid, held.mask, &place.path, &matches) {
             self.totals.allowed += 1;
             return;
         }
@@ -52,14 +49,18 @@ impl Gate {
             return;
         }
         let exe = process::exe(held.pid);
-        let counts = |part: &Match| self.counts(part, opener.uid, exe.as_deref());
+        // The name that a process has for its executable can be one of a mount of its own.
+        let executable = Object::executable(held.pid).ok();
+        let known = exe.as_deref().filter(|exe| executable.is_some_and(|object| leads_to(exe, &object)));
+        let counts = |part: &Match| self.counts(part, opener.uid, known);
         let parts: Vec<_> = matches.into_iter().filter(counts).map(|part| (part, None)).collect();
         if parts.is_empty() {
             return self.answer(object.as_fd(), Verdict::Allow);
         }
         let occasion = Occasion {
             time_ns: nanoseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
-            path: Text(path),
+            path: Text(place.path),
+            is_here: place.is_here,
             mask: held.mask,
             pid: held.pid,
             exe: exe.map(|exe| Text(exe.into_vec())),
@@ -73,9 +74,32 @@ impl Gate {
         self.index.get(part.rule).is_some_and(|known| known.rule.process_filter.matters())
     }
 
+    /// Whether a rule is about this process. If that is not known, all rules are but those that
+    /// allow.
     fn counts(&self, part: &Match, uid: Option<u32>, exe: Option<&[u8]>) -> bool {
-        let known = self.index.get(part.rule);
-        known.is_some_and(|known| known.rule.process_filter.judge(uid, exe) == Judgement::Counts)
+        let Some(known) = self.index.get(part.rule) else { return false };
+        let filter = &known.rule.process_filter;
+        let is_known = (filter.uid.is_none() || uid.is_some()) && (filter.exe.is_none() || exe.is_some());
+        match filter.judge(uid, exe) {
+            Judgement::DoesNot => false,
+            Judgement::Counts if is_known => true,
+            Judgement::Counts | Judgement::Unknown => !known.always_allows(),
+        }
+    }
+
+    /// Where an object is. One that is only marked for itself is where its rule says.
+    fn place_of(&self, object: &Object, pid: i32) -> Whereabouts {
+        if let Some(path) = self.index.path_of(object) {
+            return Whereabouts { path: path.to_vec(), is_here: true, directory: None };
+        }
+        let path = self.paths.of(object);
+        let mut place = path.map_or_else(Whereabouts::default, |path| Whereabouts::of(object, path, pid));
+        if !place.is_here
+            && let Some(path) = self.index.path_in(&place).filter(|path| leads_to(path, object))
+        {
+            (place.path, place.is_here) = (path, true);
+        }
+        place
     }
 
     fn decision(&self, part: &Match) -> Option<Decision> {
@@ -125,6 +149,7 @@ impl Gate {
 
     fn ask(&mut self, hold: Hold, asked: &[Asked]) {
         let (occasion, since) = (hold.occasion.clone(), hold.since);
+        let has_file = hold.object.kind() == Kind::File;
         let events: Vec<_> = hold.parts.iter().map(|(part, _)| (part.rule, part.events)).collect();
         let numbers = self.questions.open(hold, asked);
         for (number, asked) in numbers.into_iter().zip(asked) {
@@ -136,6 +161,7 @@ impl Gate {
                 rule: asked.rule,
                 events,
                 deadline_ns: nanoseconds(monotonic() + left),
+                has_file,
                 occasion: occasion.clone(),
             };
             self.notices.ask(question, &self.questions);
@@ -194,26 +220,25 @@ impl Gate {
 
     /// A verdict of rules that all say `cache=`, or a denial of one that does.
     fn remember(&mut self, hold: &Hold, verdict: Verdict) {
-        let cache = |part: &Match| self.index.get(part.rule).and_then(|known| known.rule.cache_ms);
+        let is_of_file = |part: &Match, known: &Known| part.by != By::Command || known.rule.gives_file;
+        let cache =
+            |part: &Match| self.index.get(part.rule).filter(|known| is_of_file(part, known))?.rule.cache_ms;
         let decided = |by: By| matches!(by, By::Rule | By::Command);
         let mut deciding =
             hold.parts.iter().filter(|(part, _)| verdict == Verdict::Allow || decided(part.by));
         let time = deciding.try_fold(u64::MAX, |least, (part, _)| {
             cache(part).filter(|_| decided(part.by)).map(|time| least.min(time))
         });
-        let is_lasting = hold.is_general && hold.object.kind() == Kind::File;
+        let path = hold.occasion.path.as_bytes();
+        let is_lasting = hold.is_general
+            && hold.object.kind() == Kind::File
+            && hold.occasion.is_here
+            && leads_to(path, &hold.object);
         let Some(time) = time.filter(|time| *time < u64::MAX && is_lasting) else {
             return;
         };
         let until = Instant::now() + Duration::from_millis(time);
-        self.cache.remember(
-            &self.group,
-            &hold.object,
-            hold.occasion.path.as_bytes(),
-            permission(hold),
-            verdict,
-            until,
-        );
+        self.cache.remember(&self.group, &hold.object, path, permission(hold), verdict, until);
     }
 }
 

@@ -53,7 +53,7 @@ impl Stat {
         // SAFETY: a structure of integers, for which zeroes are valid.
         let mut stat = unsafe { std::mem::zeroed::<libc::statx>() };
         let flags = libc::AT_EMPTY_PATH | flags;
-        let wanted = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+        let wanted = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_MNT_ID;
         // SAFETY: the string is NUL-terminated, and there is room for what the kernel writes.
         Errno::result(unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, wanted, &raw mut stat) })?;
         Ok(Self(stat))
@@ -92,6 +92,11 @@ impl Stat {
     /// The numbers of its device and of its inode.
     pub fn numbers(&self) -> (u64, u64) {
         (libc::makedev(self.0.stx_dev_major, self.0.stx_dev_minor), self.0.stx_ino)
+    }
+
+    /// The number of the mount through which it was opened. Since Linux 5.8.
+    pub fn mount(&self) -> Option<u64> {
+        (self.0.stx_mask & libc::STATX_MNT_ID != 0).then_some(self.0.stx_mnt_id)
     }
 
     /// When its content, metadata or name changed last.

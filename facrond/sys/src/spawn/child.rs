@@ -46,6 +46,9 @@ fn execute(plan: &Plan<'_>) -> Result<Infallible, SpawnError> {
         for (source, target) in plan.stdio.into_iter().zip(0..) {
             place(source, target)?;
         }
+        if plan.reopens_input {
+            reopen_input()?;
+        }
         close_from(3);
         libc::umask(plan.umask);
         if let Some(nice) = plan.nice {
@@ -123,6 +126,17 @@ unsafe fn place(source: c_int, target: c_int) -> Result<(), SpawnError> {
         if source == target { libc::fcntl(target, libc::F_SETFD, 0) } else { libc::dup2(source, target) }
     };
     check(result, Step::Stdio)
+}
+
+/// Here and not in the daemon, since who has a lease on the file can let this wait.
+unsafe fn reopen_input() -> Result<(), SpawnError> {
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the path is NUL-terminated; the rest only changes this process's descriptors.
+    unsafe {
+        let file = libc::open(c"/proc/self/fd/0".as_ptr(), flags);
+        check(file, Step::Stdio)?;
+        place(file, 0)
+    }
 }
 
 unsafe fn close_from(first: libc::c_uint) {

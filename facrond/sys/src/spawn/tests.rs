@@ -23,7 +23,17 @@ fn plain(cwd: Option<&CStr>) -> Spawn<'_> {
         // SAFETY: the test's own standard descriptors stay open.
         unsafe { BorrowedFd::borrow_raw(fd) }
     });
-    Spawn { programs: &[], argv: &[], env: &[], cwd, stdio, credentials: None, umask: 0o022, nice: None }
+    Spawn {
+        programs: &[],
+        argv: &[],
+        env: &[],
+        cwd,
+        stdio,
+        reopens_input: false,
+        credentials: None,
+        umask: 0o022,
+        nice: None,
+    }
 }
 
 /// Runs a command to its end; its output.
