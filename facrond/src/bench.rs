@@ -40,7 +40,7 @@ impl Jobs {
     /// Queues all, then starts and finishes one after the other; how many there were.
     pub fn run(&mut self) -> u64 {
         let now = Instant::now();
-        let mut queue = Queue::new(Limits { pending: self.0.len(), running: 64 });
+        let mut queue = Queue::new(Limits { pending: 2 * self.0.len(), running: 64 });
         for job in &self.0 {
             queue.push(job.clone(), now);
         }

@@ -36,6 +36,7 @@ use crate::kernel::sources::Sources;
 use crate::process::Processes;
 use crate::service_manager::Watchdog;
 use crate::watch::{self, PathState, Watch};
+use crate::wire;
 use facron_proto::RuleId;
 use job_log::JobLog;
 use job_store::SavedJob;
@@ -252,6 +253,9 @@ impl Engine {
 
     /// Queues a job and opens its record, or records why it is not queued.
     fn admit(&mut self, mut job: Job) {
+        if job.event.has_long_path() {
+            return self.refuse_long_path(&mut job);
+        }
         if matches!(job.spec.command, Command::Record) && !job.spec.options.waits() {
             return self.log.record(&mut job, Outcome::Recorded);
         }
@@ -268,16 +272,22 @@ impl Engine {
         }
     }
 
+    /// No program could open it, and many such would take much memory.
+    fn refuse_long_path(&mut self, job: &mut Job) {
+        job.event.shorten();
+        let outcome = Outcome::NotStarted { why: "path too long".to_owned() };
+        self.rules.count_failure(job.rule, Some(wire::failure(job, &outcome)));
+        self.log.record(job, outcome);
+    }
+
     fn drop_job(&mut self, job: &mut Job) {
-        let limit = self.queue.limits().pending;
-        let why = format!("{limit} events were waiting already (--max-pending)");
+        let pending = self.queue.pending_of(job.rule);
+        let why = format!("{pending} events of its rule were waiting already (--max-pending)");
         self.log.record(job, Outcome::Dropped { why });
-        let dropped = self.log.counts().dropped;
+        let dropped = self.rules.count_drop(job.rule);
         if dropped.is_power_of_two() {
-            tracing::error!(
-                dropped,
-                "{limit} events are waiting already (--max-pending); events were dropped"
-            );
+            let rule = job.rule_label();
+            tracing::error!(%rule, dropped, "{pending} events of this rule wait (--max-pending): more are dropped");
         }
     }
 

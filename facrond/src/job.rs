@@ -22,6 +22,7 @@ pub mod retry;
 pub mod run;
 pub mod running;
 mod split;
+mod starting;
 mod stdin;
 pub(crate) mod supervisor;
 
@@ -65,6 +66,11 @@ impl Job {
     /// What happened, one event a path.
     pub fn events(&self) -> &[Event] {
         self.batch.as_deref().unwrap_or(std::slice::from_ref(&self.event))
+    }
+
+    /// The room that its events take while it waits.
+    fn room(&self) -> usize {
+        self.events().iter().map(Event::room).sum()
     }
 
     /// The same of the last event alone: all that others have to know of it.

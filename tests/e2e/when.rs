@@ -268,7 +268,7 @@ fn one_rule_does_not_wait_behind_a_hundred_thousand_events_of_another() {
         place.mkdir("one"),
         records.command("$$"),
     ));
-    let _daemon = place.start();
+    let _daemon = place.start_with(&["--max-pending", "300000"]);
     for number in 0..EVENTS {
         File::create(place.play(&format!("many/{number}"))).unwrap();
     }

@@ -99,10 +99,11 @@ pub struct Files {
 
 #[derive(Debug, Args)]
 pub struct Limits {
-    /// How many commands may run at the same time
+    /// How many commands may run at the same time; a rule has at most half of what others leave
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one())]
     pub max_jobs: usize,
-    /// How many events may wait for their command; more are merged or dropped, and counted
+    /// How many events may wait for their command; a rule has at most half of what others leave,
+    /// and more are merged or dropped, and counted
     #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = at_least_one())]
     pub max_pending: usize,
 }

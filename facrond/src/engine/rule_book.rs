@@ -54,6 +54,8 @@ pub struct Entry {
     pub fired: u64,
     /// Commands of it that failed.
     pub failed: u64,
+    /// Events of it that were dropped.
+    pub dropped: u64,
     pub last_failure: Option<Box<Failure>>,
     /// The time of its last event.
     pub last: Option<SystemTime>,
@@ -155,6 +157,7 @@ impl RuleBook {
             added: SystemTime::now(),
             fired: 0,
             failed: 0,
+            dropped: 0,
             last_failure: None,
             last: None,
         })
@@ -208,6 +211,13 @@ impl RuleBook {
             entry.failed += 1;
             entry.last_failure = last.map(Box::new).or(entry.last_failure.take());
         }
+    }
+
+    /// Counts a dropped event; how many there are of its rule.
+    pub fn count_drop(&mut self, id: RuleId) -> u64 {
+        let Some(entry) = self.entries.get_mut(&id) else { return 1 };
+        entry.dropped += 1;
+        entry.dropped
     }
 
     /// Events that all rules have matched since the start.

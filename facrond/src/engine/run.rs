@@ -285,7 +285,7 @@ impl Engine {
             self.queue.put_back(rest);
         }
         job.tries += 1;
-        // A start waits until the program runs, so every file system that it needs has to answer.
+        // A command that hangs on a file system cannot even be killed.
         let unresponsive = run::places(&job.spec).find_map(|place| self.watch.ask(place));
         let started = match unresponsive {
             Some(why) => Err(Outcome::NotStarted { why }),

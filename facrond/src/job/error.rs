@@ -25,6 +25,8 @@ pub(super) enum StartError {
     Clone { program: Text, errno: Errno },
     #[error("cannot run {program} as {user}: {}", account_reason(*.errno))]
     Account { program: Text, user: Text, errno: Errno },
+    #[error("cannot run {program}: it did not start within 1 s: {why}")]
+    Late { program: Text, why: &'static str },
     #[error("cannot run {program}: {why}")]
     Exec { program: Text, why: String },
 }

@@ -8,6 +8,8 @@
 //! - What waits is bounded, whatever it waits for: quiet, its turn, its rate or
 //!   another try. At the bound a job is merged into the last waiting one of its
 //!   rule and path; where there is none, it is dropped.
+//! - Of the room for what waits, and of that for what runs, no rule takes more than half
+//!   of what the others leave. So there is always some for a rule that has none yet.
 //!
 //! A *lane* is what waits for its turn on one path of one rule. Most lanes hold one
 //! job, so the first lives in the hash table itself.
@@ -42,7 +44,7 @@ pub enum Admission {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How many jobs may wait: `--max-pending`.
+    /// The [room](crate::event::Event::room) for events that wait: `--max-pending`.
     pub pending: usize,
     /// How many jobs may run at a time: `--max-jobs`.
     pub running: usize,
@@ -52,6 +54,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Queue {
     limits: Limits,
+    /// The room that is taken.
     pending: usize,
     running: usize,
     /// Those of which something waits or runs.
@@ -81,8 +84,14 @@ impl Queue {
         self.limits
     }
 
+    /// The room that what waits takes: the number of events, and more with long paths.
     pub fn pending(&self) -> usize {
         self.pending
+    }
+
+    /// What waits of a rule, in the same measure.
+    pub fn pending_of(&self, id: RuleId) -> usize {
+        self.rules.get(&id).map_or(0, RuleQueue::pending)
     }
 
     pub fn running(&self) -> usize {
@@ -92,9 +101,10 @@ impl Queue {
     /// Takes a job in, behind those of the same rule and path. One that is a batch
     /// already waits for its turn only.
     pub fn push(&mut self, job: Job, now: Instant) -> Admission {
-        let room = if self.pending < self.limits.pending { Room::Some } else { Room::None };
         let id = job.rule;
-        self.rules.entry(id).or_default();
+        let pending = self.rules.entry(id).or_default().pending();
+        let is_below = is_below_half(pending, self.pending, self.limits.pending);
+        let room = if is_below { Room::Some } else { Room::None };
         self.update(id, |rule, stops| rule.push(job, now, room, stops)).unwrap_or(Admission::Dropped)
     }
 
@@ -104,14 +114,31 @@ impl Queue {
         if self.running >= self.limits.running {
             return None;
         }
-        let id = self.turns.pop_front()?;
+        // Those that it passes over run something each, so they are not many.
+        let at = self.turns.iter().position(|id| self.may_run_more(*id))?;
+        let id = self.turns.remove(at)?;
         let start = |rule: &mut RuleQueue, _: &mut _| {
             rule.has_turn = false;
+            rule.last_start = Some(now);
             rule.start(now)
         };
         let job = self.update(id, start).flatten();
         self.running += usize::from(job.is_some());
         job
+    }
+
+    fn may_run_more(&self, id: RuleId) -> bool {
+        let is_below = |rule: &RuleQueue| is_below_half(rule.running(), self.running, self.limits.running);
+        self.rules.get(&id).is_some_and(is_below)
+    }
+
+    /// The rules of which something waits for the end of other commands since then at
+    /// least, and how many run.
+    pub fn stuck_since(&self, then: Instant) -> impl Iterator<Item = (RuleId, usize)> {
+        let waiting = self.turns.iter().filter(|id| !self.may_run_more(**id));
+        let rules = waiting.filter_map(|id| Some((*id, self.rules.get(id)?)));
+        let stuck = rules.filter(move |(_, rule)| rule.last_start.is_some_and(|start| start <= then));
+        stuck.map(|(id, rule)| (id, rule.running()))
     }
 
     /// When [`start_next`](Self::start_next) may have something new, if nothing else happens.
@@ -207,4 +234,10 @@ impl Queue {
         }
         Some(result)
     }
+}
+
+/// Whether what a rule has, of all that is taken, is less than half of what the others
+/// leave it of `limit`.
+fn is_below_half(has: usize, taken: usize, limit: usize) -> bool {
+    has < limit.saturating_sub(taken)
 }

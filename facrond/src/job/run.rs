@@ -8,11 +8,12 @@ use super::outcome::Outcome;
 use super::output::{self, Capture, Leftovers, LogTo, RuleLog, Target};
 use super::reaper::Children;
 use super::running::Running;
+use super::starting::Starting;
 use super::{split, stdin};
 use crate::config::account::Account;
 use crate::config::rule::{Command, Output, RuleSpec, Stdin};
 use crate::kernel::process_group::ProcessGroup;
-use crate::kernel::spawn::{Credentials, Spawn, Spawner};
+use crate::kernel::spawn::{Credentials, Spawn, Spawner, Start};
 use crate::process::descendants::Descendants;
 use facron_proto::RuleId;
 use nix::errno::Errno;
@@ -49,7 +50,7 @@ impl Runner {
     /// Finds out what all commands have in common.
     pub fn new(log_to: LogTo) -> io::Result<Self> {
         Ok(Self {
-            spawner: Spawner::new()?,
+            spawner: Spawner::default(),
             base: env::Base::of_this_user(),
             counter: Counter::default(),
             children: Children::default(),
@@ -62,7 +63,8 @@ impl Runner {
         })
     }
 
-    /// Starts a job's command; else says what became of it instead.
+    /// Starts a job's command; else says what became of it instead. Whether the command
+    /// reaches its program is known later: that is part of its outcome.
     ///
     /// Within a tokio `LocalSet`, on the thread that calls [`Children::reap`].
     pub fn start(&mut self, job: &Job) -> Result<Running, Outcome> {
@@ -108,9 +110,9 @@ impl Runner {
     ) -> Result<ProcessGroup, Errno> {
         let null = self.null.as_fd();
         let spawn = Spawn::of_self(arguments, [socket, null, null]);
-        let mut group = self.spawner.spawn(&spawn).map_err(|error| error.errno)?;
+        let (mut group, _) = self.spawner.spawn(&spawn).map_err(|error| error.errno)?;
         group.hold();
-        // Whoever has the other end of the socket sees it end.
+        // Whoever has the other end of the socket sees it end, or not begin.
         drop(self.children.insert(group.pid()));
         Ok(group)
     }
@@ -163,15 +165,16 @@ impl Runner {
         file: Option<&OwnedFd>,
     ) -> Result<Running, StartError> {
         let options = &job.spec.options;
-        let argv = argv::of(&job.spec.command, &job.event, job.events(), &mut self.counter)?;
+        let mut argv = argv::of(&job.spec.command, &job.event, job.events(), &mut self.counter)?;
         let (target, pipe) = output::open(&options.output, self.log_to)?;
         let started = Instant::now();
-        let group = self.spawn(job, &argv, &target, deadline, file)?;
+        let (group, start) = self.spawn(job, &argv, &target, deadline, file)?;
         let pid = group.pid();
         Ok(Running {
             exit: self.children.insert(pid),
             capture: pipe.map(|pipe| Capture::new(pipe, pid, self.log_of(job), started)),
             group,
+            starting: Some(Starting::new(start, argv.swap_remove(0), Rc::clone(&job.spec))),
             descendants: Rc::clone(&self.descendants),
             started,
             timeout: options.timeout,
@@ -190,7 +193,7 @@ impl Runner {
         target: &Target,
         deadline: Option<SystemTime>,
         file: Option<&OwnedFd>,
-    ) -> Result<ProcessGroup, StartError> {
+    ) -> Result<(ProcessGroup, Start), StartError> {
         let program = &argv[0];
         let options = &job.spec.options;
         let directory = options.cwd.as_deref();
@@ -209,20 +212,19 @@ impl Runner {
         }
         let input = json.as_ref().or(file);
         let [stdout, stderr] = target.for_child(null);
-        let spawn =
-            Spawn {
-                programs: &env::candidates(program, &env),
-                argv,
-                env: &env,
-                cwd: cwd.as_deref(),
-                stdio: [input.map_or(null, AsFd::as_fd), stdout, stderr],
-                reopens_input: file.is_some(),
-                credentials: options.account.as_ref().filter(|account| !Self::is_own(account)).map(
-                    |account| Credentials { uid: account.uid, gid: account.gid, groups: &account.groups },
-                ),
-                umask: options.umask,
-                nice: options.nice,
-            };
+        let spawn = Spawn {
+            programs: &env::candidates(program, &env),
+            argv,
+            env: &env,
+            cwd: cwd.as_deref(),
+            stdio: [input.map_or(null, AsFd::as_fd), stdout, stderr],
+            reopens_input: file.is_some(),
+            credentials: options.account.as_ref().filter(|account| !Self::is_own(account)).map(|account| {
+                Credentials { uid: account.uid, gid: account.gid, groups: &account.groups[..] }
+            }),
+            umask: options.umask,
+            nice: options.nice,
+        };
         self.spawner.spawn(&spawn).map_err(|error| StartError::from_spawn(error, program, options))
     }
 

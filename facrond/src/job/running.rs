@@ -2,6 +2,7 @@
 
 use super::outcome::{Ended, Ending, Outcome};
 use super::output::{Capture, Leftovers, Progress};
+use super::starting::{self, Starting};
 use crate::kernel::process_group::ProcessGroup;
 use crate::kernel::wait::Exit;
 use crate::process::descendants::Descendants;
@@ -24,6 +25,8 @@ const GROUP_POLL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Running {
     pub(super) group: ProcessGroup,
+    /// While it may not have reached its program.
+    pub(super) starting: Option<Starting>,
     pub(super) descendants: Rc<Descendants>,
     pub(super) exit: oneshot::Receiver<Exit>,
     pub(super) capture: Option<Capture>,
@@ -99,7 +102,10 @@ impl Running {
         self.outcome(exit, ending, capture)
     }
 
-    fn outcome(&self, exit: Exit, ending: Ending, capture: Option<Capture>) -> Outcome {
+    fn outcome(mut self, exit: Exit, ending: Ending, capture: Option<Capture>) -> Outcome {
+        if let Some(error) = self.starting.take().and_then(Starting::failure) {
+            return error.into();
+        }
         let (pid, duration) = (self.pid(), self.started.elapsed());
         let output = capture.and_then(|capture| self.rest_of(capture));
         Outcome::Ended(Ended { pid, exit, ending, duration, output })
@@ -128,8 +134,19 @@ impl Running {
             () = reached(deadline) => Ending::TimedOut,
             why = self.stopper.stopped() => Ending::Stopped(why),
             _ = hard_end(&mut self.end) => Ending::DaemonStops,
+            () = late(&mut self.starting, self.started) => return self.end_late().await,
         };
         (self.terminate().await, ending)
+    }
+
+    /// Ends a command that has not reached its program in time.
+    async fn end_late(&mut self) -> (Exit, Ending) {
+        if let Some(starting) = &mut self.starting {
+            starting.on_late(self.group.pid());
+        }
+        self.group.hold();
+        self.signal(Signal::SIGKILL);
+        (ended(&mut self.exit).await, Ending::ByItself)
     }
 
     /// SIGTERM to the whole group and to what left it, and SIGKILL to what of all
@@ -173,6 +190,17 @@ async fn ended(exit: &mut oneshot::Receiver<Exit>) -> Exit {
         Ok(exit) => exit,
         // The reaper is gone, and the engine with it: nobody waits for an answer.
         Err(_) => pending().await,
+    }
+}
+
+/// Waits until a command should have reached its program, and has not.
+async fn late(starting: &mut Option<Starting>, since: Instant) {
+    if starting.take_if(|starting| starting.has_started()).is_some() {
+        pending::<()>().await;
+    }
+    sleep_until(since + starting::LIMIT).await;
+    if starting.as_ref().is_none_or(Starting::is_over) {
+        pending::<()>().await;
     }
 }
 

@@ -50,9 +50,15 @@ impl ProcessGroup {
     /// Uses the descriptor. Before Linux 6.9, or if descriptors were short, uses the number.
     fn send(&self, signal: c_int) -> Result<(), Errno> {
         let by_number = || killpg(Pid::from_raw(self.pid), Signal::try_from(signal).ok());
-        match self.leader.as_ref().map(|leader| leader.send(signal, PIDFD_SIGNAL_PROCESS_GROUP)) {
-            None | Some(Err(Errno::EINVAL | Errno::ENOSYS)) => by_number(),
-            Some(result) => result,
+        let Some(leader) = &self.leader else { return by_number() };
+        let sent = match leader.send(signal, PIDFD_SIGNAL_PROCESS_GROUP) {
+            Err(Errno::EINVAL | Errno::ENOSYS) => by_number(),
+            result => result,
+        };
+        match sent {
+            // A leader that was just started has no group yet.
+            Err(Errno::ESRCH) => leader.send(signal, 0),
+            result => result,
         }
     }
 }

@@ -62,7 +62,7 @@ impl Signals {
 /// When another process opens a file for writing on which this process has a read lease,
 /// the kernel sends `SIGIO` to this process (fcntl(2), "Leases"). The default action of
 /// `SIGIO` ends the process. Must be called before the first lease is taken and before
-/// [`Spawner::new`](super::spawn::Spawner::new), which resets it for commands.
+/// [`Spawner::default`](super::spawn::Spawner::default), which resets it for commands.
 pub fn ignore_lease_breaks() -> Result<(), Errno> {
     // SAFETY: no handler is installed.
     unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.map(drop)

@@ -1,26 +1,29 @@
 //! Starts commands, at a cost that does not depend on the size of the daemon.
 //!
 //! `fork` copies page tables, which takes milliseconds for a large daemon. So the child
-//! is made by `clone(CLONE_VM | CLONE_VFORK)`. It shares the daemon's memory and runs on
-//! a stack of its own. The calling thread stops until the child has executed its program
-//! or has failed. So the child can write an error into the parent's memory.
+//! is made by `clone(CLONE_VM)`: it shares the daemon's memory until it executes its
+//! program, and runs on a stack of its own.
+//!
+//! The daemon does not wait for that, as after `vfork`. From the change of user on, the
+//! child belongs to another user, who can stop it, or keep it from its program with a
+//! lease. So the daemon goes on at once, and ends a child that takes too long.
 
+mod arena;
 mod child;
+mod raw;
+mod strings;
+
+pub use arena::Start;
 
 use super::process_group::ProcessGroup;
-use super::wait;
 use nix::errno::Errno;
-use nix::libc::{self, c_char, c_int, c_void};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
-use nix::sys::prctl::{get_dumpable, set_dumpable};
-use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::libc::{self, c_int, c_void};
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
-use std::iter;
-use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr::{self, NonNull};
-use std::sync::LazyLock;
+use std::ptr;
+use std::sync::{Arc, LazyLock};
+use strings::Strings;
 
 static OWN_PROGRAM: LazyLock<[CString; 1]> = LazyLock::new(|| [c"/proc/self/exe".into()]);
 
@@ -43,7 +46,7 @@ pub struct Spawn<'a> {
     /// Whether descriptor 0 is opened anew, for reading, so that its offset is the command's own.
     pub reopens_input: bool,
     /// Its user and groups. Default: those of the daemon.
-    pub credentials: Option<Credentials<'a>>,
+    pub credentials: Option<Credentials<&'a [u32]>>,
     pub umask: u32,
     /// Its nice value. Default: that of the daemon.
     pub nice: Option<i32>,
@@ -68,10 +71,10 @@ impl<'a> Spawn<'a> {
 
 /// A user and groups. A process of a user other than root has no capabilities.
 #[derive(Clone, Copy, Debug)]
-pub struct Credentials<'a> {
+pub struct Credentials<Groups> {
     pub uid: u32,
     pub gid: u32,
-    pub groups: &'a [u32],
+    pub groups: Groups,
 }
 
 /// The reason why a command was not started.
@@ -95,93 +98,64 @@ pub enum Step {
     Exec,
 }
 
-/// All that a child needs until exec. The child must not allocate memory.
-struct Plan<'a> {
-    programs: *const *const c_char,
-    argv: *const *const c_char,
-    env: *const *const c_char,
-    cwd: *const c_char,
+/// All that a child needs until exec.
+#[derive(Debug)]
+struct Plan {
+    programs: Strings,
+    argv: Strings,
+    env: Strings,
+    cwd: Option<CString>,
     stdio: [c_int; 3],
     reopens_input: bool,
-    credentials: Option<Credentials<'a>>,
+    credentials: Option<Credentials<Box<[u32]>>>,
     umask: u32,
     nice: Option<i32>,
     /// The signals whose disposition the child would inherit.
-    disposed: &'a [c_int],
-    /// The child writes its error here.
-    failure: Option<SpawnError>,
+    disposed: Arc<[c_int]>,
 }
 
-/// Starts processes, one at a time. Owns the stack on which they begin.
+/// Starts processes.
 #[derive(Debug)]
 pub struct Spawner {
-    stack: Stack,
-    disposed: Vec<c_int>,
+    disposed: Arc<[c_int]>,
+}
+
+impl Default for Spawner {
+    /// Notes the signals whose disposition is not the default now. Each child resets them.
+    fn default() -> Self {
+        Self { disposed: disposed() }
+    }
 }
 
 impl Spawner {
-    /// Maps the stack, and notes the signals whose disposition is not the default now. Each
-    /// child resets them.
-    pub fn new() -> Result<Self, Errno> {
-        Ok(Self { stack: Stack::map()?, disposed: disposed() })
-    }
-
-    /// Starts a process, and returns when it executes its program or has failed. A process
-    /// that has failed is already reaped.
+    /// Starts a process, which is then on its way to its program. Whether it gets there is
+    /// told by [`Start`].
     ///
     /// The calling thread is the parent, and must be the thread that reaps the child.
-    pub fn spawn(&mut self, spawn: &Spawn<'_>) -> Result<ProcessGroup, SpawnError> {
-        let programs = pointers(spawn.programs.iter().map(CString::as_c_str));
-        let argv = pointers(spawn.argv.iter().map(CString::as_c_str));
-        let env = pointers(spawn.env.iter().map(AsRef::as_ref));
-        let mut plan = Plan {
-            programs: programs.as_ptr(),
-            argv: argv.as_ptr(),
-            env: env.as_ptr(),
-            cwd: spawn.cwd.map_or(ptr::null(), CStr::as_ptr),
+    pub fn spawn(&self, spawn: &Spawn<'_>) -> Result<(ProcessGroup, Start), SpawnError> {
+        let plan = Plan {
+            programs: Strings::new(spawn.programs.iter().map(CString::as_c_str)),
+            argv: Strings::new(spawn.argv.iter().map(CString::as_c_str)),
+            env: Strings::new(spawn.env.iter().map(AsRef::as_ref)),
+            cwd: spawn.cwd.map(CStr::to_owned),
             stdio: spawn.stdio.map(|fd| fd.as_raw_fd()),
             reopens_input: spawn.reopens_input,
-            credentials: spawn.credentials,
+            credentials: spawn.credentials.map(|Credentials { uid, gid, groups }| Credentials {
+                uid,
+                gid,
+                groups: groups.into(),
+            }),
             umask: spawn.umask,
             nice: spawn.nice,
-            disposed: &self.disposed,
-            failure: None,
+            disposed: Arc::clone(&self.disposed),
         };
-        let pid = clone_child(&self.stack, &mut plan);
-        let pid = pid.map_err(|errno| SpawnError { step: Step::Clone, errno })?;
-        match plan.failure {
-            None => Ok(ProcessGroup::new(pid)),
-            Some(failure) => {
-                wait::reap(pid);
-                Err(failure)
-            }
-        }
+        let started = Start::new(plan).map_err(|errno| SpawnError { step: Step::Clone, errno });
+        started.map(|(pid, start)| (ProcessGroup::new(pid), start))
     }
-}
-
-/// Blocks all signals until the child has reset its dispositions. A signal handler must
-/// not run in a child that shares our memory.
-fn clone_child(stack: &Stack, plan: &mut Plan<'_>) -> Result<i32, Errno> {
-    const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-    let is_dumpable = plan.credentials.is_some() && get_dumpable()?;
-    // SAFETY: CLONE_VFORK suspends this thread until the child has left the
-    // stack, the plan and what the plan points to, all of which outlive this
-    // call; the spawner is borrowed mutably, which keeps a second child off the
-    // stack. `child::start` never returns and only makes async-signal-safe calls.
-    let pid = unsafe { libc::clone(child::start, stack.top(), FLAGS, ptr::from_mut(plan).cast::<c_void>()) };
-    let pid = Errno::result(pid);
-    if is_dumpable {
-        // The change of user took it from the memory that the child shared with us,
-        // so that the user cannot trace a process in our memory.
-        set_dumpable(true)?;
-    }
-    mask.thread_set_mask()?;
-    pid
 }
 
 /// The signals that have a handler or are ignored. Rust programs ignore SIGPIPE.
-fn disposed() -> Vec<c_int> {
+fn disposed() -> Arc<[c_int]> {
     let is_disposed = |signal: &c_int| {
         let mut action = child::DEFAULT;
         let none = ptr::null::<c_void>();
@@ -192,46 +166,6 @@ fn disposed() -> Vec<c_int> {
         result == 0 && action != child::DEFAULT
     };
     (1..=child::LAST_SIGNAL).filter(is_disposed).collect()
-}
-
-/// A null-terminated array of C strings, which the strings must outlive.
-fn pointers<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
-    strings.map(CStr::as_ptr).chain(iter::once(ptr::null())).collect()
-}
-
-/// Memory for the first steps of a child, with a guard page at its lower end.
-#[derive(Debug)]
-struct Stack(NonNull<c_void>);
-
-impl Stack {
-    const SIZE: NonZeroUsize = NonZeroUsize::new(64 * 1024).expect("not zero");
-    /// The guard area: at least one page of any supported page size.
-    const GUARD: usize = 16 * 1024;
-
-    fn map() -> Result<Self, Errno> {
-        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_STACK;
-        // SAFETY: an anonymous mapping at an address of the kernel's choice.
-        let base =
-            unsafe { mmap_anonymous(None, Self::SIZE, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags)? };
-        let stack = Self(base);
-        // SAFETY: the range is within the mapping, which nobody uses yet.
-        unsafe { mprotect(base, Self::GUARD, ProtFlags::PROT_NONE)? };
-        Ok(stack)
-    }
-
-    /// The upper end of the stack, which grows down.
-    fn top(&self) -> *mut c_void {
-        // SAFETY: one past the end of the mapping is within what `add` may name.
-        unsafe { self.0.as_ptr().byte_add(Self::SIZE.get()) }
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and no child is on it outside `spawn`.
-        // Failure would only leak it.
-        let _ = unsafe { munmap(self.0, Self::SIZE.get()) };
-    }
 }
 
 #[cfg(test)]

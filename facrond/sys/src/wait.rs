@@ -48,7 +48,8 @@ pub fn has_stopped(pid: i32) -> bool {
     matches!(stopped, Ok(WaitStatus::Stopped(..)))
 }
 
-/// Waits for a child that is about to end, and reaps it.
+/// Waits for a child to end, and reaps it.
+#[cfg(test)]
 pub(super) fn reap(pid: i32) -> Option<Exit> {
     wait(pid, 0).ok().flatten().map(|(_, exit)| exit)
 }

@@ -98,7 +98,7 @@ impl Worker {
         let point = CString::new(point).map_err(|_| Errno::EINVAL)?;
         let arguments = [c"facrond".into(), c"worker".into(), point];
         let spawn = Spawn::of_self(&arguments, [theirs.as_fd(), null.as_fd(), null.as_fd()]);
-        Spawner::new()?.spawn(&spawn).map_err(|error| error.errno)?;
+        Spawner::default().spawn(&spawn).map_err(|error| error.errno)?;
         Ok(Self {
             socket,
             buffer: RefCell::new(vec![0; LONGEST]),

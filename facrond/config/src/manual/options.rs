@@ -66,7 +66,7 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
     ("kill-after", "How long after SIGTERM the remaining processes get SIGKILL. Default: 5s."),
     (
         "jobs",
-        "At most this many commands of this rule run at the same time. Default: no limit but `--max-jobs`.",
+        "At most this many commands of this rule run at the same time. Default: half of what other rules leave of `--max-jobs`.",
     ),
     (
         "settle",

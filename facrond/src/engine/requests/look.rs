@@ -11,6 +11,10 @@ use facron_proto::rpc::Error;
 use facron_proto::{OwnEvents, PROTOCOL, Queue, Rule, State, Status, Text};
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
+
+/// How long a rule may wait for its own commands before that is a problem.
+const STUCK: Duration = Duration::from_secs(10);
 
 impl Serve<Version> for Engine {
     fn serve(&mut self, _: Empty, _: &Caller) -> Result<VersionReply, Error> {
@@ -121,6 +125,16 @@ impl Engine {
         }
     }
 
+    /// A rule whose commands take all that it may run, and do not end.
+    fn stuck(&self) -> Option<String> {
+        let then = Instant::now().checked_sub(STUCK)?;
+        let (rule, running) = self.queue.stuck_since(then).next()?;
+        let (label, seconds) = (self.rules.get(rule)?.label(), STUCK.as_secs());
+        Some(format!(
+            "rule {label}: {running} commands run, its share of --max-jobs, and none has ended for {seconds} s"
+        ))
+    }
+
     /// One line: `ok`, or the worst that is wrong.
     fn health(&self, rules: &BTreeMap<String, u64>) -> String {
         let failed = rules.get("failed").copied().unwrap_or_default();
@@ -128,12 +142,21 @@ impl Engine {
         let dropped = self.log.counts().dropped;
         let unresponsive = self.watch.unresponsive_mounts();
         if dropped > 0 {
-            format!("{dropped} events were dropped, because too many were waiting")
+            let most = self.rules.iter().max_by_key(|entry| entry.dropped);
+            let rule = most
+                .filter(|entry| entry.dropped > 0)
+                .map(|entry| format!(", most of rule {}", entry.label()));
+            format!(
+                "{dropped} events were dropped, because too many were waiting{}",
+                rule.unwrap_or_default()
+            )
         } else if overflows > 0 {
             format!("the kernel's event queue overflowed {overflows} times; events were lost")
         } else if !unresponsive.is_empty() {
             let (count, unresponsive) = (unresponsive.len(), unresponsive.join(", "));
             format!("file systems that do not answer, {count}: {unresponsive}")
+        } else if let Some(stuck) = self.stuck() {
+            stuck
         } else if failed > 0 {
             format!("{failed} rules cannot be watched; `facronctl list` shows them")
         } else if !self.start_problems.is_empty() {

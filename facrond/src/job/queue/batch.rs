@@ -37,6 +37,8 @@ struct Paths {
     events: Vec<Event>,
     /// Places in `events`, by path.
     index: HashTable<usize>,
+    /// The room that they take.
+    room: usize,
     /// The place of the one that came last.
     last: usize,
 }
@@ -49,10 +51,13 @@ impl Paths {
 
     fn add(&mut self, event: Event, hasher: &RandomState) {
         if let Some(at) = self.find(&event.path, hasher) {
+            self.room -= self.events[at].room();
             self.events[at].absorb(event);
+            self.room += self.events[at].room();
             self.last = at;
             return;
         }
+        self.room += event.room();
         self.last = self.events.len();
         let hash = hasher.hash_one(&*event.path);
         self.events.push(event);
@@ -101,8 +106,8 @@ impl Batch {
         self.open.as_ref().map(|open| open.due)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.open.as_ref().map_or(0, |open| open.paths.events.len())
+    pub(super) fn room(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.paths.room)
     }
 
     pub(super) fn take(&mut self) -> Option<Job> {

@@ -11,7 +11,8 @@ use std::time::Instant;
 pub(super) struct Lanes {
     /// Boxed: half of a table's places are empty.
     waiting: HashTable<Box<Lane>>,
-    events: usize,
+    /// The room that is taken.
+    room: usize,
     /// The lanes whose key is not busy: the number of the first job, by which
     /// they are ordered, and the key's hash, by which they are found again.
     ready: BTreeSet<(u64, u64)>,
@@ -35,7 +36,7 @@ struct Lane {
 impl Lanes {
     pub(super) fn push(&mut self, job: Job) {
         let hash = self.hash(job.key());
-        self.events += job.events().len();
+        self.room += job.room();
         if let Some(lane) = self.waiting.find_mut(hash, |lane| lane.first.key() == job.key()) {
             lane.rest.push_back(job);
             return;
@@ -49,7 +50,7 @@ impl Lanes {
     /// Puts a job in front of its lane, whose key is busy.
     pub(super) fn push_front(&mut self, job: Job) {
         let hash = self.hash(job.key());
-        self.events += job.events().len();
+        self.room += job.room();
         if let Some(lane) = self.waiting.find_mut(hash, |lane| lane.first.key() == job.key()) {
             lane.rest.push_front(std::mem::replace(&mut lane.first, job));
         } else {
@@ -94,11 +95,19 @@ impl Lanes {
         self.waiting.insert_unique(hash, lane, |lane| lane.hash);
     }
 
-    /// The last job that waits with a key.
-    pub(super) fn last_mut(&mut self, key: &[u8]) -> Option<&mut Job> {
-        let hash = self.hash(key);
-        let lane = self.waiting.find_mut(hash, |lane| lane.first.key() == key)?;
-        Some(lane.rest.back_mut().unwrap_or(&mut lane.first))
+    /// Lets the last job that waits with this one's key stand for it, too; that job's
+    /// number. Gives it back where there is none.
+    #[expect(clippy::result_large_err, reason = "no error: the job, not to be copied")]
+    pub(super) fn absorb(&mut self, job: Job) -> Result<u64, Job> {
+        let hash = self.hash(job.key());
+        let Some(lane) = self.waiting.find_mut(hash, |lane| lane.first.key() == job.key()) else {
+            return Err(job);
+        };
+        let last = lane.rest.back_mut().unwrap_or(&mut lane.first);
+        self.room -= last.room();
+        last.absorb(job);
+        self.room += last.room();
+        Ok(last.seq)
     }
 
     /// Takes the last job that waits with a key out again.
@@ -113,7 +122,7 @@ impl Lanes {
             }
             first
         });
-        self.events -= job.events().len();
+        self.room -= job.room();
         Some(job)
     }
 
@@ -139,7 +148,7 @@ impl Lanes {
             Some(next) => std::mem::replace(&mut lane.first, next),
             None => entry.remove().0.first,
         };
-        self.events -= job.events().len();
+        self.room -= job.room();
         self.busy.insert(job.shared_key(), job.seq);
         Some(job)
     }
@@ -158,14 +167,14 @@ impl Lanes {
 
     /// Takes out all that waits, in any order.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Job> {
-        self.events = 0;
+        self.room = 0;
         self.ready.clear();
         self.paused.clear();
         self.waiting.drain().flat_map(|lane| std::iter::once(lane.first).chain(lane.rest))
     }
 
-    pub(super) fn events(&self) -> usize {
-        self.events
+    pub(super) fn room(&self) -> usize {
+        self.room
     }
 
     /// Whether a job waits whose key is free.

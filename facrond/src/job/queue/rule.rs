@@ -35,6 +35,7 @@ pub(super) struct RuleQueue {
     /// Whether the batch that is due has stopped the one that runs.
     has_interrupted: bool,
     busy: Busy,
+    pub(super) last_start: Option<Instant>,
     /// Whether it is in [`Queue::turns`](super::Queue).
     pub(super) has_turn: bool,
     pub(super) timer: Option<Instant>,
@@ -116,9 +117,7 @@ impl RuleQueue {
         if job.batch.is_some() {
             return Err(job);
         }
-        let Some(last) = self.lanes.last_mut(job.key()) else { return Err(job) };
-        last.absorb(job);
-        Ok(Admission::Merged { into: last.seq })
+        self.lanes.absorb(job).map(|into| Admission::Merged { into })
     }
 
     /// Puts a job that is due in its lane.
@@ -215,7 +214,11 @@ impl RuleQueue {
     }
 
     pub(super) fn pending(&self) -> usize {
-        self.settle.len() + self.batch.len() + self.lanes.events()
+        self.settle.room() + self.batch.room() + self.lanes.room()
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.lanes.running()
     }
 
     /// Whether there is nothing to remember.

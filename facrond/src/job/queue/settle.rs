@@ -12,6 +12,8 @@ use std::time::Instant;
 pub(super) struct Settle {
     /// Boxed: half of a table's places are empty.
     paths: HashTable<Box<Settling>>,
+    /// The room that is taken.
+    room: usize,
     /// When each is due, the number of its job, by which it is told from others,
     /// and the hash of its path, by which it is found.
     deadlines: BTreeSet<(Instant, u64, u64)>,
@@ -45,7 +47,9 @@ impl Settle {
             return Err(job);
         };
         self.deadlines.remove(&settling.deadline());
+        self.room -= settling.job.room();
         settling.job.absorb(job);
+        self.room += settling.job.room();
         settling.due = due(settling.since, now, quiet);
         self.deadlines.insert(settling.deadline());
         Ok(settling.job.seq)
@@ -53,6 +57,7 @@ impl Settle {
 
     /// Takes a job in for whose path none waits.
     pub(super) fn insert(&mut self, job: Job, quiet: Quiet, now: Instant) {
+        self.room += job.room();
         let hash = self.hasher.hash_one(&*job.event.path);
         let settling = Box::new(Settling { hash, since: now, due: due(now, now, quiet), job });
         self.deadlines.insert(settling.deadline());
@@ -67,20 +72,23 @@ impl Settle {
         }
         self.deadlines.pop_first();
         let entry = self.paths.find_entry(hash, |settling| settling.job.seq == seq).ok()?;
-        Some(entry.remove().0.job)
+        let job = entry.remove().0.job;
+        self.room -= job.room();
+        Some(job)
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
         self.deadlines.first().map(|(due, ..)| *due)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.paths.len()
+    pub(super) fn room(&self) -> usize {
+        self.room
     }
 
     /// Takes out all that waits, in any order.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Job> {
         self.deadlines.clear();
+        self.room = 0;
         self.paths.drain().map(|settling| settling.job)
     }
 }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::time::Duration;
 
 fn queue(pending: usize, running: usize) -> Queue {
     Queue::new(Limits { pending, running })
@@ -78,7 +79,7 @@ fn many_of_one_rule_do_not_hold_up_another() {
 
 #[test]
 fn at_the_limit_equal_jobs_merge_and_others_are_dropped() {
-    let mut queue = queue(2, 1);
+    let mut queue = queue(4, 1);
     queue.push(job(1, 1, "/running"), Instant::now());
     assert_eq!(started(&mut queue), [1]);
     queue.push(job(2, 1, "/a"), Instant::now());
@@ -87,7 +88,7 @@ fn at_the_limit_equal_jobs_merge_and_others_are_dropped() {
     modified.event.events = Events::MODIFY;
     modified.event.mask = Events::MODIFY.mask();
     assert_eq!(queue.push(modified, Instant::now()), Admission::Merged { into: 3 });
-    assert_eq!(queue.push(job(5, 2, "/a"), Instant::now()), Admission::Dropped, "another rule");
+    assert_eq!(queue.push(job(5, 2, "/a"), Instant::now()), Admission::Queued, "another rule");
     assert_eq!(
         queue.push(job(6, 1, "/running"), Instant::now()),
         Admission::Dropped,
@@ -97,6 +98,55 @@ fn at_the_limit_equal_jobs_merge_and_others_are_dropped() {
     assert_eq!((merged.seq, merged.merged), (3, 1));
     assert_eq!(merged.event.events, Events::MODIFY.with(Events::CLOSE_WRITE));
     assert_eq!(merged.event.mask, 0xa);
+}
+
+/// How many of 40 events of a rule, one a path, are queued.
+fn queued(queue: &mut Queue, rule: u64) -> usize {
+    let jobs = (0..40).map(|number| job(number, rule, &format!("/{number}")));
+    jobs.filter(|job| queue.push(job.clone(), Instant::now()) == Admission::Queued).count()
+}
+
+#[test]
+fn no_rule_takes_more_than_half_of_what_the_others_leave() {
+    let mut queue = queue(32, 16);
+    assert_eq!([1, 2, 3].map(|rule| queued(&mut queue, rule)), [16, 8, 4]);
+    let shares = [started(&mut queue).len(), queue.pending_of(RuleId(1)), queue.running()];
+    assert_eq!(shares, [12, 12, 12], "three rules at a time: a quarter of 16 each");
+    let mut alone = self::queue(100, 16);
+    assert_eq!((queued(&mut alone, 1), started(&mut alone).len()), (40, 8));
+    assert_eq!((queued(&mut alone, 2), started(&mut alone).len()), (34, 4));
+    let long_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+    assert_eq!((alone.stuck_since(long_ago).next(), alone.next_deadline()), (None, None));
+    let stuck: Vec<_> = alone.stuck_since(Instant::now()).collect();
+    assert_eq!(stuck, [(RuleId(1), 8), (RuleId(2), 4)]);
+    alone.finished(&job(1, 2, "/0"));
+    assert_eq!(started(&mut alone).len(), 1);
+}
+
+#[test]
+fn with_one_place_each_rule_has_its_turn() {
+    let mut queue = queue(1, 1);
+    for rule in [1, 2] {
+        assert_eq!((queued(&mut queue, rule), started(&mut queue).len()), (1, 1));
+        queue.finished(&job(1, rule, "/0"));
+    }
+}
+
+#[test]
+fn long_paths_take_more_room() {
+    let mut queue = queue(100, 1);
+    let mut long = job(1, 1, &"/long".repeat(800));
+    assert_eq!(queue.push(long.clone(), Instant::now()), Admission::Queued);
+    assert_eq!(queue.pending(), 16);
+    long.event.old_path = Some(long.event.path.clone());
+    assert_eq!(queue.push(long.clone(), Instant::now()), Admission::Queued);
+    assert_eq!(queue.pending(), 48);
+    assert_eq!(queue.push(job(3, 1, "/short"), Instant::now()), Admission::Queued);
+    assert_eq!(queue.push(long.clone(), Instant::now()), Admission::Queued);
+    assert_eq!(queue.pending(), 81);
+    long.event.old_path = None;
+    assert_eq!(queue.push(long, Instant::now()), Admission::Merged { into: 1 });
+    assert_eq!((queue.pending(), queue.drain().len(), queue.pending()), (65, 4, 0));
 }
 
 #[test]
@@ -152,9 +202,11 @@ impl Model {
     /// The oldest job of each rule that may start, by rule.
     fn startable(&self) -> BTreeMap<RuleId, u64> {
         let mut oldest = BTreeMap::new();
+        let left = RUNNING - self.running.len();
         for job in &self.pending {
             let running = self.running.iter().filter(|running| running.rule == job.rule);
-            let is_below_limit = running.clone().count() < limit_of(job.rule.0) as usize;
+            let count = running.clone().count();
+            let is_below_limit = count < limit_of(job.rule.0) as usize && count < left;
             let is_free = !running.clone().any(|running| running.event.path == job.event.path);
             if is_below_limit && is_free {
                 oldest.entry(job.rule).or_insert(job.seq);
@@ -166,7 +218,7 @@ impl Model {
     fn check_start(&mut self, job: Option<Job>) {
         let startable = self.startable();
         let Some(job) = job else {
-            assert!(startable.is_empty() || self.running.len() == RUNNING);
+            assert!(startable.is_empty());
             return;
         };
         assert!(self.running.len() < RUNNING);
@@ -184,7 +236,8 @@ impl Model {
 
     fn check_push(&mut self, job: Job, admission: Admission) {
         let is_equal = |pending: &&mut Job| pending.rule == job.rule && pending.event.path == job.event.path;
-        if self.pending.len() < PENDING {
+        let waiting = self.pending.iter().filter(|pending| pending.rule == job.rule).count();
+        if waiting < PENDING - self.pending.len() {
             assert_eq!(admission, Admission::Queued);
             self.pending.push(job);
         } else if let Some(last) = self.pending.iter_mut().rfind(is_equal) {

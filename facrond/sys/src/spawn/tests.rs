@@ -1,7 +1,8 @@
 use super::*;
 use crate::wait::{Exit, Reaped, reap, reap_any};
 use nix::fcntl::OFlag;
-use nix::sys::signal::Signal;
+use nix::sys::prctl::get_dumpable;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::pipe2;
 use std::fs::{self, File};
 use std::io::Read;
@@ -49,7 +50,7 @@ fn run_in(
     let null = File::open("/dev/null").unwrap();
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let owned = |strings: &[&CStr]| strings.iter().map(|string| (*string).to_owned()).collect::<Vec<_>>();
-    let group = Spawner::new().unwrap().spawn(&Spawn {
+    let (group, start) = Spawner::default().spawn(&Spawn {
         programs: &owned(programs),
         argv: &owned(argv),
         env: &[Cow::Borrowed(c"A=1"), Cow::Borrowed(c"PATH=/bin:/usr/bin")],
@@ -59,7 +60,11 @@ fn run_in(
     drop(writer);
     let mut output = String::new();
     File::from(reader).read_to_string(&mut output).unwrap();
-    assert_eq!(reap(group.pid()), Some(Exit::Code(0)), "{output}");
+    let exit = reap(group.pid());
+    if let Some(failure) = start.failure() {
+        return Err(failure);
+    }
+    assert_eq!(exit, Some(Exit::Code(0)), "{output}");
     Ok((output, group))
 }
 
@@ -164,7 +169,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 #[cfg_attr(not(feature = "root-tests"), ignore = "needs root")]
 fn another_user_has_nothing_of_ours() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let credentials = Credentials { uid: 65534, gid: 65534, groups: &[65534, 4, 20] };
+    let credentials = Credentials { uid: 65534, gid: 65534, groups: &[65534, 4, 20][..] };
     let spawn = Spawn { credentials: Some(credentials), umask: 0o077, nice: Some(7), ..plain(None) };
     let before = fs::read_to_string("/proc/self/status").unwrap();
     let (status, _) = run_in(&[c"/bin/cat"], &[c"cat", c"/proc/self/status"], &spawn).unwrap();
@@ -186,7 +191,12 @@ fn another_user_has_nothing_of_ours() {
     for name in ["Uid:", "Gid:", "Groups:", "CapEff:", "Umask:"] {
         assert_eq!(field(&after, name), field(&before, name), "{name}");
     }
-    assert!(get_dumpable().unwrap());
+    // Other tests start processes, too, some as this user.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !get_dumpable().unwrap() {
+        assert!(Instant::now() < deadline);
+        run(&[c"/bin/true"], &[c"true"], None).unwrap();
+    }
 }
 
 #[test]
@@ -195,20 +205,46 @@ fn what_the_user_may_not_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let private = c_path(dir.path());
-    let credentials = Credentials { uid: 65534, gid: 65534, groups: &[65534] };
+    let credentials = Credentials { uid: 65534, gid: 65534, groups: &[65534][..] };
     let spawn = Spawn { credentials: Some(credentials), ..plain(Some(&private)) };
     let error = run_in(&[c"/bin/true"], &[c"true"], &spawn).map(|(output, _)| output);
     assert_eq!(error, Err(SpawnError { step: Step::Directory, errno: Errno::EACCES }));
 }
 
+#[test]
+fn nobody_waits_for_a_child_that_is_kept_from_its_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, [null]) = (c_path(&dir.path().join("program")), [File::open("/dev/null").unwrap()]);
+    assert!(Command::new("cp").arg("/bin/true").arg(dir.path().join("program")).status().unwrap().success());
+    let leased = File::options().read(true).write(true).open(dir.path().join("program")).unwrap();
+    // SAFETY: takes an int and touches no memory of ours.
+    let lease = unsafe { libc::fcntl(leased.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
+    assert_eq!(lease, 0);
+    crate::signals::ignore_lease_breaks().unwrap();
+    let programs = [program];
+    let fd = null.as_fd();
+    let spawn = Spawn { programs: &programs, argv: &programs, stdio: [fd; 3], ..plain(None) };
+    let started = Instant::now();
+    let (mut group, start) = Spawner::default().spawn(&spawn).unwrap();
+    assert!(started.elapsed() < Duration::from_secs(5), "nobody waits for the lease");
+    group.hold();
+    let others = output_of(&[c"/bin/echo", c"others"]);
+    assert_eq!((others.as_str(), start.is_over()), ("others\n", false));
+    group.signal(Signal::SIGKILL).unwrap();
+    assert_eq!(reap(group.pid()), Some(Exit::Signal(9)));
+    assert!(start.is_over() && start.has_succeeded(), "by a signal, and not by a failure");
+    assert_eq!(start.failure(), None);
+}
+
 /// What a start alone takes at best, of some: the machine may be busy.
-fn best_start(spawner: &mut Spawner, spawn: &Spawn<'_>) -> Duration {
+fn best_start(spawner: &Spawner, spawn: &Spawn<'_>) -> Duration {
     let true_ = [c"/bin/true".to_owned()];
     let start = || {
         let started = Instant::now();
-        let group = spawner.spawn(&Spawn { programs: &true_, argv: &true_, ..*spawn }).unwrap();
+        let (group, start) = spawner.spawn(&Spawn { programs: &true_, argv: &true_, ..*spawn }).unwrap();
         let took = started.elapsed();
         reap(group.pid());
+        assert_eq!(start.failure(), None);
         took
     };
     std::iter::repeat_with(start).take(50).min().unwrap()
@@ -219,14 +255,14 @@ fn best_start(spawner: &mut Spawner, spawn: &Spawn<'_>) -> Duration {
 fn a_start_costs_the_same_with_options_and_a_large_daemon() {
     const LARGE: usize = 500 << 20;
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut spawner = Spawner::new().unwrap();
-    let credentials = Credentials { uid: 65534, gid: 65534, groups: &[65534] };
+    let spawner = Spawner::default();
+    let credentials = Credentials { uid: 65534, gid: 65534, groups: &[65534][..] };
     let with_options = Spawn { credentials: Some(credentials), nice: Some(1), ..plain(None) };
-    let small = (0..5).map(|_| best_start(&mut spawner, &plain(None))).min().unwrap();
+    let small = (0..5).map(|_| best_start(&spawner, &plain(None))).min().unwrap();
     let memory = vec![1u8; LARGE];
     let mut large = Duration::MAX;
     for _ in 0..20 {
-        large = large.min(best_start(&mut spawner, &with_options));
+        large = large.min(best_start(&spawner, &with_options));
         if large * 2 < small * 3 {
             break;
         }

@@ -331,7 +331,7 @@ fn a_changed_or_removed_rule_waits_no_longer() {
 #[test]
 fn at_the_limit_known_paths_go_on_to_merge() {
     for (options, merged) in [(settle(100), 1), (batch(100), 2)] {
-        let mut bench = Bench::with_limits(options, Limits { pending: 2, running: 1 });
+        let mut bench = Bench::with_limits(options, Limits { pending: 4, running: 1 });
         bench.push("/a");
         bench.push("/b");
         assert_eq!(bench.push("/c"), Admission::Dropped);
