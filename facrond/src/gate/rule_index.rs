@@ -21,7 +21,7 @@ use crate::kernel::record::FsId;
 use crate::matcher::{self, Position, file_name, is_on_child, matched};
 use facron_proto::RuleId;
 use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A rule and what it has marked.
 #[derive(Debug)]
@@ -56,8 +56,9 @@ struct Place {
 #[derive(Debug, Default)]
 pub struct RuleIndex {
     rules: BTreeMap<RuleId, Known>,
-    places: FxHashMap<Inode, Vec<Place>>,
-    paths: FxHashMap<Box<[u8]>, Vec<RuleId>>,
+    /// Users choose inodes and paths by making files, so these hashes have a key.
+    places: HashMap<Inode, Vec<Place>>,
+    paths: HashMap<Box<[u8]>, Vec<RuleId>>,
     /// The rules on directories of each file system.
     directories: FxHashMap<FsId, Vec<RuleId>>,
 }

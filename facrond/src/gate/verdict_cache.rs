@@ -11,7 +11,7 @@ use crate::kernel::object::{Inode, Object};
 use crate::kernel::permission::Group;
 use facron_proto::Text;
 use rustc_hash::FxHashMap;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,8 @@ pub struct VerdictCache {
     next: u64,
     /// Masks of allowances that the daemon was asked to find, and until when.
     sought: FxHashMap<u64, (u64, Instant)>,
-    denied: FxHashMap<Inode, Denied>,
+    /// Users choose inodes by making files, so the hash has a key.
+    denied: HashMap<Inode, Denied>,
     denials: VecDeque<(Instant, Inode)>,
 }
 
