@@ -38,6 +38,11 @@ impl Route {
         Some(if target.starts_with(b"/") { Start::Root } else { Start::Here })
     }
 
+    /// Whether there are no more names.
+    pub fn is_done(&self) -> bool {
+        self.todo.is_empty()
+    }
+
     fn push(&mut self, path: &[u8]) {
         let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".");
         self.todo.extend(names.rev().map(Box::from));

@@ -2,6 +2,7 @@
 //! has no mark, it is looked at, and the path is followed again after the look.
 
 use super::Mirror;
+use crate::config::route::{Route, Start};
 use crate::kernel::record::FsId;
 use crate::matcher::Position;
 use crate::watch::recheck::{Change, News, Origin};
@@ -13,17 +14,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::SystemTime;
 
-/// The greatest number of symbolic links on a path, as in `path_resolution(7)`.
-const MAX_LINKS: usize = 40;
-
 /// The state of a walk along a rule's path.
 struct Walk<'n> {
     slot: Slot,
     news: Option<&'n News>,
-    /// The components that are left, in reverse order.
-    todo: Vec<Box<[u8]>>,
+    route: Route,
     at: NodeId,
-    links: usize,
     trail: Vec<NodeId>,
 }
 
@@ -45,10 +41,8 @@ impl Mirror {
     /// Follows a rule's path, and gives up the places that it does not need any more. `news`
     /// is the reason, if it is known.
     pub(super) fn resolve(&mut self, slot: Slot, news: Option<&News>) {
-        let path = Rc::clone(&self.rules[slot].spec);
-        let mut todo: Vec<Box<[u8]>> = components(path.path.as_os_str().as_bytes()).collect();
-        todo.reverse();
-        let mut walk = Walk { slot, news, todo, at: ROOT, links: 0, trail: vec![ROOT] };
+        let route = Route::new(self.rules[slot].spec.path.as_os_str().as_bytes());
+        let mut walk = Walk { slot, news, route, at: ROOT, trail: vec![ROOT] };
         let old_target = self.rules[slot].target;
         let end = self.walk(&mut walk);
         let before = std::mem::replace(&mut self.rules[slot].trail, walk.trail);
@@ -95,12 +89,12 @@ impl Mirror {
         if self.tree[ROOT].content != Content::Directory {
             return self.look_first(ROOT, b"", walk);
         }
-        while let Some(name) = walk.todo.pop() {
+        while let Some(name) = walk.route.next() {
             if *name == *b".." {
                 walk.at = self.tree.parent(walk.at);
                 continue;
             }
-            let is_last = walk.todo.is_empty();
+            let is_last = walk.route.is_done();
             // In a directory that cannot be marked, renames go unseen.
             let way = Need { directory: masks.way, file: 0 };
             self.refer(walk.at, walk.slot, way);
@@ -123,11 +117,12 @@ impl Mirror {
                 }
                 Content::Directory => walk.at = node,
                 Content::Link => {
-                    walk.links += 1;
-                    if walk.links > MAX_LINKS {
-                        return End::Failed(describe(&self.tree.path(node), Errno::ELOOP));
+                    let link = self.tree[node].references.as_ref().map_or(&[][..], |found| &found.link);
+                    match walk.route.follow(link) {
+                        Some(Start::Root) => walk.at = ROOT,
+                        Some(Start::Here) => {}
+                        None => return End::Failed(describe(&self.tree.path(node), Errno::ELOOP)),
                     }
-                    self.follow_link(walk, node);
                 }
                 Content::Absent | Content::File if is_last => return self.end_at_entry(walk, node),
                 Content::File => {
@@ -173,17 +168,6 @@ impl Mirror {
             Some((node, errno)) => End::Failed(describe(&self.tree.path(node), errno)),
             None => End::Entry { parent: walk.at, node, exists },
         }
-    }
-
-    /// Continues with the target of a symbolic link.
-    fn follow_link(&self, walk: &mut Walk<'_>, node: NodeId) {
-        let link = self.tree[node].references.as_ref().map_or(&[][..], |references| &references.link);
-        if link.first() == Some(&b'/') {
-            walk.at = ROOT;
-        }
-        let mut names: Vec<Box<[u8]>> = components(link).collect();
-        names.reverse();
-        walk.todo.extend(names);
     }
 
     fn look_again(&mut self, node: NodeId, walk: &Walk<'_>) -> End {
@@ -363,8 +347,4 @@ pub(super) fn describe(path: &[u8], errno: Errno) -> String {
         other => other.desc(),
     };
     format!("{}: {why}", Text(path.to_vec()))
-}
-
-fn components(path: &[u8]) -> impl Iterator<Item = Box<[u8]>> {
-    path.split(|b| *b == b'/').filter(|name| !name.is_empty() && *name != b".").map(Box::from)
 }
