@@ -13,7 +13,7 @@ use crate::config::rule::DEEPEST;
 use crate::events::Events;
 use crate::helper::Channel;
 use crate::kernel::confine;
-use crate::kernel::object::{Inode, Kind, Object};
+use crate::kernel::object::{Inode, Kind, Object, PATH_MAX};
 use facron_proto::Text;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -24,9 +24,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-
-/// A longer path can only be opened in steps.
-const PATH_MAX: usize = nix::libc::PATH_MAX.cast_unsigned() as usize;
 
 /// A large directory takes longer to read than the daemon waits for a sign of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);

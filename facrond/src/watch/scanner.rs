@@ -7,6 +7,8 @@
 //! A directory is marked before it is read, and a file before it is tested for being
 //! complete. So the look sees changes before the mark, and records report changes after it.
 
+mod mount_points;
+
 use super::marks::MarkTable;
 use super::mount_table::Mount;
 use super::recheck::Facts;
@@ -15,9 +17,9 @@ use super::tree::{Content, NodeId};
 use super::unresponsive::{UNRESPONSIVE, Unresponsive};
 use crate::kernel::object::{DetachedMount, DirEntry, HandleBuffer, Kind, Object, open_by_handle};
 use crate::kernel::record::{FsId, Handle};
+use mount_points::MountPoints;
 use nix::errno::Errno;
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -110,7 +112,7 @@ pub(super) struct Scanner {
     /// The directory of the last look, still open.
     held: Option<(NodeId, Object)>,
     /// The mount points, without the root.
-    mount_points: HashSet<Vec<u8>>,
+    mount_points: MountPoints,
     /// Detached copies of mounts, kept as long as there are looks to do.
     mounts: RefCell<Vec<DetachedMount>>,
 }
@@ -118,14 +120,14 @@ pub(super) struct Scanner {
 impl Scanner {
     /// A scanner that uses file-system workers where a server may not answer.
     pub(super) fn new(unresponsive: Unresponsive) -> Self {
-        Self { unresponsive, held: None, mount_points: HashSet::new(), mounts: RefCell::default() }
+        Self { unresponsive, held: None, mount_points: MountPoints::default(), mounts: RefCell::default() }
     }
 
     /// Takes over a new table of mounts.
     pub(super) fn set_mounts<'m>(&mut self, mounts: impl Iterator<Item = &'m Mount> + Clone) {
         self.rest();
         self.unresponsive.update(mounts.clone());
-        self.mount_points = mounts.map(|mount| mount.point.clone()).filter(|point| point != b"/").collect();
+        self.mount_points = MountPoints::of(mounts.map(|mount| &*mount.point));
     }
 
     /// Closes all descriptors that looks have left open. An open descriptor on a mount makes
@@ -199,22 +201,10 @@ impl Scanner {
         if let Some(worker) = self.unresponsive.worker_at(path)? {
             return worker.open(Path::new(OsStr::from_bytes(path)));
         }
-        match self.mount_point_of(path) {
+        match self.mount_points.above(path) {
             Some(point) => self.open_through(point, path),
             None => Object::open(Path::new(OsStr::from_bytes(path))),
         }
-    }
-
-    /// The mount point of the innermost mount on a path. `None` for the mount at the root.
-    fn mount_point_of<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
-        if self.mount_points.is_empty() {
-            return None;
-        }
-        let ends = (0..path.len()).rev().filter(|end| *end > 0 && path[*end] == b'/');
-        std::iter::once(path.len())
-            .chain(ends)
-            .map(|end| &path[..end])
-            .find(|top| self.mount_points.contains(*top))
     }
 
     /// Opens a path through a detached copy of its mount, so that the mount is not busy.

@@ -32,6 +32,9 @@ pub struct Inode {
     pub number: u64,
 }
 
+/// The length of a path that is too long for a system call.
+pub const PATH_MAX: usize = libc::PATH_MAX.cast_unsigned() as usize;
+
 /// File systems whose content is made by the kernel.
 const KERNEL_FS: [FsType; 7] = [
     statfs::PROC_SUPER_MAGIC,
@@ -61,10 +64,27 @@ impl Object {
     /// # Errors
     /// `ELOOP` if one of them is a symbolic link, else those of `openat2(2)`.
     pub fn open(path: &Path) -> Result<Self, Errno> {
+        Self::open_at(nix::fcntl::AT_FDCWD, path.as_os_str().as_bytes())
+    }
+
+    /// The same from a directory. A path that is too long for the kernel is opened in parts.
+    fn open_at(dir: BorrowedFd<'_>, path: &[u8]) -> Result<Self, Errno> {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-        Self::held(openat2(nix::fcntl::AT_FDCWD, path, how)?)
+        let (mut upper, mut rest): (Option<OwnedFd>, _) = (None, path);
+        loop {
+            let part = match rest.get(..PATH_MAX) {
+                None => rest,
+                Some(most) => most.rsplitn(2, |byte| *byte == b'/').last().unwrap_or_default(),
+            };
+            let from = upper.as_ref().map_or(dir, AsFd::as_fd);
+            let object = openat2(from, OsStr::from_bytes(part), how)?;
+            match rest.get(part.len() + 1..) {
+                None => return Self::held(object),
+                Some(below) => (upper, rest) = (Some(object), below),
+            }
+        }
     }
 
     /// Opens an entry of this directory.

@@ -7,12 +7,9 @@
 
 use super::Object;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::libc;
-use std::ffi::{CString, OsStr};
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::ffi::CString;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 const OPEN_TREE_CLONE: libc::c_uint = 1;
 
@@ -53,12 +50,7 @@ impl DetachedMount {
         match below.strip_prefix(b"/") {
             None if below.is_empty() => Object::held(self.root.try_clone().map_err(|_| Errno::EMFILE)?),
             None => Err(Errno::ENOENT),
-            Some(below) => {
-                let how = OpenHow::new()
-                    .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
-                    .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-                Object::held(openat2(&self.root, Path::new(OsStr::from_bytes(below)), how)?)
-            }
+            Some(below) => Object::open_at(self.root.as_fd(), below),
         }
     }
 }
@@ -67,6 +59,9 @@ impl DetachedMount {
 mod tests {
     use super::*;
     use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
 
     #[test]
     fn what_is_open_keeps_no_mount_busy() {
