@@ -78,8 +78,8 @@ pub(super) struct Cause {
 pub(super) struct Matcher<'a> {
     pub(super) tree: &'a PathTree,
     pub(super) rules: &'a RuleIndex,
-    /// The former place of an inode that was replaced, for rules about the inode's end.
-    pub(super) former: Option<NodeId>,
+    /// The former place of an inode, with the events that are still about this place.
+    pub(super) former: Option<(NodeId, Events)>,
 }
 
 impl Matcher<'_> {
@@ -143,14 +143,16 @@ impl Matcher<'_> {
             return;
         }
         if let Some(object) = record.object {
-            for node in self.tree.places(object).filter(|node| self.tree[*node].content == Content::File) {
+            let is_file =
+                |node: &NodeId| self.tree[*node].content == Content::File && !self.tree.is_left(*node);
+            for node in self.tree.places(object).filter(is_file) {
                 if !self.is_told_by_name(node, record.entry) && self.is_other_link(node, record.entry) {
                     self.match_path(node, of_object, firings);
                 }
             }
         }
-        if let Some(node) = self.former.filter(|_| events.intersects(Events::SELF)) {
-            self.match_path(node, events.and(Events::SELF.with(Events::ONDIR)), firings);
+        if let Some((node, awaited)) = self.former.filter(|(_, awaited)| events.intersects(*awaited)) {
+            self.match_path(node, events.and(awaited.with(Events::ONDIR)), firings);
         }
     }
 

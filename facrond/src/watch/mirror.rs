@@ -13,6 +13,7 @@ mod bury;
 mod follow;
 mod resolve;
 
+use bury::Former;
 pub(super) use bury::Orphan;
 
 use super::matcher::{Cause, Firing, Matcher, Sides};
@@ -28,7 +29,7 @@ use crate::kernel::fanotify::Privilege;
 use crate::kernel::record::{FsId, Handle, Record};
 use crate::matcher::{Position, matched};
 use facron_proto::{RuleId, Text};
-use rustc_hash::FxHashMap;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
@@ -57,9 +58,9 @@ pub(super) struct Mirror {
     pub(super) tree: PathTree,
     pub(super) rules: RuleIndex,
     pub(super) recheck: Recheck,
-    /// Handles of objects that were at a rule's PATH until they were replaced. The kernel will
-    /// still report their end.
-    former: FxHashMap<InodeKey, Place>,
+    /// Objects that were at a rule's PATH, by their handles. The kernel will still report their
+    /// end. Users choose handles by making files, so the hash has a key.
+    former: HashMap<InodeKey, Former>,
     /// Places that a look has found to be gone, since the queue was last empty.
     gone: Vec<NodeId>,
     /// Places that will be forgotten. The next one is the last here.
@@ -80,7 +81,7 @@ impl Mirror {
             tree: PathTree::default(),
             rules: RuleIndex::new(moves),
             recheck: Recheck::default(),
-            former: FxHashMap::default(),
+            former: HashMap::new(),
             gone: Vec::new(),
             burying: Vec::new(),
             orphans: Vec::new(),
@@ -150,8 +151,9 @@ impl Mirror {
         let object = record.object.or(record.entry.map(|entry| entry.dir));
         let former = object.filter(|_| !self.former.is_empty());
         let former = former.and_then(|object| self.former.get(&(object.fs, object.bytes.into())));
-        let former = former.filter(|place| self.tree.has(place.dir));
-        let former = former.and_then(|place| self.tree.child(place.dir, &place.name));
+        let former = former.filter(|former| self.tree.has(former.place.dir));
+        let former = former
+            .and_then(|Former { place, awaited }| Some((self.tree.child(place.dir, &place.name)?, *awaited)));
         Matcher { tree: &self.tree, rules: &self.rules, former }
     }
 

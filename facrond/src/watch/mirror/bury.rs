@@ -12,6 +12,14 @@ use crate::watch::tree::{Content, Ghost, InodeId, NodeId, ROOT};
 /// The greatest number of replaced objects whose end is awaited.
 const MAX_FORMER: usize = 4096;
 
+/// An object that was at a rule's PATH.
+#[derive(Debug)]
+pub(super) struct Former {
+    pub(super) place: Place,
+    /// The events that are still about the rule's PATH.
+    pub(super) awaited: Events,
+}
+
 /// An inode with a mark that has no place any more.
 #[derive(Debug)]
 pub(in crate::watch) struct Orphan {
@@ -61,7 +69,19 @@ impl Mirror {
                 self.former.clear();
             }
             let place = Place { dir: self.tree.parent(node), name: self.tree[node].name().into() };
-            self.former.insert((handle.fs, handle.bytes.into()), place);
+            self.former.insert((handle.fs, handle.bytes.into()), Former { place, awaited: Events::SELF });
+        }
+    }
+
+    /// An object was moved away from its place. What happens to it elsewhere is not about a
+    /// rule's PATH, but the record of the move may still come.
+    pub(super) fn leave_former(&mut self, inode: InodeId) {
+        let is_move_told = Events::from_mask(self.tree.inode(inode).marked).contains(Events::MOVE_SELF);
+        let key = self.key_of(inode);
+        if !is_move_told {
+            self.former.remove(&key);
+        } else if let Some(former) = self.former.get_mut(&key) {
+            former.awaited = Events::MOVE_SELF;
         }
     }
 

@@ -83,7 +83,11 @@ impl Mirror {
             return self.relocate(node, to, new.name, news);
         }
         let is_dead = !is_move && self.tree[node].content == Content::Directory;
+        let inode = self.tree[node].inode().filter(|_| is_move);
         let users = self.depart(node, if is_dead { Ghost::Dead } else { Ghost::Left });
+        if let Some(inode) = inode {
+            self.leave_former(inode);
+        }
         self.resolve_all(&users, news);
     }
 

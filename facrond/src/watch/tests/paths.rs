@@ -159,6 +159,30 @@ fn the_end_of_a_replaced_file_is_told() {
 }
 
 #[test]
+fn the_end_of_a_file_that_was_moved_away_is_not_told() {
+    let mut f = Fixture::new();
+    f.write("conf");
+    f.rule("conf", Events::DELETE_SELF);
+    for is_read_between in [true, false] {
+        f.rename("conf", "away");
+        f.write("conf");
+        if is_read_between {
+            assert_eq!(f.fired(), []);
+        }
+        fs::remove_file(f.path("away")).unwrap();
+        assert_eq!(f.fired(), []);
+    }
+    let both = f.rule("conf", Events::DELETE_SELF.with(Events::MOVE_SELF));
+    f.rename("conf", "away");
+    fs::remove_file(f.path("away")).unwrap();
+    assert_eq!(f.fired(), one(both.0, "conf", "FAN_MOVE_SELF"));
+    f.write("conf");
+    assert_eq!(f.fired(), []);
+    fs::remove_file(f.path("conf")).unwrap();
+    assert_eq!(f.fired().len(), 2, "what is at PATH was deleted");
+}
+
+#[test]
 fn a_rename_is_one_firing_with_both_names() {
     let mut f = Fixture::new();
     f.mkdir("out");
