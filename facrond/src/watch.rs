@@ -68,11 +68,12 @@ use unresponsive::{UNRESPONSIVE, Unresponsive};
 /// kernel's queue is not empty.
 const READS_PER_TURN: usize = 4;
 
-/// The longest time for looks in one turn.
+/// The longest time for looks in one turn, and for forgetting places that are gone. If a turn
+/// takes longer, the queue is read on in the next one.
 const TURN: Duration = Duration::from_millis(4);
 
-/// The number of places that are gone and are forgotten in one turn.
-const BURIED_PER_TURN: usize = 2048;
+/// The number of places that are gone and are forgotten before the clock is asked again.
+const BURIED_AT_ONCE: usize = 64;
 
 /// One firing: a rule, and the event that has fired it.
 #[derive(Debug)]
@@ -283,9 +284,13 @@ impl Watch {
     pub fn drain(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>) -> Result<Queue, Error> {
         self.on_answers();
         whose.on_read();
+        let started = Instant::now();
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut result = Ok(Queue::More);
-        for _ in 0..READS_PER_TURN {
+        for reads in 0..READS_PER_TURN {
+            if reads > 0 && started.elapsed() > TURN {
+                break;
+            }
             match self.read_all(&mut buffer, whose, hits) {
                 Ok(true) => {}
                 Ok(false) => {
@@ -488,10 +493,19 @@ impl Watch {
     /// Forgets some places that are gone, and removes their marks. Returns whether there were
     /// any.
     fn forget_some(&mut self) -> bool {
-        let mut is_more = self.mirror.bury_some(BURIED_PER_TURN);
-        for _ in 0..BURIED_PER_TURN {
-            let Some(orphan) = self.mirror.take_orphan() else { break };
-            self.scanner.reduce(&mut self.marks, &orphan.key, orphan.marked, 0, &orphan.paths);
+        let started = Instant::now();
+        let mut has_forgotten = false;
+        while started.elapsed() < TURN && self.forget_few() {
+            has_forgotten = true;
+        }
+        has_forgotten
+    }
+
+    fn forget_few(&mut self) -> bool {
+        let mut is_more = self.mirror.bury_some(BURIED_AT_ONCE);
+        while let Some(orphan) = self.mirror.take_orphan() {
+            let beside = orphan.beside.as_slice();
+            self.scanner.reduce(&mut self.marks, &orphan.key, orphan.marked, 0, beside);
             self.mirror.forget_orphan(&orphan);
             is_more = true;
         }

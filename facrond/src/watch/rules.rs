@@ -11,8 +11,9 @@ pub(super) use masks::{Depth, Masks, Moves};
 pub(super) use references::{Need, References};
 pub(super) use sets::SetId;
 
-use super::tree::{Content, NodeId, PathTree};
+use super::tree::{Content, NodeId, PathTree, ROOT};
 use crate::config::rule::{DEEPEST, RuleSpec};
+use crate::event::join_names;
 use crate::events::Events;
 use crate::kernel::record::FsId;
 use facron_proto::RuleId;
@@ -245,16 +246,20 @@ impl RuleIndex {
         tree.places_of(inode).fold(0, |mask, id| mask | self.need(tree, id, fs).of(tree[id].content))
     }
 
-    /// The path of a place, beginning with the rule's PATH as it is written.
+    /// The path of a place, beginning with the rule's PATH as it is written; see
+    /// [`join_names`].
     pub(super) fn path_of(&self, tree: &PathTree, slot: Slot, place: Option<(NodeId, &[u8])>) -> Rc<[u8]> {
         let rule = &self[slot];
         let path = rule.spec.path.as_os_str().as_bytes();
         let Some((dir, name)) = place else { return path.into() };
         let tops = rule.target.iter().chain(&rule.ghosts);
-        match tops.filter(|top| tree.has(**top)).find_map(|target| tree.path_below(*target, dir)) {
-            Some(below) => join(&join(path, &below), name).into(),
-            None => join(&tree.path(dir), name).into(),
-        }
+        let below = tops.filter(|top| tree.has(**top)).find_map(|target| tree.names_below(*target, dir));
+        let (top, mut names) = match below {
+            Some(names) => (path, names),
+            None => (&b"/"[..], tree.names_below(ROOT, dir).unwrap_or_default()),
+        };
+        names.push(name);
+        join_names(top, &names)
     }
 }
 

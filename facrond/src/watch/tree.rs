@@ -74,6 +74,8 @@ pub(super) struct Node {
     name: Bytes,
     pub(super) content: Content,
     pub(super) ghost: Option<Ghost>,
+    /// No node is deeper below this one than so many levels.
+    height: u16,
     /// The recursive rules that see the entries of this directory.
     pub(super) set: SetId,
     /// The rules whose PATH leads to this place or through it.
@@ -92,6 +94,7 @@ impl Node {
             name: Bytes::new(b""),
             content: Content::Unknown,
             ghost: None,
+            height: 0,
             set: SetId::NONE,
             references: None,
         }
@@ -330,6 +333,15 @@ impl PathTree {
         std::iter::successors(Some(id), |id| self.id(self[*id].parent))
     }
 
+    /// The uppermost directory of a file system above a place. Between them nothing is gone.
+    pub(super) fn top_of(&self, id: NodeId, fs: FsId) -> Option<NodeId> {
+        self.up(id).fold(None, |top, id| match self[id].ghost {
+            Some(_) => None,
+            None if self.handle(id).is_some_and(|handle| handle.fs == fs) => Some(id),
+            None => top,
+        })
+    }
+
     /// The rules whose PATH is this node.
     pub(super) fn targets(&self, id: NodeId) -> &[Slot] {
         self[id].references.as_ref().map_or(&[], |references| &references.targets)
@@ -346,12 +358,17 @@ impl PathTree {
     /// The path of a node relative to a node above it. It is empty for that node itself, and
     /// `None` for a node elsewhere.
     pub(super) fn path_below(&self, top: NodeId, id: NodeId) -> Option<Vec<u8>> {
+        self.names_below(top, id).map(|names| names.join(&b'/'))
+    }
+
+    /// The names of which this path is made.
+    pub(super) fn names_below(&self, top: NodeId, id: NodeId) -> Option<Vec<&[u8]>> {
         if !self.is_above(top, id) {
             return None;
         }
         let mut names: Vec<_> = self.up(id).take_while(|id| *id != top).map(|id| self[id].name()).collect();
         names.reverse();
-        Some(names.join(&b'/'))
+        Some(names)
     }
 
     /// Whether `top` is the node `id`, or above it.
@@ -362,6 +379,11 @@ impl PathTree {
     /// The depth of a node below the root, counted up to `most`.
     pub(super) fn depth(&self, id: NodeId, most: usize) -> usize {
         self.up(id).take(most).count()
+    }
+
+    /// The greatest number of levels below a node. There may be fewer by now.
+    pub(super) fn height(&self, id: NodeId) -> usize {
+        usize::from(self[id].height)
     }
 
     /// The numbers of nodes and inodes, for tests.
@@ -383,12 +405,32 @@ impl PathTree {
             let node = &nodes[*index as usize];
             hash_name(hasher, node.parent, node.name())
         });
+        self.raise(id);
+    }
+
+    /// The nodes above a node are at least so high that they reach down to it.
+    fn raise(&mut self, id: NodeId) {
+        let mut at = id;
+        while at != ROOT {
+            let height = self[at].height.saturating_add(1);
+            at = self.parent(at);
+            if self[at].height >= height {
+                return;
+            }
+            self[at].height = height;
+        }
     }
 
     fn unlink(&mut self, id: NodeId) {
         let Node { parent, next, previous, .. } = self[id];
         match self.id(previous) {
-            None => self.nodes[parent as usize].first_child = next,
+            None => {
+                let parent = &mut self.nodes[parent as usize];
+                parent.first_child = next;
+                if next == NIL {
+                    parent.height = 0;
+                }
+            }
             Some(previous) => self[previous].next = next,
         }
         if let Some(next) = self.id(next) {

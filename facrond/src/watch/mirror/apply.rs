@@ -165,7 +165,7 @@ impl Mirror {
         if let Some(change) = &task.change
             && let Some(other) = self.other_place(dir, &name, found)
         {
-            if self.tree[other].ghost == Some(Ghost::Gone) {
+            if self.tree[other].ghost == Some(Ghost::Gone) && self.fits(other, dir) {
                 // It was moved here. The record of the move is still in the queue.
                 let news = change.news.clone().unwrap_or_default();
                 self.relocate(other, dir, &name, &news);

@@ -26,8 +26,8 @@ pub(in crate::watch) struct Orphan {
     pub(in crate::watch) inode: InodeId,
     pub(in crate::watch) key: InodeKey,
     pub(in crate::watch) marked: u64,
-    /// Paths where it may be found, or paths of directories on its file system.
-    pub(in crate::watch) paths: Vec<Vec<u8>>,
+    /// The path of a directory on its file system, if one is known.
+    pub(in crate::watch) beside: Option<Vec<u8>>,
 }
 
 impl Mirror {
@@ -96,7 +96,7 @@ impl Mirror {
             && let Some(inode) = object.and_then(|object| self.tree.find_inode(object))
             && self.tree.places_of(inode).next().is_none()
         {
-            self.orphan(inode, Vec::new());
+            self.orphan(inode, None);
         }
     }
 
@@ -140,8 +140,8 @@ impl Mirror {
         if let Some(inode) = inode.filter(|_| is_last) {
             let key = self.key_of(inode);
             if !self.former.contains_key(&key) {
-                let paths = if is_dead { Vec::new() } else { self.ways_to(parent) };
-                self.orphan(inode, paths);
+                let beside = self.tree.top_of(parent, key.0).filter(|_| !is_dead);
+                self.orphan(inode, beside);
             }
         }
         self.rules.assign(&mut self.tree, node, &[]);
@@ -149,28 +149,16 @@ impl Mirror {
         self.tidy(parent);
     }
 
-    fn ways_to(&self, mut node: NodeId) -> Vec<Vec<u8>> {
-        let mut paths = Vec::new();
-        loop {
-            if self.tree.ghost(node).is_none() {
-                paths.push(self.tree.path(node));
-            }
-            if node == ROOT {
-                return paths;
-            }
-            node = self.tree.parent(node);
-        }
-    }
-
     fn key_of(&self, inode: InodeId) -> InodeKey {
         let handle = self.tree.inode(inode).handle();
         (handle.fs, handle.bytes.into())
     }
 
-    fn orphan(&mut self, inode: InodeId, paths: Vec<Vec<u8>>) {
+    fn orphan(&mut self, inode: InodeId, beside: Option<NodeId>) {
         let marked = self.tree.inode(inode).marked;
         if marked != 0 {
-            self.orphans.push(Orphan { inode, key: self.key_of(inode), marked, paths });
+            let beside = beside.map(|node| self.tree.path(node));
+            self.orphans.push(Orphan { inode, key: self.key_of(inode), marked, beside });
         }
     }
 

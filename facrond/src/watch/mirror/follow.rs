@@ -2,6 +2,7 @@
 //! rule.
 
 use super::Mirror;
+use crate::config::rule::DEEPEST;
 use crate::events::Events;
 use crate::kernel::record::{Handle, Record};
 use crate::watch::matcher::{Side, Sides};
@@ -79,6 +80,7 @@ impl Mirror {
             && let Some(new) = record.new
             && let Some(to) = self.live_place(new.dir)
             && self.rules.knows_children(&self.tree, to)
+            && self.fits(node, to)
         {
             return self.relocate(node, to, new.name, news);
         }
@@ -93,6 +95,14 @@ impl Mirror {
 
     fn live_place(&self, dir: Handle<'_>) -> Option<NodeId> {
         self.tree.places(dir).find(|node| self.tree.ghost(*node).is_none())
+    }
+
+    /// Whether a directory can be moved into another one with everything below: neither there
+    /// nor here is a part of it too deep to be watched. Otherwise it is given up here, and read
+    /// there.
+    pub(super) fn fits(&self, node: NodeId, dir: NodeId) -> bool {
+        let is_within = |top| self.tree.depth(top, DEEPEST) + self.tree.height(node) < DEEPEST;
+        is_within(node) && is_within(dir)
     }
 
     /// A directory was moved from one known place to another, with everything below.

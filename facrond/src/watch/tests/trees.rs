@@ -189,6 +189,29 @@ fn a_large_tree_is_watched_by_its_file_system() {
 }
 
 #[test]
+fn trees_moved_below_each_other_are_watched_to_the_deepest_level() {
+    const HALF: usize = 300;
+    let below = |top: &str, levels: usize| format!("{top}{}", "/d".repeat(levels));
+    let mut f = Fixture::new();
+    f.recursive("t", Events::CLOSE_WRITE);
+    for top in ["t/a", "t/b"] {
+        f.mkdir(&below(top, HALF));
+    }
+    f.fired();
+    let deeper = below("t/a", HALF + 1);
+    for _ in 0..2 {
+        f.rename("t/b", &deeper);
+        f.write(&format!("{}/f", below(&deeper, HALF)));
+        f.write(&format!("{}/f", below(&deeper, HALF / 2)));
+        assert_eq!(f.paths(), [format!("{}/f", below(&deeper, HALF / 2))], "not the deepest level");
+        f.rename(&deeper, "t/b");
+        assert!(f.paths().contains(&format!("{}/f", below("t/b", HALF))), "it is less deep again");
+        f.write(&format!("{}/g", below("t/b", HALF)));
+        assert_eq!(f.paths(), [format!("{}/g", below("t/b", HALF))]);
+    }
+}
+
+#[test]
 fn an_excluded_tree_is_neither_marked_nor_read() {
     let mut f = Fixture::new();
     f.mkdir("t/node_modules/a/b");

@@ -287,7 +287,7 @@ impl Daemon {
         while let Some(orphan) = self.mirror.take_orphan() {
             let is_on = |path: &Vec<u8>| world.find(&String::from_utf8_lossy(path));
             let handle = Handle { fs: orphan.key.0, bytes: &orphan.key.1 };
-            if orphan.paths.iter().any(|path| is_on(path).is_some()) {
+            if orphan.beside.iter().any(|path| is_on(path).is_some()) {
                 world.inodes[ino_of(handle)].mark &= !orphan.marked;
             }
             self.mirror.forget_orphan(&orphan);
