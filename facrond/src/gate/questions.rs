@@ -47,6 +47,8 @@ pub struct Questions {
     holds: FxHashMap<u64, Hold>,
     asked: FxHashMap<u64, Question>,
     deadlines: BTreeSet<(Instant, u64)>,
+    /// How many questions each rule has.
+    counts: FxHashMap<RuleId, usize>,
 }
 
 impl Questions {
@@ -64,6 +66,22 @@ impl Questions {
         Some(&self.holds.get(&self.asked.get(&question)?.hold)?.object)
     }
 
+    /// Whether a rule has as many questions as half of the places that the others leave.
+    pub fn is_full(&self, rule: RuleId, places: usize) -> bool {
+        self.counts.get(&rule).copied().unwrap_or_default() >= places.saturating_sub(self.holds())
+    }
+
+    fn close(&mut self, number: u64) -> Option<Question> {
+        let question = self.asked.remove(&number)?;
+        self.deadlines.remove(&(question.deadline, number));
+        let count = self.counts.get_mut(&question.rule)?;
+        *count -= 1;
+        if *count == 0 {
+            self.counts.remove(&question.rule);
+        }
+        Some(question)
+    }
+
     /// Lets a process wait for these rules' commands, one at least; the number of each question.
     pub fn open(&mut self, mut hold: Hold, asked: &[Asked]) -> Vec<u64> {
         self.next += 1;
@@ -74,6 +92,7 @@ impl Questions {
             numbers.push(self.next);
             self.asked.insert(self.next, Question { hold: id, rule, deadline, on_failure });
             self.deadlines.insert((deadline, self.next));
+            *self.counts.entry(rule).or_default() += 1;
             for (part, question) in hold.parts.iter_mut().filter(|(part, _)| part.rule == rule) {
                 part.by = By::Command;
                 *question = Some(self.next);
@@ -86,8 +105,7 @@ impl Questions {
     /// A question's answer, `None` for a command that failed; who need not wait any
     /// more then, and what it is told. One that is not open any more is no error.
     pub fn decide(&mut self, number: u64, verdict: Option<Verdict>, why: By) -> Option<(Hold, Verdict)> {
-        let question = self.asked.remove(&number)?;
-        self.deadlines.remove(&(question.deadline, number));
+        let question = self.close(number)?;
         let by = if verdict.is_some() { By::Command } else { why };
         let verdict = verdict.unwrap_or(question.on_failure);
         let hold = self.holds.get_mut(&question.hold)?;
@@ -101,9 +119,7 @@ impl Questions {
         }
         let mut hold = self.holds.remove(&question.hold)?;
         for (part, other) in &mut hold.parts {
-            let open = other.and_then(|other| Some((other, self.asked.remove(&other)?)));
-            if let Some((other, open)) = open {
-                self.deadlines.remove(&(open.deadline, other));
+            if other.and_then(|other| self.close(other)).is_some() {
                 part.by = By::Other(question.rule);
             }
         }
@@ -179,6 +195,24 @@ mod tests {
         let by: Vec<_> = hold.parts.iter().map(|(part, _)| part.by).collect();
         assert_eq!((verdict, by), (Verdict::Deny, vec![By::Other(RuleId(2)), By::Command]));
         assert!(questions.any().is_none() && !questions.is_open(numbers[0]));
+    }
+
+    #[test]
+    fn no_rule_takes_more_than_half_of_what_the_others_leave() {
+        let now = Instant::now();
+        let mut questions = Questions::default();
+        let mut fill = |rule| {
+            let mut count = 0;
+            while !questions.is_full(RuleId(rule), 16) {
+                questions.open(hold(&[rule]), &[asked(rule, now)]);
+                count += 1;
+            }
+            count
+        };
+        assert_eq!([1, 2, 3, 1].map(&mut fill), [8, 4, 2, 0]);
+        let first = questions.any().unwrap();
+        questions.decide(first, None, By::Deadline);
+        assert!(!questions.is_full(RuleId(4), 16) && !questions.is_full(RuleId(1), 64));
     }
 
     #[test]

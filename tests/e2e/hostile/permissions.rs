@@ -1,9 +1,12 @@
 //! Permission rules, and openers who want to be let through.
 
-use crate::harness::{ACTOR, Place, Watchdog, as_stranger, out, wait_until};
+use crate::harness::{ACTOR, Place, Watchdog, as_stranger, kill, out, wait_until};
+use nix::sys::signal::Signal;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 /// Whether root gets a file open.
 fn opens(path: &str) -> bool {
@@ -147,4 +150,31 @@ fn an_unknown_program_is_not_let_through() {
         let output = as_stranger(&actor).args(["orphan", &file]).output().unwrap();
         assert_eq!(out(&output), "denied\n", "{file}");
     }
+}
+
+/// Processes that wait for one rule's commands take nothing that another rule's need.
+#[test]
+fn many_who_wait_hold_up_nobody_else() {
+    const OPENERS: usize = 200;
+    let _watchdog = Watchdog::new();
+    let place = Place::new();
+    let (slow, quick) = (place.write("slow"), place.write("quick"));
+    place.conf(&format!(
+        "{slow} OPEN_PERM [deadline=1m on-failure=deny name=slow] /bin/sleep 100\n\
+         {quick} OPEN_PERM [deadline=2s on-failure=deny name=quick] /bin/true\n"
+    ));
+    let daemon = place.start();
+    let script = format!("i=0; while [ $i -lt {OPENERS} ]; do cat \"$1/slow\" & i=$((i+1)); done; wait");
+    let mut openers = as_stranger("sh");
+    let mut openers = openers.args(["-c", &script, "sh", &place.play("")]).process_group(0).spawn().unwrap();
+    wait_until("all to wait", || place.status()["gate"]["open"] == OPENERS);
+    for _ in 0..20 {
+        let start = Instant::now();
+        assert!(opens(&quick));
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+    assert_eq!(place.status()["gate"]["failures"], 0);
+    kill(-openers.id().cast_signed(), Signal::SIGKILL);
+    openers.wait().unwrap();
+    assert!(daemon.stop().success());
 }

@@ -15,6 +15,7 @@ use crate::kernel::wait::Exit;
 use facron_proto::RuleId;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -53,11 +54,19 @@ struct Ended {
     outcome: Outcome,
 }
 
+/// The questions of a rule that wait for their turn, and how many of its commands run.
+#[derive(Debug, Default)]
+struct Lane {
+    waiting: VecDeque<QuestionId>,
+    running: u32,
+}
+
 #[derive(Debug)]
 pub(super) struct Decisions {
     asked: FxHashMap<QuestionId, Asked>,
-    waiting: VecDeque<QuestionId>,
-    running: BTreeMap<RuleId, u32>,
+    lanes: BTreeMap<RuleId, Lane>,
+    /// The rule of the question whose command was started last.
+    last: RuleId,
     finished: mpsc::UnboundedSender<Ended>,
     ended: mpsc::UnboundedReceiver<Ended>,
     /// Answers that the gate was not given yet.
@@ -69,8 +78,8 @@ impl Decisions {
         let (finished, ended) = mpsc::unbounded_channel();
         Self {
             asked: FxHashMap::default(),
-            waiting: VecDeque::new(),
-            running: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            last: RuleId(0),
             finished,
             ended,
             answers: Vec::new(),
@@ -90,7 +99,7 @@ impl Decisions {
 
     /// How many commands that decide run.
     pub fn running(&self) -> u32 {
-        self.running.values().sum()
+        self.lanes.values().map(|lane| lane.running).sum()
     }
 
     /// Ready when a command has ended: there may be an answer to give, and room for others.
@@ -124,10 +133,10 @@ impl Decisions {
         let is_lost = question.has_file && file.is_none() && spec.stdin() == Stdin::File;
         let outcome = if is_lost { Outcome::NotStarted { why: LOST.to_owned() } } else { Outcome::Pending };
         self.asked.insert(id, Asked { job, deadline, file, outcome });
-        if is_lost || self.waiting.len() >= limits.pending {
+        if is_lost || self.is_full(question.rule, limits.pending) {
             return self.answers.push((id, None));
         }
-        self.waiting.push_back(id);
+        self.lanes.entry(question.rule).or_default().waiting.push_back(id);
         if self.asked.len().is_multiple_of(1024) {
             let now = monotonic();
             let old = self.asked.extract_if(|_, asked| asked.deadline + KEPT < now);
@@ -140,24 +149,47 @@ impl Decisions {
         self.answers.push(((gate, question.number), None));
     }
 
+    /// Whether as much waits for a rule's commands as half of the room that others leave.
+    fn is_full(&mut self, rule: RuleId, room: usize) -> bool {
+        let waiting: usize = self.lanes.values().map(|lane| lane.waiting.len()).sum();
+        let Some(lane) = self.lanes.get_mut(&rule) else { return false };
+        // The first ones are the first that no command needs to answer any more.
+        while lane.waiting.front().is_some_and(|id| !self.asked.contains_key(id)) {
+            lane.waiting.pop_front();
+        }
+        lane.waiting.len() >= room.saturating_sub(waiting)
+    }
+
     /// Starts the commands whose turn it is, as far as `--max-jobs` and `jobs=` allow. They
-    /// have a limit of their own: other commands must not keep a process waiting.
+    /// have a limit of their own: other commands must not keep a process waiting. Nor must
+    /// those of another rule: each rule may run its share, although the limit is reached.
     pub fn start(&mut self, runner: &mut Runner, log: &mut JobLog, limits: Limits) {
         let limit = u32::try_from(limits.running).unwrap_or(u32::MAX);
-        let mut at = 0;
-        while self.running() < limit && at < self.waiting.len() {
-            let id = self.waiting[at];
-            let is_full = self.asked.get(&id).is_some_and(|asked| {
-                let running = self.running.get(&asked.job.rule).copied().unwrap_or_default();
-                asked.job.spec.options.jobs.is_some_and(|jobs| running >= jobs.get())
-            });
-            if is_full {
-                at += 1;
-                continue;
+        while let Some(rule) = self.next_rule(limit) {
+            self.last = rule;
+            if let Some(id) = self.lanes.get_mut(&rule).and_then(|lane| lane.waiting.pop_front()) {
+                self.start_one(id, runner, log);
             }
-            self.waiting.remove(at);
-            self.start_one(id, runner, log);
         }
+        self.lanes.retain(|_, lane| lane.running > 0 || !lane.waiting.is_empty());
+    }
+
+    /// The next rule in turn of which a command may start.
+    fn next_rule(&self, limit: u32) -> Option<RuleId> {
+        let share = (limit / u32::try_from(self.lanes.len()).unwrap_or(u32::MAX).max(1)).max(1);
+        let most = if self.running() < limit { u32::MAX } else { share };
+        let may_start = |(_, lane): &(&RuleId, &Lane)| {
+            let jobs = lane.waiting.front().map(|id| {
+                let asked = self.asked.get(id)?;
+                asked.job.spec.options.jobs.map(NonZeroU32::get)
+            });
+            jobs.is_some_and(|jobs| lane.running < jobs.unwrap_or(u32::MAX).min(most))
+        };
+        let (before, after) = (
+            self.lanes.range(..=self.last),
+            self.lanes.range(self.last..).skip_while(|(id, _)| **id == self.last),
+        );
+        after.chain(before).find(may_start).map(|(id, _)| *id)
     }
 
     fn start_one(&mut self, id: QuestionId, runner: &mut Runner, log: &mut JobLog) {
@@ -172,7 +204,7 @@ impl Decisions {
             Ok(running) => {
                 asked.outcome = Outcome::Running { pid: running.pid() };
                 log.update(&asked.job, asked.outcome.clone());
-                *self.running.entry(asked.job.rule).or_default() += 1;
+                self.lanes.entry(asked.job.rule).or_default().running += 1;
                 let (rule, finished) = (asked.job.rule, self.finished.clone());
                 tokio::task::spawn_local(async move {
                     let outcome = running.finish().await;
@@ -189,11 +221,8 @@ impl Decisions {
 
     /// The exit status of a command is its verdict.
     fn on_ended(&mut self, Ended { question, rule, outcome }: Ended) {
-        if let Some(running) = self.running.get_mut(&rule) {
-            *running -= 1;
-            if *running == 0 {
-                self.running.remove(&rule);
-            }
+        if let Some(lane) = self.lanes.get_mut(&rule) {
+            lane.running -= 1;
         }
         let verdict = match &outcome {
             Outcome::Ended(Exited { ending: Ending::TimedOut, .. }) => None,
@@ -216,7 +245,7 @@ impl Decisions {
 
     /// The gate has ended, and will never tell how its questions were answered.
     pub fn on_gate_end(&mut self, log: &mut JobLog) {
-        self.waiting.clear();
+        self.lanes.values_mut().for_each(|lane| lane.waiting.clear());
         self.answers.clear();
         for (_, asked) in self.asked.drain() {
             give_up(log, &asked, "the gate ended, so the kernel let it go");

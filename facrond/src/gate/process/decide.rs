@@ -126,7 +126,8 @@ impl Gate {
         if asked.is_empty() {
             return self.conclude(&hold, Verdict::Allow);
         }
-        if self.is_daemon_gone || self.questions.holds() >= self.capacity {
+        let is_full = |asked: &Asked| self.questions.is_full(asked.rule, self.capacity);
+        if self.is_daemon_gone || asked.iter().any(is_full) {
             let is_denied = asked.iter().any(|asked| asked.on_failure == Verdict::Deny);
             set_all(&mut hold, if self.is_daemon_gone { By::Failure } else { By::Full });
             return self.conclude(&hold, if is_denied { Verdict::Deny } else { Verdict::Allow });
