@@ -30,8 +30,9 @@ facron.conf(5) has all events, options and tokens.";
 #[derive(Debug, Parser)]
 #[command(name = "facronctl", version, after_help = EXAMPLES)]
 pub(crate) struct Cli {
-    /// The daemon's socket [default: /run/facron/control.sock; for a user $XDG_RUNTIME_DIR/facron/control.sock]
-    #[arg(short, long, env = "FACRON_SOCKET", hide_env_values = true, global = true)]
+    /// The daemon's socket [env: FACRON_SOCKET] [default: /run/facron/control.sock; for a user
+    /// $XDG_RUNTIME_DIR/facron/control.sock]
+    #[arg(short, long, global = true)]
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) socket: Option<PathBuf>,
     /// Print the daemon's reply as JSON

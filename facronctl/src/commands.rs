@@ -57,8 +57,7 @@ fn call<M: Method>(
 ) -> Result<(), Error> {
     let answer: Answer<M> = client.call(params)?;
     if terminal.json {
-        writeln!(terminal.out, "{}", answer.json())?;
-        Ok(())
+        Ok(terminal.json(answer.json())?)
     } else {
         show(answer.value()?, terminal)
     }

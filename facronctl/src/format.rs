@@ -1,6 +1,6 @@
 //! Values as text for people. A file name can never send control characters to the terminal.
 
-use facron_proto::{Outcome, OutcomeState, Text};
+use facron_proto::{Outcome, OutcomeState, Text, is_unsafe};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nix::sys::signal::Signal;
@@ -13,21 +13,14 @@ pub(crate) fn path_text(path: &Path) -> Text {
     Text::from(path.as_os_str().as_bytes())
 }
 
-/// Whether a terminal only shows this character, and does nothing else.
-fn is_safe(c: char) -> bool {
-    let mut buffer = [0; 4];
-    let text: &str = c.encode_utf8(&mut buffer);
-    c == '\\' || Text::from(text).to_string() == text
-}
-
 /// Text of several lines. Control characters except line breaks are escaped.
 pub(crate) fn safe_block(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        if c == '\n' || is_safe(c) {
-            safe.push(c);
-        } else {
+        if c != '\n' && is_unsafe(c) {
             safe.extend(c.escape_default());
+        } else {
+            safe.push(c);
         }
     }
     safe
@@ -37,7 +30,7 @@ pub(crate) fn safe_block(text: &str) -> String {
 pub(crate) fn quoted(word: &Text) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,^".contains(c) || !c.is_ascii();
     match std::str::from_utf8(word.as_bytes()) {
-        Ok(text) if !text.chars().all(is_safe) => ansi_quoted(word),
+        Ok(text) if text.chars().any(is_unsafe) => ansi_quoted(word),
         Ok(text) if !text.is_empty() && text.chars().all(plain) => text.to_owned(),
         Ok(text) => format!("'{}'", text.replace('\'', r"'\''")),
         Err(_) => ansi_quoted(word),
@@ -59,8 +52,8 @@ fn ansi_quoted(word: &Text) -> String {
                 '\\' | '\'' => quoted.extend(['\\', c]),
                 '\n' => quoted.push_str("\\n"),
                 '\t' => quoted.push_str("\\t"),
-                c if is_safe(c) => quoted.push(c),
-                c => escape(&mut quoted, c.encode_utf8(&mut [0; 4]).as_bytes()),
+                c if is_unsafe(c) => escape(&mut quoted, c.encode_utf8(&mut [0; 4]).as_bytes()),
+                c => quoted.push(c),
             }
         }
         escape(&mut quoted, chunk.invalid());

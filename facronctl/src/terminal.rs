@@ -2,7 +2,7 @@
 
 use crate::format::safe_block;
 use crate::style::{Style, When};
-use facron_proto::Diagnostic;
+use facron_proto::{Diagnostic, SafeJson};
 use jiff::tz::TimeZone;
 use std::io::{self, IsTerminal, Write};
 
@@ -37,6 +37,11 @@ impl<'a> Terminal<'a> {
                 .or_else(columns),
             time_zone: TimeZone::system(),
         }
+    }
+
+    /// Shows JSON as one line.
+    pub(crate) fn json(&mut self, json: &str) -> io::Result<()> {
+        writeln!(self.out, "{}", SafeJson(json))
     }
 
     /// Shows a diagnostic on standard error, as the daemon drew it.

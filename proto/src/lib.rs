@@ -119,7 +119,7 @@ pub use method::{Method, Notice};
 pub use record::{By, Outcome, OutcomeState, Record};
 pub use rule::{Failure, Rule, RuleId, RuleRef, Source, State};
 pub use status::{Events, Gate, Jobs, OwnEvents, Queue, Status};
-pub use text::Text;
+pub use text::{SafeJson, Text, is_unsafe};
 
 /// The version of the protocol. Members, methods and codes may be added without a new
 /// number. A new number means that old clients do not understand the protocol any more.

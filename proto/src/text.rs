@@ -25,7 +25,7 @@ impl<T: Into<Vec<u8>>> From<T> for Text {
     }
 }
 
-/// Escapes control characters and bytes that are not UTF-8, for terminals and logs.
+/// Escapes what [`is_unsafe`] and bytes that are not UTF-8, for terminals and logs.
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
@@ -50,10 +50,47 @@ impl fmt::Debug for Text {
     }
 }
 
-/// Control characters, and the format characters that reorder a line of text.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+/// Whether a terminal could obey, reorder or hide this character, so that it is only shown
+/// escaped: controls, format characters, line separators, private and unassigned characters
+/// and others without a glyph.
+pub fn is_unsafe(c: char) -> bool {
+    !c.is_ascii_graphic() && c != ' ' && (is_default_ignorable(c) || !is_printable(c))
+}
+
+/// The standard library escapes just those without a glyph, and all blanks but one.
+fn is_printable(c: char) -> bool {
+    if c.is_whitespace() {
+        return !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}');
+    }
+    // combining characters are only shown behind another one
+    let mut text = [b'a', 0, 0, 0, 0];
+    let length = 1 + c.encode_utf8(&mut text[1..]).len();
+    str::from_utf8(&text[..length]).is_ok_and(|text| text.escape_debug().nth(1) == Some(c))
+}
+
+/// `Default_Ignorable_Code_Point` of Unicode, as far as it is letters and marks.
+fn is_default_ignorable(c: char) -> bool {
+    matches!(c, '\u{34f}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0100}'..='\u{e01ef}')
+}
+
+/// JSON text for a terminal: the same value, with unsafe characters as `\uXXXX`.
+pub struct SafeJson<'a>(pub &'a str);
+
+impl fmt::Display for SafeJson<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
+            f.write_str(&rest[..at])?;
+            match c {
+                // They stand between tokens only.
+                '\t' | '\n' | '\r' => f.write_str(" ")?,
+                c => c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(f, "\\u{unit:04x}"))?,
+            }
+            rest = &rest[at + c.len_utf8()..];
+        }
+        f.write_str(rest)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -135,6 +172,25 @@ mod tests {
     #[test]
     fn display_escapes_what_a_terminal_would_obey() {
         assert_eq!(Text(b"a\x1b[2J\n\\\xff\xe2\x80\xae".to_vec()).to_string(), r"a\u{1b}[2J\n\\\xff\u{202e}");
+    }
+
+    #[test]
+    fn what_has_no_glyph_is_unsafe_and_what_people_write_is_not() {
+        let without = "\0\t\n\u{1b}\u{7f}\u{80}\u{9b}\u{ad}\u{34f}\u{61c}\u{115f}\u{180e}\u{200b}\u{200f}\u{2028}\u{2029}\
+            \u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{206f}\u{3164}\u{e000}\u{fe0f}\u{feff}\u{fff9}\u{ffff}\
+            \u{110bd}\u{1d173}\u{e0001}\u{e007f}\u{e0100}\u{f0000}\u{10ffff}";
+        assert_eq!(without.chars().filter(|c| !is_unsafe(*c)).collect::<String>(), "");
+        let with = "a ~\\'\"\u{a0}éß\u{301}ñ\u{3000}日本語ひらがなقاموس\u{5d0}\u{939}\u{94d}\u{930}한국어🦀—…€";
+        assert_eq!(with.chars().filter(|c| is_unsafe(*c)).collect::<String>(), "");
+    }
+
+    #[test]
+    fn safe_json_has_the_same_value() {
+        let value = "a\u{9b}\u{7f}\u{202e}\u{e0001}é\n\\\"";
+        let json = serde_json::to_string(value).unwrap();
+        let safe = SafeJson(&format!("\t{json}\r\n")).to_string();
+        assert_eq!(safe, r#" "a\u009b\u007f\u202e\udb40\udc01é\n\\\""  "#);
+        assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), value);
     }
 
     #[test]

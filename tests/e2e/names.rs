@@ -16,10 +16,11 @@ fn bytes(text: &Value) -> Vec<u8> {
     serde_json::from_value::<facron_proto::Text>(text.clone()).unwrap().0
 }
 
-/// No control character but the newline at the end of a line.
+/// No control character but the newline at the end of a line, and nothing that is not seen.
 #[track_caller]
 fn assert_harmless(text: &str) {
-    let harmful = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    let hidden = ['\u{ad}', '\u{61c}', '\u{202e}', '\u{2060}', '\u{e0041}', '\u{e000}'];
+    let harmful = |c: char| (c.is_control() && c != '\n') || hidden.contains(&c);
     assert!(!text.contains(harmful), "{text:?}");
 }
 
@@ -105,7 +106,9 @@ fn any_name_is_shown_escaped() {
     }
 
     let output = place.ctl(&["--json", "tail", "-n", "100", "--rule", "fails"]);
-    let mut paths: Vec<_> = out(&output)
+    let json = out(&output);
+    assert_harmless(&json);
+    let mut paths: Vec<_> = json
         .lines()
         .map(|line| bytes(&serde_json::from_str::<Value>(line).unwrap()["path"]))
         .collect();
@@ -142,6 +145,8 @@ fn a_rule_of_any_name_can_be_added_and_survives_a_restart() {
             assert_eq!(rule["fired"], 1, "restarted {restart} times: {rule}");
         }
         assert_harmless(&place.ctl_ok(&["list"]));
+        assert_harmless(&place.ctl_ok(&["--json", "list"]));
+        assert_harmless(&place.ctl_ok(&["show", "1"]));
         daemon.kill();
         daemon = place.start();
     }

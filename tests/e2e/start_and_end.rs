@@ -175,10 +175,15 @@ fn exit_statuses_are_those_of_sysexits() {
 fn the_socket_can_be_named_by_the_environment() {
     let place = Place::new();
     let _daemon = place.start();
-    let mut list = Command::new(FACRONCTL);
-    let output =
-        list.args(["--json", "list"]).env("FACRON_SOCKET", place.path("control.sock")).output().unwrap();
-    assert_eq!((code(&output), &*out(&output)), (0, "[]\n"));
+    let list = |mut ctl: Command, socket: &str| {
+        let output = ctl.args(["--json", "list"]).env("FACRON_SOCKET", socket).output().unwrap();
+        (code(&output), out(&output))
+    };
+    let listed = (0, "[]\n".to_owned());
+    assert_eq!(list(Command::new(FACRONCTL), &place.path("control.sock")), listed);
+    // an option goes before it, and an empty variable is none
+    assert_eq!(list(place.facronctl(), "/nowhere"), listed);
+    assert_eq!(list(place.facronctl(), ""), listed);
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(super) fn run(args: &cli::Check, terminal: &mut Terminal<'_>) -> Result<Exit
         };
         let diagnostics: Vec<_> = loaded.diagnostics.iter().map(config::Diagnostic::to_proto).collect();
         let json = serde_json::to_string(&diagnostics).map_err(Error::Protocol)?;
-        writeln!(terminal.out, "{json}")?;
+        terminal.json(&json)?;
         !config::has_errors(&loaded.diagnostics)
     } else {
         let (text, good) = config::check(&conf, &conf_dir, &args.files, terminal.style.is_colored());

@@ -71,8 +71,7 @@ enum Show {
 
 fn print(raw: &RawValue, show: Show, terminal: &mut Terminal<'_>) -> Result<(), Error> {
     if terminal.json {
-        writeln!(terminal.out, "{}", raw.get())?;
-        return Ok(());
+        return Ok(terminal.json(raw.get())?);
     }
     let record: Record = serde_json::from_str(raw.get()).map_err(Error::Protocol)?;
     if show == Show::Always || record.outcome.is_final() {

@@ -60,8 +60,9 @@ pub enum Command {
 pub struct Daemon {
     #[command(flatten)]
     pub files: Files,
-    /// The control socket [default: /run/facron/control.sock; for a user $XDG_RUNTIME_DIR/facron/control.sock]
-    #[arg(short, long, value_name = "SOCKET", env = "FACRON_SOCKET", hide_env_values = true)]
+    /// The control socket [env: FACRON_SOCKET] [default: /run/facron/control.sock; for a user
+    /// $XDG_RUNTIME_DIR/facron/control.sock]
+    #[arg(short, long, value_name = "SOCKET")]
     #[arg(default_value_os_t = Paths::default().socket, hide_default_value = true, value_hint = ValueHint::FilePath)]
     pub socket: PathBuf,
     /// Where persisted rules are kept [default: /var/lib/facron; for a user $XDG_STATE_HOME/facron]

@@ -5,6 +5,9 @@ use nix::unistd::geteuid;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+/// The environment variable with another default for the socket.
+const SOCKET: &str = "FACRON_SOCKET";
+
 /// The default of each path option of `facrond`. `facronctl` uses them too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
@@ -19,7 +22,9 @@ impl Default for Paths {
     /// The defaults for the effective user of this process.
     fn default() -> Self {
         let user = geteuid();
-        if user.is_root() { Self::system() } else { Self::user(user.as_raw(), |name| std::env::var_os(name)) }
+        let variable = |name: &str| std::env::var_os(name);
+        let paths = if user.is_root() { Self::system() } else { Self::user(user.as_raw(), variable) };
+        paths.with_socket(variable(SOCKET))
     }
 }
 
@@ -32,6 +37,12 @@ impl Paths {
             state_dir: "/var/lib/facron".into(),
             runtime_dir: "/run/facron".into(),
         }
+    }
+
+    /// Another socket, unless the variable is empty.
+    fn with_socket(self, named: Option<OsString>) -> Self {
+        let named = named.filter(|path| !path.is_empty()).map(PathBuf::from);
+        Self { socket: named.unwrap_or(self.socket), ..self }
     }
 
     fn user(uid: u32, variable: impl Fn(&str) -> Option<OsString>) -> Self {
@@ -56,6 +67,13 @@ impl Paths {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_socket_variable_counts_as_unset() {
+        let socket = |named: Option<&str>| Paths::system().with_socket(named.map(OsString::from)).socket;
+        assert_eq!(socket(Some("/x/s")), PathBuf::from("/x/s"));
+        assert_eq!([socket(Some("")), socket(None)], [(); 2].map(|()| Paths::system().socket));
+    }
 
     #[test]
     fn a_user_has_them_below_home_unless_the_environment_says_else() {

@@ -1,7 +1,7 @@
 //! File names that somebody is not ready for.
 
 /// Names that are one argument each, and must stay it.
-const AWKWARD: [&[u8]; 17] = [
+const AWKWARD: [&[u8]; 18] = [
     b"with blanks  in it",
     b"'single' \"double\" `back`",
     b"new\nline",
@@ -18,6 +18,7 @@ const AWKWARD: [&[u8]; 17] = [
     b"not UTF-8 \xff\xfe\x80",
     b"ends in CR\r",
     "right-to-left \u{202e}txt.exe".as_bytes(),
+    "hidden \u{9b}31m\u{7f}\u{61c}\u{2060}\u{ad}\u{e0041}\u{e000}".as_bytes(),
     b" ",
 ];
 
