@@ -6,7 +6,7 @@
 //! time; this module knows nothing of rules. The engine is reached through an
 //! [`EngineHandle`], a bounded queue of calls, each with the way back for its reply.
 //!
-//! Nothing a client does costs more than its own connection: its lines are
+//! Nothing a client does costs more than its user's share (see [`shares`]): its lines are
 //! bounded, it is not read from while it does not read, and records that it
 //! does not fetch in time are counted in place of kept (see [`Follower`]).
 
@@ -15,6 +15,7 @@ mod connection;
 mod dispatch;
 mod engine;
 mod follow;
+mod shares;
 mod socket;
 #[cfg(test)]
 mod tests;

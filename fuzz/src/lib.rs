@@ -45,7 +45,7 @@ fn configuration() -> Vec<Vec<u8>> {
 
 /// A stream of bytes on the socket, read by the daemon and by a client.
 fn frames(bytes: &[u8]) {
-    let mut lines = Lines::default();
+    let mut lines = Lines::new(MAX_LINE);
     // The cuts of the stream are where the first bytes say.
     let cut = bytes.first().map_or(1, |byte| usize::from(*byte).max(1));
     for chunk in bytes.chunks(cut) {

@@ -9,7 +9,8 @@
 //! [JSON-RPC 2.0](https://www.jsonrpc.org/specification), **one JSON text a line**:
 //! UTF-8, without a newline inside, and with `\n` at its end.
 //!
-//! A line sent to the daemon has at most [`frame::MAX_LINE`] bytes (1 MiB). A longer
+//! A line sent to the daemon has at most [`frame::MAX_LINE`] bytes (1 MiB), or 32 KiB if
+//! the client may only read, and a batch has at most [`rpc::MAX_BATCH`] requests. A longer
 //! line is skipped and answered with `-32600` and id `null`; the connection stays open.
 //! Replies may be longer. A line without its newline is not a request yet. When the
 //! client closes its sending side, complete requests are still answered. Then the
@@ -32,6 +33,7 @@
 //!   are UTF-8, and otherwise as `{"base64": "..."}` (RFC 4648, section 4), in both
 //!   directions ([`Text`]).
 //! - Times are RFC 3339 in UTC, durations are numbers of milliseconds.
+//! - A path in a record that has more than 4096 bytes is without its middle, which is a `…`.
 //! - A rule is named by its `id`, a number, or by its name, a string ([`RuleRef`]).
 //! - Members may be added, and are never removed. Ignore unknown members, as the daemon does.
 //!
@@ -48,7 +50,7 @@
 //! | `add` | `path`, `events`, `command`, and optionally `options` (`""`), `persist` (`false`): [`method::AddParams`] | the [`Rule`], with `warnings` ([`Diagnostic`]s) if there are any; sent when its marks are in the kernel |
 //! | `remove`, `pause`, `resume` | `rules`, an array | `{"rules": [7, 9]}`, numbers in the order of the request; all or none are done |
 //! | `reload` | | `{"added": 1, "removed": 0, "changed": 0, "kept": 12}`, numbers of rules |
-//! | `tail` | optionally `limit` (`10`), `rule`, `failed` (`false`), `follow` (`false`): [`method::TailParams`] | `{"records": [...]}`, [`Record`]s, the oldest first; with `follow` also `subscription` |
+//! | `tail` | optionally `limit` (`10`), `rule`, `failed` (`false`), `follow` (`false`): [`method::TailParams`] | `{"records": [...]}`, [`Record`]s, the oldest first; with `follow` also `subscription`; `truncated` if older ones are left out because the reply would be too large |
 //! | `unsubscribe` | `subscription` | `{}` |
 //! | `status` | | [`Status`] |
 //! | `explain` | `path`, `events` | `[{"rule": 7, "argv": [...]}]`, the commands that would run; nothing is run |
@@ -77,7 +79,7 @@
 //! reply and the first notification. A client that does not read fast enough misses
 //! records; `lagged` has their number, at the place where they are missing. After the reply
 //! to `unsubscribe` there are no more notifications. A connection may have 16
-//! subscriptions.
+//! subscriptions, and so may all connections together of a user who may only read.
 //!
 //! # Errors
 //!
@@ -86,7 +88,7 @@
 //! | code | |
 //! |---|---|
 //! | `-32700` | not JSON; id `null` |
-//! | `-32600` | not a request, an empty batch, or a line that is too long; id `null` |
+//! | `-32600` | not a request, an empty or too large batch, or a line that is too long; id `null` |
 //! | `-32601` | no such method |
 //! | `-32602` | the method cannot take these parameters |
 //! | `-32603` | a defect of the daemon |
@@ -95,9 +97,12 @@
 //! | `-32002` | the rule was refused; `data` is an array of [`Diagnostic`] |
 //! | `-32003` | not permitted |
 //! | `-32004` | the reload was refused and nothing changed; `data` is an array of [`Diagnostic`] |
-//! | `-32005` | too many connections, or subscriptions of this connection |
+//! | `-32005` | too many connections or subscriptions |
 //!
-//! A connection over the limit of 256 is answered with `-32005` and id `null`, and closed.
+//! A connection over a limit is answered with `-32005` and id `null`, and closed. Root and
+//! the daemon's own user have 256 connections, all others together as many, and each of them
+//! 32. The requests of one of those are carried out one after the other, also those of different
+//! connections. If such a client does not read a reply for 3 seconds, its connection is closed.
 //!
 //! # Access
 //!

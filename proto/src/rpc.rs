@@ -6,13 +6,16 @@
 
 use crate::method::{NewRecord, SubscriptionId};
 use crate::{Diagnostic, Method, Notice};
-use serde::de::{self, Deserializer};
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 use serde_json::value::{RawValue, Value};
 use std::borrow::Cow;
 use std::fmt;
+
+/// The most requests of a batch.
+pub const MAX_BATCH: usize = 1024;
 
 /// The id that ties a reply to its request. The client chooses it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -58,7 +61,7 @@ impl Code {
     pub const NOT_PERMITTED: Self = Self(-32003);
     /// The reload has changed nothing; `data` has the [`Diagnostic`]s.
     pub const RELOAD_REFUSED: Self = Self(-32004);
-    /// Too many connections, or subscriptions of one connection.
+    /// Too many connections or subscriptions.
     pub const TOO_MANY: Self = Self(-32005);
 }
 
@@ -188,11 +191,43 @@ pub fn parse(line: &[u8]) -> Result<Line<'_>, Error> {
     if !value.get().starts_with('[') {
         return Ok(Line::Single(value));
     }
-    let batch: Vec<_> = serde_json::from_str(value.get()).map_err(not_json)?;
-    if batch.is_empty() {
-        return Err(Error::new(Code::INVALID_REQUEST, "invalid request: the batch is empty"));
+    let invalid = |why: &str| Error::new(Code::INVALID_REQUEST, format!("invalid request: {why}"));
+    match serde_json::from_str(value.get()) {
+        // It is JSON, so the error is ours.
+        Err(error) => Err(invalid(&sentence(&error))),
+        Ok(Batch(batch)) if batch.is_empty() => Err(invalid("the batch is empty")),
+        Ok(Batch(batch)) => Ok(Line::Batch(batch)),
     }
-    Ok(Line::Batch(batch))
+}
+
+/// The elements of an array that is not too long for a batch.
+struct Batch<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Batch<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Elements).map(Self)
+    }
+}
+
+struct Elements;
+
+impl<'de> Visitor<'de> for Elements {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = array.next_element()? {
+            if elements.len() == MAX_BATCH {
+                return Err(de::Error::custom(format_args!("a batch has at most {MAX_BATCH} requests")));
+            }
+            elements.push(element);
+        }
+        Ok(elements)
+    }
 }
 
 /// A reply, ready to be serialized.
@@ -361,6 +396,16 @@ mod tests {
         };
         let valid: Vec<bool> = batch.into_iter().map(|value| Request::parse(value).is_ok()).collect();
         assert_eq!(valid, [false, true, false]);
+    }
+
+    #[test]
+    fn a_batch_has_a_limit() {
+        let batch = |count: usize| {
+            parse(format!("[{}]", vec!["1"; count].join(",")).as_bytes())
+                .map(|_| ())
+                .map_err(|error| error.code)
+        };
+        assert_eq!((batch(MAX_BATCH), batch(MAX_BATCH + 1)), (Ok(()), Err(Code::INVALID_REQUEST)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Who a client is and what it may do.
 
-use super::follow::{Follower, Subscriptions};
+use super::follow::{Connection, Follower};
+use super::shares::Place;
 use crate::kernel::peer::Peer;
 use facron_proto::method::{
     Explain, GetStatus, List, Method, Show, SubscriptionId, Tail, Unsubscribe, Version,
@@ -56,23 +57,23 @@ pub struct Caller {
     /// Its user when it connected.
     pub uid: u32,
     pub access: Access,
-    pub(super) subscriptions: Arc<Subscriptions>,
+    pub(super) connection: Arc<Connection>,
 }
 
 impl Caller {
-    pub fn new(uid: u32, access: Access) -> Self {
-        Self { uid, access, subscriptions: Arc::default() }
+    pub(super) fn new(uid: u32, access: Access, place: Place) -> Self {
+        Self { uid, access, connection: Arc::new(Connection::new(place)) }
     }
 
     /// A new subscription of its connection. Records sent to the follower reach
     /// the client after the reply of the method that is being served.
     pub fn subscribe(&self) -> Result<Follower, Error> {
-        Subscriptions::add(&self.subscriptions)
+        Connection::subscribe(&self.connection)
     }
 
     /// Ends a subscription of its connection.
     pub(super) fn unsubscribe(&self, id: SubscriptionId) -> Result<(), Error> {
-        if self.subscriptions.remove(id) {
+        if self.connection.unsubscribe(id) {
             Ok(())
         } else {
             Err(Error::new(Code::FAILED, format!("this connection has no subscription {id}")))

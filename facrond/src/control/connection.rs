@@ -4,22 +4,36 @@
 //! written. So replies keep the order of their requests, notifications stand
 //! between them and never inside a batch, and a client that does not read
 //! fills its own socket and nothing else.
+//!
+//! Requests of clients that may only read are read and carried out in turns (see [`super::shares`]),
+//! and the thread does something else after each. A client that does not fetch its reply keeps
+//! others from their turns, and is disconnected.
 
 use super::dispatch::dispatch;
-use super::{Api, Caller, EngineHandle};
-use facron_proto::frame::{Lines, TooLong};
+use super::{Access, Api, Caller, EngineHandle};
+use facron_proto::frame::{Lines, MAX_LINE, TooLong};
 use facron_proto::rpc::{self, Code, Error, Id, Line, Reply, Request};
 use serde_json::value::RawValue;
 use std::io;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::task::yield_now;
+use tokio::time::timeout;
 
 /// How much is read at once.
 const CHUNK: usize = 16 << 10;
 
 /// Replies of a batch, and notifications, are collected up to this size.
-const FLUSH: usize = 64 << 10;
+const FLUSH: usize = 16 << 10;
+
+/// The longest line of a client that may only read.
+pub(super) const MAX_READERS_LINE: usize = 32 << 10;
+
+/// How long such a client may take to fetch a reply, once the socket is full.
+const STALL: Duration = Duration::from_secs(3);
 
 /// Answers a client until it closes its side.
 pub(super) async fn serve<E: Api>(
@@ -27,23 +41,47 @@ pub(super) async fn serve<E: Api>(
     engine: EngineHandle<E>,
     caller: Caller,
 ) -> io::Result<()> {
-    let (mut reader, writer) = stream.into_split();
+    let (reader, writer) = stream.into_split();
+    let longest = if caller.access == Access::Full { MAX_LINE } else { MAX_READERS_LINE };
     let mut session = Session { engine, caller, output: Output { writer, buffer: Vec::new() } };
-    let mut lines = Lines::default();
-    let mut chunk = vec![0; CHUNK];
+    let mut lines = Lines::new(longest);
+    let connection = Arc::clone(&session.caller.connection);
     loop {
         while let Some(line) = lines.next_line() {
             session.answer_line(line).await?;
             session.tell_records().await?;
+            session.leave_room().await;
         }
         tokio::select! {
-            count = reader.read(&mut chunk) => match count? {
-                0 => return Ok(()),
-                count => lines.feed(&chunk[..count]),
-            },
-            () = session.caller.subscriptions.ready() => session.tell_records().await?,
+            ready = reader.readable() => {
+                ready?;
+                let _turn = connection.place().turn().await;
+                if read_some(&reader, &mut lines)? == Progress::Ended {
+                    return Ok(());
+                }
+            }
+            () = session.caller.connection.ready() => session.tell_records().await?,
         }
+        session.leave_room().await;
     }
+}
+
+#[derive(PartialEq)]
+enum Progress {
+    Open,
+    Ended,
+}
+
+/// Reads what is there. No connection has a buffer for it.
+fn read_some(reader: &OwnedReadHalf, lines: &mut Lines) -> io::Result<Progress> {
+    let mut chunk = [0; CHUNK];
+    match reader.try_read(&mut chunk) {
+        Ok(0) => return Ok(Progress::Ended),
+        Ok(count) => lines.feed(&chunk[..count]),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return Err(error),
+    }
+    Ok(Progress::Open)
 }
 
 struct Session<E> {
@@ -53,7 +91,10 @@ struct Session<E> {
 }
 
 impl<E: Api> Session<E> {
+    /// Answers a line in its turn, which ends when the client has the replies.
     async fn answer_line(&mut self, line: Result<&[u8], TooLong>) -> io::Result<()> {
+        let connection = Arc::clone(&self.caller.connection);
+        let _turn = connection.place().turn().await;
         let parsed = line
             .map_err(|error| Error::new(Code::INVALID_REQUEST, format!("invalid request: {error}")))
             .and_then(rpc::parse);
@@ -67,15 +108,28 @@ impl<E: Api> Session<E> {
                 for value in values {
                     if self.answer(value, before, b"").await? {
                         before = b",";
-                        self.output.flush_if_large().await?;
+                        self.output.flush_if_large(self.patience()).await?;
                     }
+                    self.leave_room().await;
                 }
                 if before == b"," {
                     self.output.buffer.extend_from_slice(b"]\n");
                 }
             }
         }
-        self.output.flush().await
+        self.output.flush(self.patience()).await
+    }
+
+    /// Lets others use the thread, if this client may only read.
+    async fn leave_room(&self) {
+        if self.caller.access != Access::Full {
+            yield_now().await;
+        }
+    }
+
+    /// How long others wait until this client reads.
+    fn patience(&self) -> Duration {
+        if self.caller.access == Access::Full { Duration::MAX } else { STALL }
     }
 
     /// Does one request; false if it was a notification, which has no reply.
@@ -94,14 +148,14 @@ impl<E: Api> Session<E> {
 
     /// Writes the records that wait: all, or as many as requests may have to wait for.
     async fn tell_records(&mut self) -> io::Result<()> {
-        while let Some(line) = self.caller.subscriptions.take() {
+        while let Some(line) = self.caller.connection.take() {
             self.output.buffer.extend_from_slice(&line?);
             if self.output.is_large() {
-                self.caller.subscriptions.wake();
+                self.caller.connection.wake();
                 break;
             }
         }
-        self.output.flush().await
+        self.output.flush(Duration::MAX).await
     }
 }
 
@@ -128,12 +182,12 @@ impl Output {
         self.buffer.len() >= FLUSH
     }
 
-    async fn flush_if_large(&mut self) -> io::Result<()> {
-        if self.is_large() { self.flush().await } else { Ok(()) }
+    async fn flush_if_large(&mut self, patience: Duration) -> io::Result<()> {
+        if self.is_large() { self.flush(patience).await } else { Ok(()) }
     }
 
-    async fn flush(&mut self) -> io::Result<()> {
-        self.writer.write_all(&self.buffer).await?;
+    async fn flush(&mut self, patience: Duration) -> io::Result<()> {
+        timeout(patience, self.writer.write_all(&self.buffer)).await??;
         self.buffer.clear();
         self.buffer.shrink_to(FLUSH);
         Ok(())

@@ -1,10 +1,11 @@
 //! Subscriptions: records on their way to clients that may not read them.
 //!
 //! A connection has one queue for all its subscriptions, in the order of the
-//! records, with at most [`MAX_QUEUED`] of each. When a subscription has no room,
-//! the place is marked, and everything is counted instead until the client has
-//! read up to the mark. Sending never waits.
+//! records, with at most [`MAX_QUEUED`] of each, and no more bytes than the user's
+//! [share](super::shares). When a subscription has no room, the place is marked, and everything
+//! is counted instead until the client has read up to the mark. Sending never waits.
 
+use super::shares::Place;
 use facron_proto::Record;
 use facron_proto::method::{Lagged, LaggedParams, SubscriptionId};
 use facron_proto::rpc::{self, Code, Error};
@@ -19,6 +20,9 @@ pub const MAX_QUEUED: usize = 8192;
 /// Subscriptions of one connection.
 pub const MAX_SUBSCRIPTIONS: usize = 16;
 
+/// What a record takes in a queue besides its text.
+const OVERHEAD: usize = 64;
+
 /// A record as it travels, made once for all who follow.
 pub fn encode(record: &Record) -> serde_json::Result<Arc<RawValue>> {
     to_raw_value(record).map(Arc::from)
@@ -28,7 +32,7 @@ pub fn encode(record: &Record) -> serde_json::Result<Arc<RawValue>> {
 #[derive(Debug)]
 pub struct Follower {
     id: SubscriptionId,
-    connection: Weak<Subscriptions>,
+    connection: Weak<Connection>,
 }
 
 impl Follower {
@@ -39,22 +43,31 @@ impl Follower {
 
     /// Whether the client has unsubscribed or is gone, so that it can be dropped.
     pub fn is_closed(&self) -> bool {
-        self.connection.upgrade().is_none_or(|subscriptions| !subscriptions.has(self.id))
+        self.connection.upgrade().is_none_or(|connection| !connection.has(self.id))
     }
 
     /// Queues a record, or counts it as missed; never waits.
     pub fn send(&self, record: &Arc<RawValue>) {
-        if let Some(subscriptions) = self.connection.upgrade() {
-            subscriptions.push(self.id, record);
+        if let Some(connection) = self.connection.upgrade() {
+            connection.push(self.id, record);
         }
     }
 }
 
-/// The subscriptions of one connection.
-#[derive(Debug, Default)]
-pub(super) struct Subscriptions {
+/// One connection: its place, and what waits for its client.
+#[derive(Debug)]
+pub(super) struct Connection {
+    place: Place,
     queue: Mutex<Queue>,
     ready: Notify,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let queue = std::mem::take(&mut *self.lock());
+        self.place.unsubscribe(queue.open.len());
+        self.place.unqueue(size(&queue.notices));
+    }
 }
 
 #[derive(Debug, Default)]
@@ -78,13 +91,39 @@ enum Notice {
     Lagged,
 }
 
-impl Subscriptions {
-    pub(super) fn add(this: &Arc<Self>) -> Result<Follower, Error> {
-        let mut queue = this.lock();
-        if queue.open.len() >= MAX_SUBSCRIPTIONS {
-            let message = format!("this connection has {MAX_SUBSCRIPTIONS} subscriptions already");
-            return Err(Error::new(Code::TOO_MANY, message));
+impl Notice {
+    /// The part of the user's share that it takes.
+    fn size(&self) -> usize {
+        match self {
+            Self::Record(record) => record.get().len() + OVERHEAD,
+            Self::Lagged => 0,
         }
+    }
+}
+
+fn size(notices: &VecDeque<(SubscriptionId, Notice)>) -> usize {
+    notices.iter().map(|(_, notice)| notice.size()).sum()
+}
+
+impl Connection {
+    pub(super) fn new(place: Place) -> Self {
+        Self { place, queue: Mutex::default(), ready: Notify::new() }
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Begins a subscription.
+    pub(super) fn subscribe(this: &Arc<Self>) -> Result<Follower, Error> {
+        let mut queue = this.lock();
+        let too_many = |limit, whose| {
+            Error::new(Code::TOO_MANY, format!("{limit} subscriptions of {whose} are open already"))
+        };
+        if queue.open.len() >= MAX_SUBSCRIPTIONS {
+            return Err(too_many(MAX_SUBSCRIPTIONS, "this connection"));
+        }
+        this.place.subscribe().map_err(|limit| too_many(limit, "users who may only read"))?;
         queue.last_id += 1;
         let id = SubscriptionId(queue.last_id);
         queue.open.insert(id, Counts::default());
@@ -92,10 +131,15 @@ impl Subscriptions {
     }
 
     /// Ends a subscription and forgets what waits in it; false if there was none.
-    pub(super) fn remove(&self, id: SubscriptionId) -> bool {
+    pub(super) fn unsubscribe(&self, id: SubscriptionId) -> bool {
         let mut queue = self.lock();
-        queue.notices.retain(|(other, _)| *other != id);
-        queue.open.remove(&id).is_some()
+        let is_open = queue.open.remove(&id).is_some();
+        self.place.unsubscribe(usize::from(is_open));
+        let notices = std::mem::take(&mut queue.notices).into_iter();
+        let (gone, kept): (VecDeque<_>, _) = notices.partition(|(other, _)| *other == id);
+        self.place.unqueue(size(&gone));
+        queue.notices = kept;
+        is_open
     }
 
     fn has(&self, id: SubscriptionId) -> bool {
@@ -106,14 +150,15 @@ impl Subscriptions {
         let mut queue = self.lock();
         let Queue { open, notices, .. } = &mut *queue;
         let Some(counts) = open.get_mut(&id) else { return };
+        let notice = Notice::Record(record.clone());
         if counts.missed > 0 {
             counts.missed += 1;
-        } else if counts.queued == MAX_QUEUED {
+        } else if counts.queued == MAX_QUEUED || !self.place.queue(notice.size()) {
             counts.missed = 1;
             notices.push_back((id, Notice::Lagged));
         } else {
             counts.queued += 1;
-            notices.push_back((id, Notice::Record(record.clone())));
+            notices.push_back((id, notice));
         }
         self.ready.notify_one();
     }
@@ -132,6 +177,7 @@ impl Subscriptions {
     pub(super) fn take(&self) -> Option<serde_json::Result<Vec<u8>>> {
         let mut queue = self.lock();
         let (subscription, notice) = queue.notices.pop_front()?;
+        self.place.unqueue(notice.size());
         let counts = queue.open.get_mut(&subscription)?;
         match notice {
             Notice::Record(record) => {
@@ -154,13 +200,20 @@ impl Subscriptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Access;
+    use crate::control::shares::Shares;
+
+    fn connection() -> Arc<Connection> {
+        let place = Shares::default().connect(0, Access::Full).unwrap();
+        Arc::new(Connection::new(place))
+    }
 
     fn raw(number: usize) -> Arc<RawValue> {
         Arc::from(to_raw_value(&number).unwrap())
     }
 
-    fn taken(subscriptions: &Subscriptions) -> Vec<String> {
-        std::iter::from_fn(|| subscriptions.take())
+    fn taken(connection: &Connection) -> Vec<String> {
+        std::iter::from_fn(|| connection.take())
             .map(|line| {
                 let line = String::from_utf8(line.unwrap()).unwrap();
                 line.split_once("params\":").unwrap().1.strip_suffix("}\n").unwrap().to_owned()
@@ -170,46 +223,46 @@ mod tests {
 
     #[test]
     fn what_has_no_room_is_counted_at_its_place() {
-        let subscriptions = Arc::default();
-        let slow = Subscriptions::add(&subscriptions).unwrap();
-        let other = Subscriptions::add(&subscriptions).unwrap();
+        let connection = connection();
+        let slow = Connection::subscribe(&connection).unwrap();
+        let other = Connection::subscribe(&connection).unwrap();
         for number in 0..MAX_QUEUED + 5 {
             slow.send(&raw(number));
         }
         other.send(&raw(0));
-        let lines = taken(&subscriptions);
+        let lines = taken(&connection);
         assert_eq!(lines.len(), MAX_QUEUED + 2);
         assert_eq!(lines[0], r#"{"subscription":1,"record":0}"#);
         assert_eq!(lines[MAX_QUEUED], r#"{"subscription":1,"missed":5}"#);
         assert_eq!(lines[MAX_QUEUED + 1], r#"{"subscription":2,"record":0}"#);
         slow.send(&raw(9));
-        assert_eq!(taken(&subscriptions), [r#"{"subscription":1,"record":9}"#]);
+        assert_eq!(taken(&connection), [r#"{"subscription":1,"record":9}"#]);
     }
 
     #[test]
     fn a_follower_ends_with_unsubscribing_and_with_the_connection() {
-        let subscriptions = Arc::default();
-        let first = Subscriptions::add(&subscriptions).unwrap();
-        let second = Subscriptions::add(&subscriptions).unwrap();
+        let connection = connection();
+        let first = Connection::subscribe(&connection).unwrap();
+        let second = Connection::subscribe(&connection).unwrap();
         first.send(&raw(1));
-        assert!(subscriptions.remove(first.id()));
-        assert!(!subscriptions.remove(first.id()));
+        assert!(connection.unsubscribe(first.id()));
+        assert!(!connection.unsubscribe(first.id()));
         first.send(&raw(2));
-        assert_eq!(taken(&subscriptions), [""; 0]);
+        assert_eq!(taken(&connection), [""; 0]);
         assert!(first.is_closed() && !second.is_closed());
-        drop(subscriptions);
+        drop(connection);
         second.send(&raw(3));
         assert!(second.is_closed());
     }
 
     #[test]
     fn subscriptions_are_limited_and_numbers_not_used_twice() {
-        let subscriptions = Arc::default();
+        let connection = connection();
         for _ in 0..MAX_SUBSCRIPTIONS {
-            Subscriptions::add(&subscriptions).unwrap();
+            Connection::subscribe(&connection).unwrap();
         }
-        assert_eq!(Subscriptions::add(&subscriptions).unwrap_err().code, Code::TOO_MANY);
-        subscriptions.remove(SubscriptionId(16));
-        assert_eq!(Subscriptions::add(&subscriptions).unwrap().id(), SubscriptionId(17));
+        assert_eq!(Connection::subscribe(&connection).unwrap_err().code, Code::TOO_MANY);
+        connection.unsubscribe(SubscriptionId(16));
+        assert_eq!(Connection::subscribe(&connection).unwrap().id(), SubscriptionId(17));
     }
 }

@@ -4,6 +4,7 @@
 //! drops with the process, so a socket that is there once the lock is held is
 //! stale. The lock's file holds the owner's pid, for the one that comes second.
 
+use super::shares::Shares;
 use super::{Access, Api, Caller, EngineHandle, connection};
 use crate::kernel::peer::Peer;
 use crate::own_dir::{OwnDir, OwnError, is};
@@ -24,14 +25,15 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tracing::{debug, warn};
-
-/// Connections at the same time.
-pub const MAX_CONNECTIONS: usize = 256;
 
 /// The group whose members may read.
 const GROUP: &str = "facron";
+
+/// So many connections are accepted before the engine has its turn, whoever connects again
+/// and again.
+const ACCEPTED: u64 = 16;
 
 /// After `accept` failed, usually for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -96,8 +98,13 @@ impl Socket {
 
     /// Answers clients until dropped, and their connections with it.
     pub async fn serve<E: Api>(&self, engine: EngineHandle<E>) -> Infallible {
-        let mut connections = JoinSet::new();
+        let (mut connections, mut shares) = (JoinSet::new(), Shares::default());
+        let mut accepted = 0_u64;
         loop {
+            accepted += 1;
+            if accepted.is_multiple_of(ACCEPTED) {
+                yield_now().await;
+            }
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -114,12 +121,16 @@ impl Socket {
                     continue;
                 }
             };
-            if connections.len() >= MAX_CONNECTIONS {
-                warn!(peer.pid, peer.uid, "connection refused: {MAX_CONNECTIONS} are open");
-                refuse(stream);
-                continue;
-            }
-            let caller = Caller::new(peer.uid, Access::of(&peer, self.readers));
+            let access = Access::of(&peer, self.readers);
+            let place = match shares.connect(peer.uid, access) {
+                Ok(place) => place,
+                Err(why) => {
+                    warn!(peer.pid, peer.uid, "connection refused: {why}");
+                    refuse(stream, why);
+                    continue;
+                }
+            };
+            let caller = Caller::new(peer.uid, access, place);
             let connection = connection::serve(stream, engine.clone(), caller);
             connections.spawn(async move {
                 if let Err(error) = connection.await {
@@ -131,8 +142,8 @@ impl Socket {
 }
 
 /// Says that there is no room, if that can be done without waiting.
-fn refuse(stream: UnixStream) {
-    let error = Error::new(Code::TOO_MANY, format!("{MAX_CONNECTIONS} connections are open already"));
+fn refuse(stream: UnixStream, why: String) {
+    let error = Error::new(Code::TOO_MANY, why);
     if let (Ok(mut stream), Ok(mut line)) =
         (stream.into_std(), serde_json::to_vec(&Reply::new(&Id::Null, Err(&error))))
     {

@@ -3,7 +3,7 @@
 mod fake;
 
 use super::follow::{MAX_QUEUED, MAX_SUBSCRIPTIONS};
-use super::socket::MAX_CONNECTIONS;
+use super::shares::{MAX_CONNECTIONS, Shares};
 use super::{Access, Caller, Socket, channel, connection};
 use facron_proto::frame::MAX_LINE;
 use fake::Fake;
@@ -321,7 +321,11 @@ fn readers_read_and_strangers_do_nothing() {
                 reader.read_to_string(&mut reply).await.unwrap();
                 serde_json::from_str::<Value>(&reply).unwrap()["error"]["code"].clone()
             };
-            let serving = connection::serve(theirs, engine, Caller::new(1, access));
+            let serving = connection::serve(
+                theirs,
+                engine,
+                Caller::new(1, access, Shares::default().connect(1, access).unwrap()),
+            );
             let (code, served, ()) = tokio::join!(client, serving, owner);
             served.unwrap();
             code

@@ -12,6 +12,9 @@ use facron_proto::rpc::{Code, Error};
 use std::slice;
 use std::time::SystemTime;
 
+/// A longer path leads nowhere (`PATH_MAX`), and would take the engine too long.
+const MAX_PATH: usize = 4095;
+
 impl Serve<Explain> for Engine {
     fn serve(&mut self, params: ExplainParams, _: &Caller) -> Result<Vec<Explained>, Error> {
         let path = params.path.as_bytes();
@@ -19,6 +22,12 @@ impl Serve<Explain> for Engine {
             return Err(Error::new(
                 Code::INVALID_PARAMS,
                 format!("the path {} is not absolute", params.path),
+            ));
+        }
+        if path.len() > MAX_PATH {
+            return Err(Error::new(
+                Code::INVALID_PARAMS,
+                format!("the path is longer than {MAX_PATH} bytes"),
             ));
         }
         let events = parse(&params.events.0)?;

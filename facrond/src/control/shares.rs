@@ -1,0 +1,216 @@
+//! What each user may take of the daemon: places for connections and subscriptions, the
+//! bytes of records that wait for clients, and turns in which requests are carried out.
+//!
+//! Root and the daemon's own user share with nobody. All others together have a share of
+//! everything, and each of them a share of that. So the daemon's memory is bounded, and its
+//! thread is free for others, whatever they send, and whether they read or not.
+
+use super::Access;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Connections at the same time: of root and the daemon's own user, and of all others.
+pub const MAX_CONNECTIONS: usize = 256;
+
+/// Something that there is a limited amount of.
+#[derive(Debug)]
+struct Stock {
+    limit: usize,
+    taken: AtomicUsize,
+}
+
+impl Stock {
+    fn new(limit: usize) -> Self {
+        Self { limit, taken: AtomicUsize::new(0) }
+    }
+
+    fn take(&self, amount: usize) -> bool {
+        let more = |taken: usize| taken.checked_add(amount).filter(|sum| *sum <= self.limit);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn give_back(&self, amount: usize) {
+        self.taken.fetch_sub(amount, Ordering::Relaxed);
+    }
+}
+
+/// What one user may take, or many together.
+#[derive(Debug)]
+struct Stocks {
+    connections: Stock,
+    subscriptions: Stock,
+    /// Bytes that wait for followers.
+    queued: Stock,
+    /// Requests that are carried out at the same time.
+    turns: Semaphore,
+}
+
+impl Stocks {
+    /// Root and the daemon's own user, alone and together.
+    fn of_owners() -> Self {
+        Self::new(MAX_CONNECTIONS, usize::MAX, 16 << 20, Semaphore::MAX_PERMITS)
+    }
+
+    fn of_all_others() -> Self {
+        Self::new(MAX_CONNECTIONS, 128, 8 << 20, 3)
+    }
+
+    fn of_another() -> Self {
+        Self::new(32, 16, 2 << 20, 1)
+    }
+
+    fn new(connections: usize, subscriptions: usize, queued: usize, turns: usize) -> Self {
+        Self {
+            connections: Stock::new(connections),
+            subscriptions: Stock::new(subscriptions),
+            queued: Stock::new(queued),
+            turns: Semaphore::new(turns),
+        }
+    }
+}
+
+/// The shares of the users who are connected.
+#[derive(Debug)]
+pub(super) struct Shares {
+    owners: Arc<Stocks>,
+    others: Arc<Stocks>,
+    users: HashMap<u32, Weak<Share>>,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        let (owners, others) = (Arc::new(Stocks::of_owners()), Arc::new(Stocks::of_all_others()));
+        Self { owners, others, users: HashMap::new() }
+    }
+}
+
+impl Shares {
+    /// A place for a connection of this user; the reason if there is none.
+    pub(super) fn connect(&mut self, uid: u32, access: Access) -> Result<Place, String> {
+        let share = self.users.get(&uid).and_then(Weak::upgrade).unwrap_or_else(|| self.add(uid, access));
+        let limit = share.take(|stocks| &stocks.connections, 1);
+        limit.map_err(|limit| format!("{limit} connections are open already"))?;
+        Ok(Place(share))
+    }
+
+    fn add(&mut self, uid: u32, access: Access) -> Arc<Share> {
+        let (own, all) = match access {
+            Access::Full => (Stocks::of_owners(), &self.owners),
+            Access::Read | Access::Denied => (Stocks::of_another(), &self.others),
+        };
+        let share = Arc::new(Share { own, all: Arc::clone(all) });
+        self.users.retain(|_, share| share.strong_count() > 0);
+        self.users.insert(uid, Arc::downgrade(&share));
+        share
+    }
+}
+
+/// The share of one user.
+#[derive(Debug)]
+struct Share {
+    own: Stocks,
+    /// Those that he has in common with others.
+    all: Arc<Stocks>,
+}
+
+impl Share {
+    /// Takes something, or says what the limit is.
+    fn take(&self, stock: fn(&Stocks) -> &Stock, amount: usize) -> Result<(), usize> {
+        let (own, all) = (stock(&self.own), stock(&self.all));
+        if !own.take(amount) {
+            return Err(own.limit);
+        }
+        if !all.take(amount) {
+            own.give_back(amount);
+            return Err(all.limit);
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, stock: fn(&Stocks) -> &Stock, amount: usize) {
+        stock(&self.own).give_back(amount);
+        stock(&self.all).give_back(amount);
+    }
+}
+
+/// The place of one connection, which has a part in its user's share.
+#[derive(Debug)]
+pub struct Place(Arc<Share>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.give_back(|stocks| &stocks.connections, 1);
+    }
+}
+
+impl Place {
+    /// Waits for the turn to carry out a request. Users take turns, and so do their
+    /// connections.
+    pub(super) async fn turn(&self) -> [Option<SemaphorePermit<'_>>; 2] {
+        // They are never closed.
+        [self.0.own.turns.acquire().await.ok(), self.0.all.turns.acquire().await.ok()]
+    }
+
+    /// Takes a subscription; the limit if there are too many.
+    pub(super) fn subscribe(&self) -> Result<(), usize> {
+        self.0.take(|stocks| &stocks.subscriptions, 1)
+    }
+
+    pub(super) fn unsubscribe(&self, count: usize) {
+        self.0.give_back(|stocks| &stocks.subscriptions, count);
+    }
+
+    /// Takes room for bytes that wait for a client, if there is some.
+    pub(super) fn queue(&self, bytes: usize) -> bool {
+        self.0.take(|stocks| &stocks.queued, bytes).is_ok()
+    }
+
+    pub(super) fn unqueue(&self, bytes: usize) {
+        self.0.give_back(|stocks| &stocks.queued, bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connect(shares: &mut Shares, uid: u32, access: Access, count: usize) -> Vec<Place> {
+        (0..count).map_while(|_| shares.connect(uid, access).ok()).collect()
+    }
+
+    #[test]
+    fn others_have_their_shares_and_owners_always_a_place() {
+        let mut shares = Shares::default();
+        let mut places: Vec<_> = (1..=20).map(|uid| connect(&mut shares, uid, Access::Read, 99)).collect();
+        let counts: Vec<_> = places.iter().map(Vec::len).collect();
+        assert_eq!(counts, [[32; 8].as_slice(), &[0; 12]].concat());
+        let refused = shares.connect(1, Access::Read).unwrap_err();
+        assert_eq!(refused, "32 connections are open already");
+        assert_eq!(shares.connect(99, Access::Denied).unwrap_err(), "256 connections are open already");
+        assert_eq!(connect(&mut shares, 0, Access::Full, 999).len(), MAX_CONNECTIONS);
+        places[0].pop();
+        assert_eq!(connect(&mut shares, 99, Access::Read, 2).len(), 1);
+    }
+
+    #[test]
+    fn what_is_taken_in_vain_is_given_back() {
+        let mut shares = Shares::default();
+        let places: Vec<_> = (1..=5).map(|uid| shares.connect(uid, Access::Read).unwrap()).collect();
+        let mebibytes = |place: &Place| (0..99).take_while(|_| place.queue(1 << 20)).count();
+        assert_eq!(places.iter().map(mebibytes).collect::<Vec<_>>(), [2, 2, 2, 2, 0]);
+        places[0].unqueue(1 << 20);
+        assert!(!places[1].queue(1) && places[4].queue(1 << 20));
+    }
+
+    #[tokio::test]
+    async fn a_user_has_one_turn_at_a_time() {
+        let mut shares = Shares::default();
+        let (a, b) = (shares.connect(1, Access::Read).unwrap(), shares.connect(1, Access::Read).unwrap());
+        let turn = a.turn().await;
+        tokio::select! { biased; _ = b.turn() => panic!("two turns"), () = async {} => {} }
+        drop(turn);
+        b.turn().await;
+    }
+}
