@@ -70,6 +70,7 @@ pub fn run(mut options: Daemon) -> ExitCode {
     let result = runtime
         .map_err(|error| Error::Io("start", error))
         .and_then(|runtime| LocalSet::new().block_on(&runtime, serve(options, ready)));
+    log::end();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

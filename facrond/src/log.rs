@@ -1,14 +1,24 @@
 //! The log: to standard error, with priorities where systemd's journal reads it.
+//!
+//! Users choose names, and how often something happens. So values are shortened and escaped
+//! here ([`form`]), and messages are limited here ([`limit`]), whoever logs them.
+
+mod form;
+mod limit;
 
 use crate::cli::{Log, LogFormat};
 use crate::config::Diagnostic;
 use facron_proto::{Severity, Text};
 use std::fmt;
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
 
 /// Starts logging. `quiet` shows only what goes wrong, unless `-v` asks for more.
@@ -19,20 +29,26 @@ pub fn start(options: &Log, quiet: bool) {
         1 => Level::DEBUG,
         _ => Level::TRACE,
     };
+    let fields = || debug_fn(form::field).delimited(" ");
     // A log that cannot be written is no reason to end, and there is no other place to tell.
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .log_internal_errors(false);
-    match options.log_format {
-        LogFormat::Json => builder.json().init(),
-        LogFormat::Text if is_journal() => builder.event_format(Journal).init(),
-        LogFormat::Text => {
-            let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr())
-                && std::env::var_os("NO_COLOR").is_none();
-            builder.with_target(false).with_ansi(ansi).init();
+    let layer = || tracing_subscriber::fmt::layer().log_internal_errors(false);
+    let layer = match options.log_format {
+        LogFormat::Json => layer().json().with_writer(|| form::JsonLines).boxed(),
+        LogFormat::Text if is_journal() => {
+            layer().with_writer(io::stderr).fmt_fields(fields()).event_format(Journal).boxed()
         }
-    }
+        LogFormat::Text => {
+            let ansi = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            layer().with_writer(io::stderr).fmt_fields(fields()).with_target(false).with_ansi(ansi).boxed()
+        }
+    };
+    let level = LevelFilter::from_level(level);
+    tracing_subscriber::registry().with(layer).with(limit::Limit).with(level).init();
+}
+
+/// Says what was left out until now.
+pub fn end() {
+    limit::tell_all();
 }
 
 /// Logs the problems of configuration files, a line each.
@@ -44,8 +60,8 @@ pub(crate) fn diagnostics(diagnostics: &[Diagnostic]) {
         let place = place.unwrap_or_default();
         let help = help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
         match severity {
-            Severity::Error => tracing::error!("{place}{message}{help}"),
-            Severity::Warning => tracing::warn!("{place}{message}{help}"),
+            Severity::Error => tracing::error!(target: limit::UNLIMITED, "{place}{message}{help}"),
+            Severity::Warning => tracing::warn!(target: limit::UNLIMITED, "{place}{message}{help}"),
         }
     }
 }

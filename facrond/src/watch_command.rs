@@ -31,7 +31,9 @@ pub fn run(options: &Watch) -> ExitCode {
             return exit::FAILED.into();
         }
     };
-    match LocalSet::new().block_on(&runtime, serve(options, spec)) {
+    let result = LocalSet::new().block_on(&runtime, serve(options, spec));
+    log::end();
+    match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("facrond: {error}");

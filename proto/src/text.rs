@@ -17,6 +17,19 @@ impl Text {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// The same without its middle, if it has more than `limit` bytes.
+    #[must_use]
+    pub fn shortened(mut self, limit: usize) -> Self {
+        if self.0.len() > limit {
+            let is_start = |at: &usize| self.0[*at] & 0xc0 != 0x80;
+            // characters stay whole
+            let end = (0..=limit / 2).rev().find(is_start).unwrap_or_default();
+            let start = (self.0.len() - limit / 2..self.0.len()).find(is_start).unwrap_or(self.0.len());
+            self.0.splice(end..start, "…".bytes());
+        }
+        self
+    }
 }
 
 impl<T: Into<Vec<u8>>> From<T> for Text {
@@ -175,12 +188,23 @@ mod tests {
     }
 
     #[test]
+    fn shortened_text_loses_its_middle_and_no_half_character() {
+        let short = |text: &str, limit| Text::from(text).shortened(limit).to_string();
+        assert_eq!(
+            [short("12345678", 8), short("123456789", 4), short("1ü23ü9", 4)],
+            ["12345678", "12…89", "1…9"]
+        );
+        assert_eq!(Text(vec![0x80; 9]).shortened(4), Text("…".into()));
+    }
+
+    #[test]
     fn what_has_no_glyph_is_unsafe_and_what_people_write_is_not() {
         let without = "\0\t\n\u{1b}\u{7f}\u{80}\u{9b}\u{ad}\u{34f}\u{61c}\u{115f}\u{180e}\u{200b}\u{200f}\u{2028}\u{2029}\
             \u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{206f}\u{3164}\u{e000}\u{fe0f}\u{feff}\u{fff9}\u{ffff}\
             \u{110bd}\u{1d173}\u{e0001}\u{e007f}\u{e0100}\u{f0000}\u{10ffff}";
         assert_eq!(without.chars().filter(|c| !is_unsafe(*c)).collect::<String>(), "");
-        let with = "a ~\\'\"\u{a0}éß\u{301}ñ\u{3000}日本語ひらがなقاموس\u{5d0}\u{939}\u{94d}\u{930}한국어🦀—…€";
+        let with =
+            "a ~\\'\"\u{a0}éß\u{301}ñ\u{3000}日本語ひらがなقاموس\u{5d0}\u{939}\u{94d}\u{930}한국어🦀—…€";
         assert_eq!(with.chars().filter(|c| is_unsafe(*c)).collect::<String>(), "");
     }
 
