@@ -56,11 +56,7 @@ fn call<M: Method>(
     show: impl FnOnce(M::Reply, &mut Terminal<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let answer: Answer<M> = client.call(params)?;
-    if terminal.json {
-        Ok(terminal.json(answer.json())?)
-    } else {
-        show(answer.value()?, terminal)
-    }
+    if terminal.json { Ok(terminal.json(answer.json())?) } else { show(answer.value()?, terminal) }
 }
 
 fn rule_refs(names: &[String]) -> Rules<RuleRef> {

@@ -1,5 +1,6 @@
 //! The methods. Each is a type that ties its name, parameters and result together.
 
+use crate::record::is_false;
 use crate::{Diagnostic, Record, Rule, RuleId, RuleRef, Status, Text};
 use serde::de::{self, DeserializeOwned, Deserializer};
 use serde::{Deserialize, Serialize};
@@ -200,6 +201,9 @@ pub struct TailParams {
 pub struct TailReply {
     /// The last records, the oldest first.
     pub records: Vec<Record>,
+    /// Whether older records are left out because the reply would be too large. Absent if not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub truncated: bool,
     /// With `follow`: the number that the notifications will have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<SubscriptionId>,

@@ -18,6 +18,8 @@ pub(super) fn run(args: &cli::Tail, client: &mut Client, terminal: &mut Terminal
     struct Records<'a> {
         #[serde(borrow)]
         records: Vec<&'a RawValue>,
+        #[serde(default)]
+        truncated: bool,
     }
     let params = TailParams {
         limit: args.limit,
@@ -26,7 +28,14 @@ pub(super) fn run(args: &cli::Tail, client: &mut Client, terminal: &mut Terminal
         follow: args.follow,
     };
     let answer: Answer<Tail> = client.call(&params)?;
-    for record in answer.parse::<Records>()?.records {
+    let Records { records, truncated } = answer.parse()?;
+    if truncated {
+        writeln!(
+            terminal.err,
+            "facronctl: older records are left out, because there are too many; use --rule"
+        )?;
+    }
+    for record in records {
         print(record, Show::Always, terminal)?;
     }
     terminal.out.flush()?;

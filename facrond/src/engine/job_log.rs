@@ -4,9 +4,10 @@
 //! Records get their numbers here and nowhere else. A record is opened when a job is
 //! queued, updated while its command runs, and closed once. It takes its travelling form
 //! only for clients that ask; the history keeps the job, most of which it shares with
-//! others.
+//! others. It is bounded in records and in bytes, since paths may be long.
 
 use crate::control::{Follower, encode};
+use crate::event::Event;
 use crate::job::Job;
 use crate::job::outcome::{Ended, Ending, Outcome};
 use crate::job::output::LogTo;
@@ -30,14 +31,36 @@ impl Wanted {
     }
 }
 
+/// A job and what became of it so far.
+#[derive(Debug)]
+struct Past {
+    job: Job,
+    outcome: Outcome,
+}
+
+impl Past {
+    /// Its memory in bytes.
+    fn size(&self) -> usize {
+        let Event { path, old_path, exe, .. } = &self.job.event;
+        let texts = [Some(path), old_path.as_ref(), exe.as_ref()].into_iter().flatten();
+        size_of::<Self>() + texts.map(|text| text.len()).sum::<usize>() + self.outcome.text_size()
+    }
+}
+
+/// The bytes of the history, and the more for each record of `--history`.
+const BYTES: usize = 8 << 20;
+const BYTES_A_RECORD: usize = 512;
+
 /// The one owner of numbers, outcomes and counts.
 #[derive(Debug)]
 pub struct JobLog {
     next_seq: u64,
     /// How many records the history keeps.
     limit: usize,
-    /// The last jobs and what became of them so far. Their numbers have no gaps.
-    history: VecDeque<(Job, Outcome)>,
+    /// The last jobs. Their numbers have no gaps.
+    history: VecDeque<Past>,
+    /// The memory of the history.
+    bytes: usize,
     followers: Vec<(Follower, Wanted)>,
     counts: Jobs,
     log_to: LogTo,
@@ -46,7 +69,7 @@ pub struct JobLog {
 impl JobLog {
     pub fn new(limit: usize, log_to: LogTo) -> Self {
         let (history, followers) = (VecDeque::new(), Vec::new());
-        Self { next_seq: 1, limit, history, followers, counts: Jobs::default(), log_to }
+        Self { next_seq: 1, limit, history, bytes: 0, followers, counts: Jobs::default(), log_to }
     }
 
     /// The number that the next record gets.
@@ -61,22 +84,25 @@ impl JobLog {
 
     /// Updates the record of a job that goes on.
     pub fn update(&mut self, job: &Job, outcome: Outcome) {
+        let new = Past { job: job.without_batch(), outcome };
+        let size = new.size();
         if let Some(past) = self.past_mut(job.seq) {
-            *past = (job.without_batch(), outcome);
+            let before = std::mem::replace(past, new).size();
+            self.bytes = self.bytes + size - before;
         }
     }
 
     /// The job of this number stands for one more event.
     pub fn merge(&mut self, into: u64) {
         self.counts.merged += 1;
-        if let Some((job, _)) = self.past_mut(into) {
-            job.merged += 1;
+        if let Some(past) = self.past_mut(into) {
+            past.job.merged += 1;
         }
     }
 
-    fn past_mut(&mut self, seq: u64) -> Option<&mut (Job, Outcome)> {
-        let (first, _) = self.history.front()?;
-        let index = usize::try_from(seq.checked_sub(first.seq)?).ok()?;
+    fn past_mut(&mut self, seq: u64) -> Option<&mut Past> {
+        let first = self.history.front()?;
+        let index = usize::try_from(seq.checked_sub(first.job.seq)?).ok()?;
         self.history.get_mut(index)
     }
 
@@ -101,11 +127,12 @@ impl JobLog {
     fn push(&mut self, job: &mut Job, outcome: Outcome) {
         job.seq = self.next_seq;
         self.next_seq += 1;
-        if self.limit > 0 {
-            if self.history.len() == self.limit {
-                self.history.pop_front();
-            }
-            self.history.push_back((job.without_batch(), outcome));
+        let past = Past { job: job.without_batch(), outcome };
+        self.bytes += past.size();
+        self.history.push_back(past);
+        while self.history.len() > self.limit || self.bytes > BYTES + self.limit * BYTES_A_RECORD {
+            let Some(oldest) = self.history.pop_front() else { break };
+            self.bytes -= oldest.size();
         }
     }
 
@@ -162,13 +189,20 @@ impl JobLog {
         self.followers.push((follower, wanted));
     }
 
-    /// The last records of a kind, the oldest first.
-    pub fn last(&self, limit: u64, wanted: &Wanted) -> Vec<Record> {
+    /// The last records of a kind, the oldest first, as far as they have not more bytes than
+    /// this; and whether there were more.
+    pub fn last(&self, limit: u64, bytes: usize, wanted: &Wanted) -> (Vec<Record>, bool) {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let past = self.history.iter().rev().filter(|(job, outcome)| wanted.covers(job, outcome));
-        let mut records: Vec<_> = past.take(limit).map(|(job, outcome)| wire::record(job, outcome)).collect();
+        let past = self.history.iter().rev().filter(|past| wanted.covers(&past.job, &past.outcome));
+        let (mut records, mut left) = (Vec::new(), Some(bytes));
+        for Past { job, outcome } in past.take(limit).take_while(|past| {
+            left = left.and_then(|left| left.checked_sub(past.size()));
+            left.is_some()
+        }) {
+            records.push(wire::record(job, outcome));
+        }
         records.reverse();
-        records
+        (records, left.is_none())
     }
 
     pub fn counts(&self) -> &Jobs {
@@ -200,7 +234,7 @@ mod tests {
     const ALL: Wanted = Wanted { rule: None, failed: false };
 
     fn seqs(log: &JobLog, limit: u64, wanted: &Wanted) -> Vec<u64> {
-        log.last(limit, wanted).iter().map(|record| record.seq).collect()
+        log.last(limit, usize::MAX, wanted).0.iter().map(|record| record.seq).collect()
     }
 
     #[test]
@@ -217,7 +251,7 @@ mod tests {
         assert_eq!(seqs(&log, 2, &ALL), [3, 4]);
         assert_eq!(seqs(&log, 9, &Wanted { rule: Some(RuleId(2)), failed: false }), [3]);
         assert_eq!(seqs(&log, 9, &Wanted { rule: None, failed: true }), [2]);
-        assert_eq!(log.last(2, &ALL)[0].merged, 1);
+        assert_eq!(log.last(2, usize::MAX, &ALL).0[0].merged, 1);
     }
 
     #[test]
@@ -233,6 +267,30 @@ mod tests {
         assert_eq!((log.counts(), seqs(&log, 9, &ALL)), (&expected, vec![2]));
         let mut none = JobLog::new(0, LogTo::Log);
         none.record(&mut job(0, 1, "/a"), Outcome::Recorded);
-        assert_eq!((none.next_seq(), none.last(9, &ALL).len()), (2, 0));
+        assert_eq!((none.next_seq(), seqs(&none, 9, &ALL).len()), (2, 0));
+    }
+
+    #[test]
+    fn the_history_and_a_reply_are_bounded_in_bytes() {
+        let mut log = JobLog::new(1000, LogTo::Log);
+        let path = "/x".repeat(50_000);
+        for _ in 0..200 {
+            log.record(&mut job(0, 1, &path), Outcome::Recorded);
+        }
+        let kept = log.history.len();
+        assert!(
+            (80..100).contains(&kept) && log.bytes == log.history.iter().map(Past::size).sum::<usize>(),
+            "{kept}"
+        );
+        assert_eq!(seqs(&log, 1000, &ALL).last(), Some(&200));
+        let (records, is_truncated) = log.last(1000, 1 << 20, &ALL);
+        assert!((9..=10).contains(&records.len()) && is_truncated, "{}", records.len());
+        assert!(records.iter().all(|record| record.path.as_bytes().len() < 5000), "and shortened");
+        assert!(!log.last(3, 1 << 20, &ALL).1);
+        // an update may be the larger one
+        let mut waiting = job(0, 1, "/a");
+        log.open(&mut waiting);
+        log.close(&waiting, Outcome::NotStarted { why: "y".repeat(1000) });
+        assert_eq!(log.bytes, log.history.iter().map(Past::size).sum::<usize>());
     }
 }

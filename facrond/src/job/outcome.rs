@@ -85,6 +85,16 @@ impl Outcome {
         matches!(self, Self::Ended(Ended { ending: Ending::Stopped(Stop::ForLaterEvent), .. }))
     }
 
+    /// The memory of its texts in bytes.
+    pub fn text_size(&self) -> usize {
+        let more = match self {
+            Self::Ended(ended) => ended.output.as_ref().map_or(0, |output| output.as_bytes().len()),
+            Self::Answered(answer) => size_of::<Answer>() + answer.command.text_size(),
+            _ => 0,
+        };
+        self.why().map_or(0, str::len) + more
+    }
+
     /// Why it did not run, or was stopped.
     pub fn why(&self) -> Option<&str> {
         match self {

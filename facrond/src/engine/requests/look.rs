@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// How long a rule may wait for its own commands before that is a problem.
 const STUCK: Duration = Duration::from_secs(10);
 
+/// How many file systems the health names. Users can mount as many as they like.
+const SHOWN: usize = 8;
+
 impl Serve<Version> for Engine {
     fn serve(&mut self, _: Empty, _: &Caller) -> Result<VersionReply, Error> {
         Ok(VersionReply { facrond: env!("CARGO_PKG_VERSION").to_owned(), protocol: PROTOCOL })
@@ -153,8 +156,9 @@ impl Engine {
         } else if overflows > 0 {
             format!("the kernel's event queue overflowed {overflows} times; events were lost")
         } else if !unresponsive.is_empty() {
-            let (count, unresponsive) = (unresponsive.len(), unresponsive.join(", "));
-            format!("file systems that do not answer, {count}: {unresponsive}")
+            let (count, some) = (unresponsive.len(), &unresponsive[..unresponsive.len().min(SHOWN)]);
+            let more = if count > SHOWN { ", …" } else { "" };
+            format!("file systems that do not answer, {count}: {}{more}", some.join(", "))
         } else if let Some(stuck) = self.stuck() {
             stuck
         } else if failed > 0 {
