@@ -7,9 +7,11 @@
 //! e2e-actor watch DIR COUNT           watches it by so many inotify groups, and does not read
 //! e2e-actor leave MOUNT DIR COUNT     makes directories, files and links, and unmounts at once
 //! e2e-actor orphan FILE               opens it when its main thread has ended
+//! e2e-actor clients SOCKET KIND       uses up the socket, until nobody wants it any more
 //! e2e-actor storm DIR SEED NAME       does anything to DIR/tree, for as long as each line says
 //! ```
 
+mod clients;
 mod orphan;
 mod storm;
 
@@ -47,8 +49,11 @@ fn main() -> io::Result<()> {
         ["watch", dir, count] => watch(dir, number(count)?),
         ["leave", mount, dir, count] => leave(mount, dir, number(count)?),
         ["orphan", file] => orphan::run(file),
+        ["clients", socket, kind] => clients::run(socket, kind),
         ["storm", dir, seed, name] => storm::run(Path::new(dir), number(seed)?, name),
-        _ => Err(io::Error::other("usage: e2e-actor slow|slow-new|tmpfiles|watch|leave|orphan|storm ...")),
+        _ => Err(io::Error::other(
+            "usage: e2e-actor slow|slow-new|tmpfiles|watch|leave|orphan|clients|storm ...",
+        )),
     }
 }
 

@@ -108,10 +108,8 @@ fn any_name_is_shown_escaped() {
     let output = place.ctl(&["--json", "tail", "-n", "100", "--rule", "fails"]);
     let json = out(&output);
     assert_harmless(&json);
-    let mut paths: Vec<_> = json
-        .lines()
-        .map(|line| bytes(&serde_json::from_str::<Value>(line).unwrap()["path"]))
-        .collect();
+    let mut paths: Vec<_> =
+        json.lines().map(|line| bytes(&serde_json::from_str::<Value>(line).unwrap()["path"])).collect();
     let mut expected: Vec<_> =
         names.iter().map(|name| path_of(&place, name).as_os_str().as_bytes().to_vec()).collect();
     paths.sort();

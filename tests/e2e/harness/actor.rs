@@ -3,7 +3,7 @@
 //! The test process is not good enough where it matters when a file is closed: a child
 //! that another test is about to start has its open files, too.
 
-use super::Place;
+use super::{Place, as_member};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -35,6 +35,12 @@ impl Actor {
         let mut actor = Command::new("setpriv");
         actor.args(["--reuid", &user.to_string(), "--clear-groups", &place.for_all(ACTOR)]);
         Self::start_as(actor.args(args))
+    }
+
+    /// The same as a member of the group `facron`.
+    #[track_caller]
+    pub fn start_as_member(place: &Place, args: &[&str]) -> Self {
+        Self::start_as(as_member(place.for_all(ACTOR)).args(args))
     }
 
     fn start_as(actor: &mut Command) -> Self {
