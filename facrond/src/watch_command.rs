@@ -2,7 +2,7 @@
 
 use crate::cli::Watch;
 use crate::config::rule::RuleSpec;
-use crate::config::{Words, blind_spot, has_errors, parse_words, untrusted};
+use crate::config::{Words, blind_spot, file_warnings, has_errors, parse_words};
 use crate::control::channel;
 use crate::engine::{Engine, Error, Setup};
 use crate::job::output::LogTo;
@@ -59,7 +59,7 @@ fn rule(options: &Watch) -> Option<RuleSpec> {
     let (spec, diagnostics) = match parse_words(&words) {
         Ok((spec, mut warnings)) => {
             warnings.extend(blind_spot(&spec));
-            warnings.extend(untrusted(&spec));
+            warnings.extend(file_warnings(&spec));
             (Some(spec), warnings)
         }
         Err(diagnostics) => (None, diagnostics),

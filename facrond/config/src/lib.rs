@@ -51,7 +51,7 @@ pub use blind::blind_spot;
 pub use check::check;
 pub use diagnostic::{Diagnostic, has_errors};
 pub(crate) use options::samples as option_samples;
-pub use program::untrusted;
+pub use program::file_warnings;
 pub use words::{Words, parse_words};
 
 use crate::paths::Paths;

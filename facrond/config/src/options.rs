@@ -199,18 +199,17 @@ struct Draft {
     group: Option<Gid>,
 }
 
-/// The options of a rule, and the places of the value of `name=` and of `cwd=`.
+/// The options of a rule, and the place of the value of `name=`.
 pub(super) struct Parsed {
     pub(super) options: Options,
     pub(super) name: Option<Range<usize>>,
-    pub(super) cwd: Range<usize>,
 }
 
 /// Reads the words of OPTIONS; `None` if they have errors.
 pub(super) fn options(line: &Line<'_>, words: &[Word], problems: &mut Problems) -> Option<Parsed> {
     let errors = problems.errors();
     let mut draft = Draft::default();
-    let (mut name, mut cwd) = (None, 0..0);
+    let mut name = None;
     let mut seen: Vec<&str> = Vec::new();
     for word in words.iter().take(MOST) {
         let (key, value) = key_and_value(word);
@@ -227,7 +226,6 @@ pub(super) fn options(line: &Line<'_>, words: &[Word], problems: &mut Problems) 
         seen.push(known.name);
         match set(known, word, value.clone(), &mut draft) {
             Ok(()) if known.name == "name" => name = value.map(|value| word.place(value)),
-            Ok(()) if known.name == "cwd" => cwd = word.span.clone(),
             Ok(()) => {}
             Err(Wrong { place, message, help }) => problems.push(line.error(place, message).help(help)),
         }
@@ -238,7 +236,7 @@ pub(super) fn options(line: &Line<'_>, words: &[Word], problems: &mut Problems) 
     }
     draft.options.account = Account::new(draft.user, draft.group);
     if let Some((message, help)) = draft.options.max_wait_error()
-        && let Some(word) = words.iter().find(|word| &word.bytes[key_and_value(word).0] == b"max-wait")
+        && let Some(word) = given(words, &[b"max-wait"])
     {
         problems.push(line.error(word.span.clone(), message).help(help));
     }
@@ -249,7 +247,7 @@ pub(super) fn options(line: &Line<'_>, words: &[Word], problems: &mut Problems) 
             problems.push(line.error(place, format!("the globs cannot be compiled: {}", error.kind())));
         }
     }
-    (problems.errors() == errors).then_some(Parsed { options: draft.options, name, cwd })
+    (problems.errors() == errors).then_some(Parsed { options: draft.options, name })
 }
 
 struct Wrong {
@@ -280,6 +278,11 @@ fn set(known: &Known, word: &Word, value: Option<Range<usize>>, draft: &mut Draf
         let message = format!("bad value `{}` of the option `{name}`", show(value));
         Wrong { place, message, help }
     })
+}
+
+/// The first option with one of these names.
+pub(super) fn given<'a>(words: &'a [Word], names: &[&[u8]]) -> Option<&'a Word> {
+    words.iter().find(|word| names.contains(&&word.bytes[key_and_value(word).0]))
 }
 
 /// The places of the key and, after the first `=`, of the value in a word's bytes.

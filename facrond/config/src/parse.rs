@@ -5,7 +5,7 @@ use super::diagnostic::{Line, Problems, show};
 use super::event_names::events;
 use super::filter::ObjectKind;
 use super::lex::{Inside, Lexer, Word};
-use super::options::options;
+use super::options::{given, options};
 use super::permission;
 use super::rule::{Argument, Command, Part, RuleSpec, Token};
 use crate::events::Events;
@@ -37,6 +37,7 @@ pub(super) struct Parsed {
     pub(super) program: Range<usize>,
     /// Empty without `cwd=`.
     pub(super) cwd: Range<usize>,
+    pub(super) output: Range<usize>,
     pub(super) name: Option<Range<usize>>,
 }
 
@@ -92,14 +93,12 @@ pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) ->
         command: program.clone(),
     };
     permission::check(line, &spec, &place, problems);
-    let path = pieces.path.span.clone();
-    (problems.errors() == pieces.errors).then_some(Parsed {
-        spec,
-        path,
-        program,
-        cwd: options.cwd,
-        name: options.name,
-    })
+    if problems.errors() > pieces.errors {
+        return None;
+    }
+    let place_of = |name: &[u8]| given(&pieces.options, &[name]).map_or(0..0, |word| word.span.clone());
+    let (path, cwd, output) = (pieces.path.span.clone(), place_of(b"cwd"), place_of(b"output"));
+    Some(Parsed { spec, path, program, cwd, output, name: options.name })
 }
 
 /// Whether COMMAND is a script. This must be known before the options are read, because the

@@ -2,6 +2,7 @@
 
 use super::diagnostic::{Line, Problems};
 use super::lex::Word;
+use super::options::given;
 use super::places;
 use super::rule::{Command, RuleSpec, Stdin};
 use crate::events::Events;
@@ -149,12 +150,4 @@ fn check_command(line: &Line<'_>, spec: &RuleSpec, place: &Place<'_>, problems: 
         let message = "this option does not go with a command that decides, for which a process waits";
         problems.push(line.error(word.span.clone(), message).help("leave it out"));
     }
-}
-
-/// The first option with one of these names.
-fn given<'a>(options: &'a [Word], names: &[&[u8]]) -> Option<&'a Word> {
-    options.iter().find(|word| {
-        let name = word.bytes.split(|byte| *byte == b'=').next().unwrap_or_default();
-        names.contains(&name)
-    })
 }

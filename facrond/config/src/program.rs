@@ -1,7 +1,7 @@
-//! A rule's program and working directory: whether the program exists, and whether others could
-//! change them.
+//! A rule's program, working directory and output: whether the program exists, whether others
+//! could change what is run, and whether the output can be written.
 //!
-//! Both may change later, so these are only warnings. What is on a file system whose server may
+//! All may change later, so these are only warnings. What is on a file system whose server may
 //! not answer is not checked.
 
 use super::diagnostic::{Diagnostic, show, show_path};
@@ -24,8 +24,10 @@ fn find(spec: &RuleSpec, mounts: &Mounts) -> Result<Option<PathBuf>, Problem> {
     let Command::Exec { program, .. } = &spec.command else { return Ok(None) };
     let path = Path::new(program);
     if path.is_absolute() {
+        if mounts.needs_server(path) {
+            return Ok(None);
+        }
         let why = match fs::metadata(path) {
-            _ if mounts.needs_server(path) => return Ok(None),
             Ok(metadata) if is_executable(&metadata) => return Ok(Some(path.to_owned())),
             Ok(metadata) if metadata.is_dir() => "is a directory",
             Ok(_) => "is not executable",
@@ -97,11 +99,22 @@ impl Checked {
     }
 }
 
-/// Warnings about a rule that is not in a file, if others could change what it runs.
-pub fn untrusted(spec: &RuleSpec) -> impl Iterator<Item = Diagnostic> {
+/// The problem with a file of `output=` that only symbolic links lead to.
+pub(super) fn linked_output(spec: &RuleSpec, mounts: &Mounts) -> Option<Problem> {
+    let path = spec.options.output.file()?;
+    let real = mounts.real(path);
+    (real != path).then(|| {
+        let message = format!("`output=` follows no symbolic links, as there are on `{}`", show_path(path));
+        (message, format!("write `{}`", show_path(&real)))
+    })
+}
+
+/// Warnings about the files that a rule uses, for one that is not in a file.
+pub fn file_warnings(spec: &RuleSpec) -> impl Iterator<Item = Diagnostic> {
     let (mounts, mut checked) = (Mounts::read(), Checked::default());
     // A program that does not exist may be installed later.
     let program = find(spec, &mounts).is_ok().then(|| checked.program(spec, &mounts)).flatten();
-    let problems = [program, checked.directory(spec, &mounts)].into_iter().flatten();
+    let (directory, output) = (checked.directory(spec, &mounts), linked_output(spec, &mounts));
+    let problems = [program, directory, output].into_iter().flatten();
     problems.map(|(message, help)| Diagnostic::of_words(Severity::Warning, message).help(help))
 }

@@ -12,7 +12,7 @@ use super::mountinfo::Mounts;
 use super::program::Checked;
 use super::rule::Options;
 use super::trust::{Refusal, Trust, Untrusted};
-use super::{Loaded, Located, parse};
+use super::{Loaded, Located, parse, program};
 use facron_proto::Severity;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -174,6 +174,7 @@ impl Reader {
         let doubts = [
             (parsed.program, self.checked.program(&spec, mounts)),
             (parsed.cwd, self.checked.directory(&spec, mounts)),
+            (parsed.output, program::linked_output(&spec, mounts)),
             (parsed.path, blind_spot_of(&spec, mounts)),
         ];
         for (place, problem) in doubts {

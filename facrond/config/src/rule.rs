@@ -8,7 +8,7 @@ use super::when::{Busy, Rate};
 use crate::events::Events;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -176,4 +176,11 @@ pub enum Output {
     Null,
     /// To the end of a file, which has an absolute path.
     File(PathBuf),
+}
+
+impl Output {
+    /// The file.
+    pub fn file(&self) -> Option<&Path> {
+        if let Self::File(path) = self { Some(path) } else { None }
+    }
 }

@@ -47,6 +47,10 @@ impl StartError {
                 let user = options.account.as_ref().map(|account| Text::from(account.user.name.as_str()));
                 Self::Account { program: name, user: user.unwrap_or_default(), errno }
             }
+            Step::Output => {
+                let path = options.output.file().map(|path| Text::from(path.as_os_str().as_bytes()));
+                Self::File { path: path.unwrap_or_default(), errno }
+            }
             Step::Nice => {
                 let nice = options.nice.unwrap_or_default();
                 Self::Exec { program: name, why: format!("cannot set nice={nice}: {}", reason(errno)) }
@@ -82,8 +86,11 @@ fn account_reason(errno: Errno) -> String {
 
 fn file_reason(errno: Errno) -> String {
     match errno {
-        Errno::ELOOP => "it is a symbolic link, which is not followed".to_owned(),
-        Errno::ENXIO => "nobody reads from this pipe".to_owned(),
+        Errno::ELOOP => "it is a symbolic link or below one, and links are not followed".to_owned(),
+        Errno::ESPIPE => "it is not a regular file".to_owned(),
+        Errno::EMLINK => "the file has a further name, and could be anybody's".to_owned(),
+        Errno::EBUSY => "somebody has a lease on it".to_owned(),
+        Errno::EACCES => "the user of the command may not write there".to_owned(),
         errno => reason(errno),
     }
 }

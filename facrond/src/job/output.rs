@@ -13,12 +13,9 @@ use super::error::StartError;
 use crate::config::rule::Output;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::stat::Mode;
 use nix::unistd::pipe2;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogTo {
@@ -31,7 +28,7 @@ pub enum LogTo {
 /// The command's side of its output.
 #[derive(Debug)]
 pub(super) enum Target {
-    /// A pipe that we read, or a file.
+    /// A pipe that we read.
     Own(OwnedFd),
     Null,
     Inherited(io::Stdout, io::Stderr),
@@ -48,7 +45,7 @@ impl Target {
     }
 }
 
-/// Opens what `output` names, and our side of it where we read it.
+/// The command's side of `output`, and our side of it where we read it.
 pub(super) fn open(output: &Output, log_to: LogTo) -> Result<(Target, Option<OwnedFd>), StartError> {
     match (output, log_to) {
         (Output::Log, LogTo::Log) => {
@@ -56,11 +53,8 @@ pub(super) fn open(output: &Output, log_to: LogTo) -> Result<(Target, Option<Own
             Ok((Target::Own(writer), Some(reader)))
         }
         (Output::Log, LogTo::Stdout) => Ok((Target::Inherited(io::stdout(), io::stderr()), None)),
-        (Output::Null, _) => Ok((Target::Null, None)),
-        (Output::File(path), _) => match open_file(path) {
-            Ok(file) => Ok((Target::Own(file), None)),
-            Err(errno) => Err(StartError::File { path: path.as_os_str().as_bytes().into(), errno }),
-        },
+        // The command's user opens a file.
+        (Output::Null | Output::File(_), _) => Ok((Target::Null, None)),
     }
 }
 
@@ -69,22 +63,4 @@ fn open_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((reader, writer))
-}
-
-/// Never blocks, not even on a FIFO that nobody reads.
-///
-/// Symbolic links are not followed: whoever may write to a log's directory must
-/// not choose what the daemon appends to.
-fn open_file(path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlag::O_WRONLY
-        | OFlag::O_APPEND
-        | OFlag::O_CREAT
-        | OFlag::O_NOFOLLOW
-        | OFlag::O_NONBLOCK
-        | OFlag::O_NOCTTY
-        | OFlag::O_CLOEXEC;
-    let file = nix::fcntl::open(path, flags, Mode::from_bits_truncate(0o640))?;
-    // The command expects its writes to wait.
-    fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
-    Ok(file)
 }

@@ -11,7 +11,7 @@ use super::running::Running;
 use super::starting::Starting;
 use super::{split, stdin};
 use crate::config::account::Account;
-use crate::config::rule::{Command, Output, RuleSpec, Stdin};
+use crate::config::rule::{Command, RuleSpec, Stdin};
 use crate::kernel::process_group::ProcessGroup;
 use crate::kernel::spawn::{Credentials, Spawn, Spawner, Start};
 use crate::process::descendants::Descendants;
@@ -197,7 +197,9 @@ impl Runner {
         let program = &argv[0];
         let options = &job.spec.options;
         let directory = options.cwd.as_deref();
-        let cwd = directory.map(|cwd| CString::new(cwd.as_os_str().as_bytes())).transpose()?;
+        let c_path = |path: &Path| CString::new(path.as_os_str().as_bytes());
+        let cwd = directory.map(c_path).transpose()?;
+        let output = options.output.file().map(c_path).transpose()?;
         let mut env = self.base.of(job)?;
         if let Some(deadline) = deadline {
             env::set_deadline(&mut env, deadline)?;
@@ -219,6 +221,7 @@ impl Runner {
             cwd: cwd.as_deref(),
             stdio: [input.map_or(null, AsFd::as_fd), stdout, stderr],
             reopens_input: file.is_some(),
+            output: output.as_deref(),
             credentials: options.account.as_ref().filter(|account| !Self::is_own(account)).map(|account| {
                 Credentials { uid: account.uid, gid: account.gid, groups: &account.groups[..] }
             }),
@@ -246,11 +249,7 @@ pub fn places(spec: &RuleSpec) -> impl Iterator<Item = &Path> {
         Command::Exec { program, .. } => Some(Path::new(program)),
         Command::Shell(_) | Command::Record => None,
     };
-    let output = match &spec.options.output {
-        Output::File(file) => Some(&**file),
-        Output::Log | Output::Null => None,
-    };
-    [program, spec.options.cwd.as_deref(), output].into_iter().flatten()
+    [program, spec.options.cwd.as_deref(), spec.options.output.file()].into_iter().flatten()
 }
 
 #[cfg(test)]

@@ -45,6 +45,9 @@ pub struct Spawn<'a> {
     pub stdio: [BorrowedFd<'a>; 3],
     /// Whether descriptor 0 is opened anew, for reading, so that its offset is the command's own.
     pub reopens_input: bool,
+    /// A file to which descriptors 1 and 2 append in place of those. The command's own user
+    /// opens it.
+    pub output: Option<&'a CStr>,
     /// Its user and groups. Default: those of the daemon.
     pub credentials: Option<Credentials<&'a [u32]>>,
     pub umask: u32,
@@ -62,6 +65,7 @@ impl<'a> Spawn<'a> {
             cwd: Some(c"/"),
             stdio,
             reopens_input: false,
+            output: None,
             credentials: None,
             umask: 0o077,
             nice: None,
@@ -94,6 +98,9 @@ pub enum Step {
     Stdio,
     Nice,
     Credentials,
+    /// Opening the file for descriptors 1 and 2. `ESPIPE` means that it is not a regular file,
+    /// `EMLINK` that it has further names, `EBUSY` that somebody has a lease on it.
+    Output,
     Directory,
     Exec,
 }
@@ -107,6 +114,7 @@ struct Plan {
     cwd: Option<CString>,
     stdio: [c_int; 3],
     reopens_input: bool,
+    output: Option<CString>,
     credentials: Option<Credentials<Box<[u32]>>>,
     umask: u32,
     nice: Option<i32>,
@@ -140,6 +148,7 @@ impl Spawner {
             cwd: spawn.cwd.map(CStr::to_owned),
             stdio: spawn.stdio.map(|fd| fd.as_raw_fd()),
             reopens_input: spawn.reopens_input,
+            output: spawn.output.map(CStr::to_owned),
             credentials: spawn.credentials.map(|Credentials { uid, gid, groups }| Credentials {
                 uid,
                 gid,

@@ -1,6 +1,6 @@
 //! Files of the daemon's own, and files that it trusts, in directories of others.
 
-use crate::harness::{FACROND, Place, as_stranger, code, err, give, out, wait_until};
+use crate::harness::{FACROND, Place, STRANGER, as_stranger, code, err, give, out, wait_until};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Output, Stdio};
@@ -170,4 +170,56 @@ fn programs_and_directories_that_others_can_change_are_warned_of() {
     let _daemon = place.start();
     let added = place.ctl(&["add", &place.play(""), "DELETE", &format!("{theirs}/tool")]);
     assert!(err(&added).contains(&told), "{added:?}");
+}
+
+/// A user chooses what is at the path of an `output=`, in a directory of his own: a rule of
+/// root writes to no file that is not what it seems, and a rule of the user only to his files.
+#[test]
+fn output_goes_to_no_file_of_the_choice_of_others() {
+    let place = Place::new();
+    let precious = precious(&place);
+    let dir = trap(&place, "theirs", &["link"], &precious);
+    let script = "ln -s .. \"$1/up\"; mkfifo \"$1/fifo\"";
+    assert!(as_stranger("sh").args(["-ec", script, "sh", &dir]).status().unwrap().success());
+    // As the user could, where fs.protected_hardlinks is off.
+    fs::hard_link(&precious, format!("{dir}/hard")).unwrap();
+    let _reader = fs::File::options().read(true).write(true).open(format!("{dir}/fifo")).unwrap();
+
+    let refused = [
+        ("link", format!("{dir}/link"), "links are not followed"),
+        ("up", format!("{dir}/up/file"), "links are not followed"),
+        ("hard", format!("{dir}/hard"), "a further name"),
+        ("fifo", format!("{dir}/fifo"), "not a regular file"),
+    ];
+    let foreign = ("foreign", place.path("foreign"), "the user of the command may not write there");
+    let events = place.mkdir("events");
+    let line = |name: &str, options: &str, output: &str| {
+        format!("{events} FAN_CLOSE_WRITE [name={name} include={name} output={output} {options}] echo text\n")
+    };
+    let mut conf =
+        line("root", "", &format!("{dir}/root")) + &line("user", "user=nobody", &format!("{dir}/user"));
+    for (name, output, _) in &refused {
+        conf += &(line(name, "", output) + &line(&format!("user-{name}"), "user=nobody", output));
+    }
+    conf += &line(foreign.0, "user=nobody", &foreign.1);
+    place.conf(&conf);
+    let _daemon = place.start();
+    let error_of = |name: &str| {
+        place.write(&format!("events/{name}"));
+        place.settle();
+        place.tail_of(name)[0]["outcome"]["error"].as_str().map(str::to_owned)
+    };
+    for (name, uid) in [("root", 0), ("user", STRANGER)] {
+        assert_eq!((error_of(name), error_of(name)), (None, None), "{name}");
+        let (path, metadata) = (format!("{dir}/{name}"), fs::metadata(format!("{dir}/{name}")).unwrap());
+        assert_eq!(fs::read_to_string(path).unwrap(), "text\ntext\n");
+        assert_eq!((metadata.uid(), metadata.mode() & 0o777), (uid, 0o640));
+    }
+    for (name, _, why) in &refused {
+        let error = error_of(name);
+        assert!(error.as_ref().is_some_and(|error| error.contains(why)), "{name}: {error:?}");
+        assert!(error_of(&format!("user-{name}")).is_some(), "user-{name}");
+        is_untouched(&precious);
+    }
+    assert!(error_of(foreign.0).is_some_and(|error| error.contains(foreign.2)));
 }

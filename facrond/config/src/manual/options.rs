@@ -57,7 +57,7 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
     ),
     (
         "output",
-        "Where standard output and error go: `log`, the daemon's log (default); `null`, nowhere; or the absolute path of a file to append to, which is made if it does not exist, and must not be a symbolic link.",
+        "Where standard output and error go: `log`, the daemon's log (default); `null`, nowhere; or the absolute path of a file to append to. The user of the command opens the file, and makes it if it does not exist. It must be a regular file without further names, and no part of its path may be a symbolic link.",
     ),
     (
         "timeout",

@@ -99,6 +99,20 @@ fn programs_and_working_directories_are_warned_of() {
 }
 
 #[test]
+fn a_linked_output_is_warned_of() {
+    let dir = dir();
+    let path = dir.path().canonicalize().unwrap();
+    symlink("dir", path.join("link")).unwrap();
+    let path = path.to_str().unwrap();
+    let rule = |output| format!("/a OPEN [output={path}/{output}/file] true\n");
+    fs::write(dir.path().join("main"), rule("dir") + &rule("link")).unwrap();
+    let warnings = warnings(&load_files(&[dir.path().join("main")]).diagnostics);
+    let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert!(warning.starts_with("2:9: `output=` follows no symbolic links"), "{warning}");
+    assert!(warning.ends_with(&format!("; write `{path}/dir/file`")), "{warning}");
+}
+
+#[test]
 fn a_directory_is_made_whatever_the_umask_is() {
     let dir = dir();
     let path = dir.path().join("dir/a/b");

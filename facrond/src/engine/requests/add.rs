@@ -1,6 +1,6 @@
 //! `add`.
 
-use crate::config::{Diagnostic, Words, blind_spot, parse_words, untrusted};
+use crate::config::{Diagnostic, Words, blind_spot, file_warnings, parse_words};
 use crate::control::{Caller, ReplyHandle, ServeLater};
 use crate::engine::Engine;
 use crate::engine::rule_book::Origin;
@@ -38,7 +38,7 @@ impl Engine {
         };
         let (spec, mut warnings) = parse_words(&words).map_err(|diagnostics| refuse(&diagnostics))?;
         warnings.extend(blind_spot(&spec));
-        warnings.extend(untrusted(&spec));
+        warnings.extend(file_warnings(&spec));
         if let Some(name) = &spec.options.name
             && let Some(other) = self.rules.find(&RuleRef::Name(name.clone()))
         {

@@ -9,7 +9,8 @@ use super::{Credentials, Plan, SpawnError, Step};
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void};
 use std::convert::Infallible;
-use std::{hint, ptr};
+use std::ffi::CStr;
+use std::{hint, mem, ptr};
 
 /// The exit status of a child that failed before exec. Nobody reads it.
 const FAILED: usize = 127;
@@ -69,6 +70,9 @@ fn execute(plan: &Plan) -> Result<Infallible, SpawnError> {
         if let Some(credentials) = &plan.credentials {
             become_user(credentials).map_err(at(Step::Credentials))?;
         }
+        if let Some(output) = &plan.output {
+            open_output(output).map_err(at(Step::Output))?;
+        }
         if let Some(cwd) = &plan.cwd {
             call(libc::SYS_chdir, [cwd.as_ptr() as usize]).map_err(at(Step::Directory))?;
         }
@@ -111,6 +115,47 @@ unsafe fn reset_dispositions(disposed: &[c_int]) {
         let (signal, action) = (signal.cast_unsigned() as usize, DEFAULT.as_ptr() as usize);
         // SAFETY: reads the structure only. A signal that there is can be reset.
         let _ = unsafe { call(libc::SYS_rt_sigaction, [signal, action, 0, SIGNAL_SET_SIZE]) };
+    }
+}
+
+/// Appends descriptors 1 and 2 to a file, below directories that are no links.
+///
+/// Whoever may write to a directory on the way must not choose what is written to: no link is
+/// followed, and a file with a second name is refused, which could be anybody's.
+unsafe fn open_output(path: &CStr) -> Result<(), Errno> {
+    const FLAGS: c_int = libc::O_WRONLY
+        | libc::O_APPEND
+        | libc::O_CREAT
+        | libc::O_NOFOLLOW
+        | libc::O_NONBLOCK
+        | libc::O_NOCTTY
+        | libc::O_CLOEXEC;
+    // `struct open_how`
+    let how = [u64::from(FLAGS.cast_unsigned()), 0o640, libc::RESOLVE_NO_SYMLINKS];
+    let (path, how_at) = (path.as_ptr() as usize, ptr::from_ref(&how) as usize);
+    // SAFETY: the structures have the sizes that the kernel expects, and there is room for what
+    // it writes. An array of zeros is a valid `stat`.
+    unsafe {
+        let arguments = [libc::AT_FDCWD.cast_unsigned() as usize, path, how_at, size_of_val(&how)];
+        let file = call(libc::SYS_openat2, arguments).map_err(|errno| match errno {
+            Errno::EAGAIN => Errno::EBUSY,
+            Errno::ENXIO => Errno::ESPIPE,
+            errno => errno,
+        })?;
+        let mut stat: libc::stat = mem::zeroed();
+        call(libc::SYS_fstat, [file, ptr::from_mut(&mut stat) as usize])?;
+        if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
+            return Err(Errno::ESPIPE);
+        }
+        if stat.st_nlink > 1 {
+            return Err(Errno::EMLINK);
+        }
+        // The command expects its writes to wait.
+        call(libc::SYS_fcntl, [file, libc::F_SETFL as usize, libc::O_APPEND as usize])?;
+        for target in 1..3 {
+            call(libc::SYS_dup3, [file, target, 0])?;
+        }
+        call(libc::SYS_close, [file]).map(drop)
     }
 }
 

@@ -31,6 +31,7 @@ fn plain(cwd: Option<&CStr>) -> Spawn<'_> {
         cwd,
         stdio,
         reopens_input: false,
+        output: None,
         credentials: None,
         umask: 0o022,
         nice: None,
@@ -269,4 +270,41 @@ fn a_start_costs_the_same_with_options_and_a_large_daemon() {
     }
     assert!(memory.iter().step_by(4096).all(|byte| *byte == 1), "it is resident");
     assert!(large * 2 < small * 3, "{large:?} in place of {small:?}");
+}
+
+/// The error of a command whose output is this file.
+fn output_error(path: &Path) -> Option<SpawnError> {
+    let (path, argv) = (c_path(path), [c"/bin/echo", c"text"]);
+    run_in(&argv[..1], &argv, &Spawn { output: Some(&path), ..plain(None) }).map(drop).err()
+}
+
+#[test]
+fn output_is_appended_to_a_file_that_is_what_it_seems() {
+    crate::signals::ignore_lease_breaks().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let file = path("file");
+    assert_eq!((output_error(&file), output_error(&file)), (None, None));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "text\ntext\n");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+
+    std::os::unix::fs::symlink("file", path("link")).unwrap();
+    std::os::unix::fs::symlink(".", path("dir")).unwrap();
+    nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let failed = |errno| Some(SpawnError { step: Step::Output, errno });
+    assert_eq!(output_error(&path("link")), failed(Errno::ELOOP));
+    assert_eq!(output_error(&path("dir/file")), failed(Errno::ELOOP));
+    assert_eq!(output_error(&path("fifo")), failed(Errno::ESPIPE));
+    let _reader = File::options().read(true).write(true).open(path("fifo")).unwrap();
+    assert_eq!(output_error(&path("fifo")), failed(Errno::ESPIPE));
+    assert_eq!(output_error(Path::new("/dev/null")), failed(Errno::ESPIPE));
+
+    let leased = File::open(&file).unwrap();
+    // SAFETY: takes an int and touches no memory of ours.
+    let lease = unsafe { libc::fcntl(leased.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) };
+    assert_eq!((lease, output_error(&file)), (0, failed(Errno::EBUSY)));
+    drop(leased);
+    fs::hard_link(&file, path("hard")).unwrap();
+    assert_eq!(output_error(&path("hard")), failed(Errno::EMLINK));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "text\ntext\n");
 }
