@@ -30,7 +30,7 @@ mod table;
 
 use crate::kernel::sources::Sources;
 use crate::watch::Whose;
-use ancestry::Ancestry;
+use ancestry::{Ancestry, Relation};
 use attribution::Attribution;
 use descendants::Descendants;
 use nix::errno::Errno;
@@ -100,9 +100,9 @@ impl Whose for Processes {
         if pid <= 0 || pid == self.daemon {
             return pid > 0;
         }
-        self.descendants
-            .are_own(pid)
-            .unwrap_or_else(|| *self.looked_up.entry(pid).or_insert_with(|| self.ancestry.look(pid).is_own))
+        self.descendants.are_own(pid).unwrap_or_else(|| {
+            *self.looked_up.entry(pid).or_insert_with(|| self.ancestry.look(pid).relation != Relation::None)
+        })
     }
 
     fn on_read(&mut self) {

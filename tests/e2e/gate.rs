@@ -173,6 +173,24 @@ fn a_command_may_be_told_afterwards() {
     });
 }
 
+/// Such a command is asked about like anybody, but does not run for what it does itself.
+#[test]
+fn a_command_that_is_told_afterwards_does_not_run_for_itself() {
+    let rules = |place: &Place| {
+        let file = place.write("file");
+        let read = script(place, "read", &format!("cat {file} > {}", place.path("content")));
+        format!("{file} OPEN_PERM [verdict=allow name=told] {read}\n")
+    };
+    with_rules(rules, |place, _| {
+        assert_eq!(open(&place.play("file")), Opened::Yes);
+        // Of the opening, the command, and the opening by the command.
+        assert_eq!(records(place, "told", 3).len(), 3);
+        place.settle();
+        assert_eq!(place.tail_of("told").len(), 3);
+        assert_eq!(fs::read(place.path("content")).unwrap(), b"x");
+    });
+}
+
 #[test]
 fn rules_come_and_go_at_runtime() {
     with_rules(

@@ -119,7 +119,7 @@ impl Engine {
 
     /// A process was answered: the part of one rule in that is recorded.
     fn on_decided(&mut self, decided: Decided) {
-        let Decided { mut job, outcome, is_open, is_failure, times } = decided;
+        let Decided { mut job, outcome, is_open, is_failure, is_own, times } = decided;
         let (rule, is_last) = (job.rule, job.spec.options.once);
         self.rules.count_firings(rule, times, job.event.time);
         if is_failure {
@@ -132,7 +132,10 @@ impl Engine {
             self.log.close(&job, outcome);
         } else {
             self.log.record(&mut job, outcome);
-            self.run_afterwards(job);
+            // What a command does must not run it again.
+            if !is_own || job.spec.options.include_own {
+                self.run_afterwards(job);
+            }
         }
         if is_last {
             self.retire(rule);

@@ -120,6 +120,8 @@ pub struct Occasion {
     pub uid: Option<u32>,
     /// Whether `path` leads there from here. A process can have mounts of its own.
     pub is_here: bool,
+    /// Whether a command of facron, which does not decide, has caused it.
+    pub is_own: bool,
 }
 
 /// Asks for a verdict.
@@ -185,7 +187,7 @@ pub struct Totals {
     pub denied: u64,
     /// Of both, those by `on-failure=`.
     pub failures: u64,
-    /// Facron's own, which no rule was asked about.
+    /// Of the daemon and of commands that decide, which no rule was asked about.
     pub own: u64,
     /// Events that the kernel denied itself, for want of a descriptor.
     pub lost: u64,

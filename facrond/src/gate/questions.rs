@@ -157,6 +157,7 @@ mod tests {
             exe: None,
             uid: None,
             is_here: true,
+            is_own: false,
         };
         let part =
             |rule: &u64| (Match { rule: RuleId(*rule), events: Events::OPEN_PERM, by: By::Rule }, None);

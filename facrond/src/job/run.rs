@@ -13,7 +13,7 @@ use super::{split, stdin};
 use crate::config::account::Account;
 use crate::config::rule::{Command, RuleSpec, Stdin};
 use crate::kernel::process_group::ProcessGroup;
-use crate::kernel::spawn::{Credentials, Spawn, Spawner, Start};
+use crate::kernel::spawn::{Credentials, Session, Spawn, Spawner, Start};
 use crate::process::descendants::Descendants;
 use facron_proto::RuleId;
 use nix::errno::Errno;
@@ -227,6 +227,7 @@ impl Runner {
             }),
             umask: options.umask,
             nice: options.nice,
+            session: if deadline.is_some() { Session::Daemon } else { Session::Own },
         };
         self.spawner.spawn(&spawn).map_err(|error| StartError::from_spawn(error, program, options))
     }

@@ -169,16 +169,18 @@ impl Tracked {
 }
 
 /// All that can be seen to live below the daemon, each with its command's first
-/// process: the leader of the session in which its highest ancestor is.
+/// process: the leader of the session in which its highest ancestor is, or, in the session of
+/// the daemon, that of its process group.
 fn seen(daemon: i32) -> Vec<(i32, i32)> {
     let all: FxHashMap<i32, Process> =
         process::pids().filter_map(|pid| Some((pid, process::look(pid)?))).collect();
+    let session = all.get(&daemon).map(|daemon| daemon.session);
     let leader_of = |process: &Process| {
         let mut top = *process;
         // A snapshot that is not of one moment could have a circle in it.
         for _ in 0..all.len() {
             if top.parent == daemon {
-                return Some(top.session);
+                return Some(if session == Some(top.session) { top.group } else { top.session });
             }
             top = *all.get(&top.parent)?;
         }

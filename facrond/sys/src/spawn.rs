@@ -29,7 +29,7 @@ static OWN_PROGRAM: LazyLock<[CString; 1]> = LazyLock::new(|| [c"/proc/self/exe"
 
 /// The program to start, and its environment.
 ///
-/// The rest is the same for all programs: a session and process group of its own, no
+/// The rest is the same for all programs: a process group of its own, no
 /// further descriptor, default signal dispositions, no signal blocked.
 pub struct Spawn<'a> {
     /// The paths to try in order, as execvp(3) does with those of `PATH`.
@@ -53,6 +53,15 @@ pub struct Spawn<'a> {
     pub umask: u32,
     /// Its nice value. Default: that of the daemon.
     pub nice: Option<i32>,
+    pub session: Session,
+}
+
+/// The session of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    Own,
+    /// That of the daemon. The daemon trusts such processes.
+    Daemon,
 }
 
 impl<'a> Spawn<'a> {
@@ -69,6 +78,7 @@ impl<'a> Spawn<'a> {
             credentials: None,
             umask: 0o077,
             nice: None,
+            session: Session::Daemon,
         }
     }
 }
@@ -92,7 +102,7 @@ pub struct SpawnError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Clone,
-    /// Making it the leader of a session.
+    /// Making it the leader of a session or a process group.
     Session,
     /// Putting descriptors 0, 1 and 2 in place.
     Stdio,
@@ -118,6 +128,7 @@ struct Plan {
     credentials: Option<Credentials<Box<[u32]>>>,
     umask: u32,
     nice: Option<i32>,
+    session: Session,
     /// The signals whose disposition the child would inherit.
     disposed: Arc<[c_int]>,
 }
@@ -156,6 +167,7 @@ impl Spawner {
             }),
             umask: spawn.umask,
             nice: spawn.nice,
+            session: spawn.session,
             disposed: Arc::clone(&self.disposed),
         };
         let started = Start::new(plan).map_err(|errno| SpawnError { step: Step::Clone, errno });

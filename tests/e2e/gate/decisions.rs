@@ -36,7 +36,7 @@ fn a_command_never_waits_for_itself() {
     const OPENS: usize = 250;
     let rules = |place: &Place| {
         let text = format!(
-            "cat \"$1\" >> {0}/log && ls {0} > {0}/listing.$$ && rm {0}/listing.$$",
+            "setsid --wait cat \"$1\" >> {0}/log && ls {0} > {0}/listing.$$ && rm {0}/listing.$$",
             place.mkdir("tree")
         );
         let decide = script(place, "tree/decide", &text);

@@ -1,6 +1,6 @@
 //! Permission rules, and openers who want to be let through.
 
-use crate::harness::{ACTOR, Place, Watchdog, as_stranger, kill, out, wait_until};
+use crate::harness::{ACTOR, Place, STRANGER, Watchdog, as_stranger, kill, out, wait_until};
 use nix::sys::signal::Signal;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -176,5 +176,27 @@ fn many_who_wait_hold_up_nobody_else() {
     assert_eq!(place.status()["gate"]["failures"], 0);
     kill(-openers.id().cast_signed(), Signal::SIGKILL);
     openers.wait().unwrap();
+    assert!(daemon.stop().success());
+}
+
+/// What a user's commands do and leave behind is asked about like anybody.
+#[test]
+fn a_command_of_a_user_is_not_let_through() {
+    let _watchdog = Watchdog::new();
+    let place = Place::new();
+    let (secret, dir) = (place.write("secret"), place.mkdir_for_all("dir"));
+    let script =
+        format!("cat {secret} > {dir}/now; (setsid sh -c 'cat {secret}; echo over' > {dir}/later 2>&1 &)");
+    place.conf(&format!(
+        "{secret} OPEN_PERM [verdict=deny name=secret] -\n\
+         {dir} CLOSE_WRITE [user={STRANGER} include=go shell] {script}\n"
+    ));
+    let daemon = place.start();
+    fs::write(format!("{dir}/go"), "").unwrap();
+    let later = || fs::read_to_string(format!("{dir}/later")).unwrap_or_default();
+    wait_until("what it left to be over", || later().ends_with("over\n"));
+    assert!(later().contains("not permitted"), "{}", later());
+    assert_eq!(fs::read_to_string(format!("{dir}/now")).unwrap(), "");
+    assert_eq!(place.fired("secret"), 2);
     assert!(daemon.stop().success());
 }

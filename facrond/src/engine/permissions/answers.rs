@@ -21,6 +21,8 @@ pub(in crate::engine) struct Decided {
     pub is_open: bool,
     /// Whether `on-failure=` decided.
     pub is_failure: bool,
+    /// Whether the event is an event of facron's own commands.
+    pub is_own: bool,
     /// How many times the same happened.
     pub times: u64,
 }
@@ -42,6 +44,7 @@ impl Decided {
             outcome: outcome(part.by, answered, held, ran),
             is_open,
             is_failure: matches!(part.by, By::Deadline | By::Failure | By::Full),
+            is_own: answered.occasion.is_own,
             times: 1 + answered.merged,
         }
     }

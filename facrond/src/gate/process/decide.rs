@@ -11,6 +11,7 @@ use crate::gate::rule_index::{Known, Match};
 use crate::kernel::object::{Kind, Object};
 use crate::kernel::permission::{Answer, Held};
 use crate::kernel::process;
+use crate::process::ancestry::Relation;
 use facron_proto::Text;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -41,7 +42,7 @@ impl Gate {
         }
         let held_for = is_allowed.then(|| since.elapsed());
         let opener = self.ancestry.look(held.pid);
-        if opener.is_own {
+        if opener.relation == Relation::Trusted {
             self.totals.own += 1;
             if !is_allowed {
                 self.answer(object.as_fd(), Verdict::Allow);
@@ -61,6 +62,7 @@ impl Gate {
             time_ns: nanoseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
             path: Text(place.path),
             is_here: place.is_here,
+            is_own: opener.relation == Relation::Command,
             mask: held.mask,
             pid: held.pid,
             exe: exe.map(|exe| Text(exe.into_vec())),

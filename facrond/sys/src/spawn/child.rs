@@ -5,7 +5,7 @@
 
 use super::arena::Arena;
 use super::raw::call;
-use super::{Credentials, Plan, SpawnError, Step};
+use super::{Credentials, Plan, Session, SpawnError, Step};
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void};
 use std::convert::Infallible;
@@ -53,7 +53,11 @@ fn execute(plan: &Plan) -> Result<Infallible, SpawnError> {
     // session and directory; all pointers come from the plan.
     unsafe {
         reset_dispositions(&plan.disposed);
-        call(libc::SYS_setsid, []).map_err(at(Step::Session))?;
+        match plan.session {
+            Session::Own => call(libc::SYS_setsid, []),
+            Session::Daemon => call(libc::SYS_setpgid, [0, 0]),
+        }
+        .map_err(at(Step::Session))?;
         for (source, target) in plan.stdio.iter().zip(0..) {
             place(*source, target).map_err(at(Step::Stdio))?;
         }

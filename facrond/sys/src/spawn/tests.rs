@@ -35,6 +35,7 @@ fn plain(cwd: Option<&CStr>) -> Spawn<'_> {
         credentials: None,
         umask: 0o022,
         nice: None,
+        session: Session::Own,
     }
 }
 
