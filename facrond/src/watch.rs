@@ -425,6 +425,9 @@ impl Watch {
 
     /// Looks at one place. Returns whether there was one.
     fn look_at_next(&mut self, with_background: bool) -> bool {
+        if self.mirror.pass_some() {
+            return true;
+        }
         let Some(task) = self.mirror.take_task(Instant::now(), with_background) else { return false };
         self.look(task);
         true

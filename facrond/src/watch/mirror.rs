@@ -6,15 +6,18 @@
 //! | `follow` | a record | changes of the tree, places to look at |
 //! | `apply` | the answer of a look | changes of the tree, places to look at |
 //! | `resolve` | a rule's PATH | the nodes that it leads through |
+//! | `passing` | a directory | its entries |
 //! | `bury` | places that are gone | marks to remove |
 
 mod apply;
 mod bury;
 mod follow;
+mod passing;
 mod resolve;
 
 use bury::Former;
 pub(super) use bury::Orphan;
+use passing::Passing;
 
 use super::matcher::{Cause, Firing, Matcher, Sides};
 use super::recheck::{Arrival, Change, News, Origin, Place, Recheck, Task, View};
@@ -66,6 +69,7 @@ pub(super) struct Mirror {
     /// Places that will be forgotten. The next one is the last here.
     burying: Vec<NodeId>,
     orphans: Vec<Orphan>,
+    passing: Vec<Passing>,
     /// Rules whose tree has proved to be large.
     large: Vec<Slot>,
     /// Rules that no longer rely on the mark of a file system.
@@ -85,6 +89,7 @@ impl Mirror {
             gone: Vec::new(),
             burying: Vec::new(),
             orphans: Vec::new(),
+            passing: Vec::new(),
             large: Vec::new(),
             unmarked: Vec::new(),
             told: Told::new(privilege),
@@ -103,6 +108,7 @@ impl Mirror {
     /// Removes a rule from all places.
     pub(super) fn detach(&mut self, slot: Slot) {
         self.recheck.forget_rule(slot);
+        self.pass_nothing_to(slot);
         self.rules.strip(slot);
         self.release(slot);
         self.large.retain(|other| *other != slot);
@@ -350,7 +356,8 @@ impl Mirror {
 
     /// Whether there is work to do after the queue was read.
     pub(super) fn is_due(&self) -> bool {
-        self.recheck.is_due() || !self.gone.is_empty() || !self.burying.is_empty() || !self.orphans.is_empty()
+        let is_more = !self.passing.is_empty() || !self.burying.is_empty() || !self.orphans.is_empty();
+        is_more || self.recheck.is_due() || !self.gone.is_empty()
     }
 
     /// Paths on a file system that are at or above a rule's PATH, the deepest first.

@@ -71,6 +71,14 @@ pub(super) struct Change {
 }
 
 impl Change {
+    /// A rule is gone.
+    pub(super) fn forget_rule(&mut self, slot: Slot) {
+        remove(&mut self.quiet, slot);
+        if let Some(news) = &mut self.news {
+            news.forget_rule(slot);
+        }
+    }
+
     fn merge(&mut self, other: Self) {
         self.news = match (self.news.take(), other.news) {
             (Some(one), Some(other)) => Some(News {
@@ -86,6 +94,22 @@ impl Change {
         self.sweep |= other.sweep;
         self.doubt |= other.doubt;
         self.pass_down |= other.pass_down;
+    }
+}
+
+impl News {
+    /// A rule is gone.
+    pub(super) fn forget_rule(&mut self, slot: Slot) {
+        if let Some(only) = &mut self.only {
+            remove(only, slot);
+        }
+    }
+}
+
+/// Removes a rule from a list.
+fn remove(slots: &mut Rc<[Slot]>, slot: Slot) {
+    if slots.contains(&slot) {
+        *slots = slots.iter().copied().filter(|other| *other != slot).collect();
     }
 }
 
@@ -469,10 +493,8 @@ impl Recheck {
             if let Some(arrival) = &mut entry.arrival {
                 arrival.forget_rule(slot);
             }
-            let Some(Change { news, quiet, .. }) = &mut entry.change else { continue };
-            let only = news.as_mut().and_then(|news| news.only.as_mut());
-            for slots in only.into_iter().chain([quiet]) {
-                *slots = slots.iter().copied().filter(|other| *other != slot).collect();
+            if let Some(change) = &mut entry.change {
+                change.forget_rule(slot);
             }
         }
     }

@@ -2,21 +2,22 @@
 
 use super::Mirror;
 use super::resolve::describe;
-use crate::kernel::object::{DirEntry, Kind};
-use crate::matcher::Position;
-use crate::watch::recheck::{Change, MAX_TRIES, News, Origin, Task};
+use crate::kernel::object::DirEntry;
+use crate::watch::recheck::{Change, MAX_TRIES, News, Task};
 use crate::watch::rules::{Need, PathState, RuleIndex, Slot};
 use crate::watch::scanner::{Answer, Found, InodeKey, Probe, Read};
 use crate::watch::tree::{Content, Ghost, NodeId, ROOT};
 use facron_proto::Text;
 use nix::errno::Errno;
-use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 /// A tree with more directories is watched by a mark on its file system.
 const LARGE: usize = if cfg!(test) { 64 } else { 4096 };
+
+/// The entries of a directory, or why it could not be read.
+type Entries = Result<Rc<[DirEntry]>, Errno>;
 
 impl Mirror {
     /// The node at a place.
@@ -83,7 +84,10 @@ impl Mirror {
         match answer {
             Answer::DirectoryGone => self.on_directory_gone(task, now),
             Answer::Unresponsive => self.on_unresponsive(task, why),
-            Answer::Found(found) => self.on_found(task, &found, now),
+            Answer::Found(mut found) => {
+                let entries = found.entries.take().map(|entries| entries.map(Rc::from));
+                self.on_found(task, &found, entries.as_ref(), now);
+            }
             Answer::Absent => {
                 if let Some(node) = self.at(dir, &name) {
                     self.on_absent(node, task.change.as_ref());
@@ -160,7 +164,13 @@ impl Mirror {
         }
     }
 
-    fn on_found(&mut self, mut task: Task, found: &Found, now: (Instant, SystemTime)) {
+    fn on_found(
+        &mut self,
+        mut task: Task,
+        found: &Found,
+        entries: Option<&Entries>,
+        now: (Instant, SystemTime),
+    ) {
         let (dir, name) = (task.place.dir, task.place.name.clone());
         if let Some(change) = &task.change
             && let Some(other) = self.other_place(dir, &name, found)
@@ -178,7 +188,7 @@ impl Mirror {
         let facts = &found.facts;
         if let Some(mut change) = task.change.take() {
             change.sweep |= found.was_lost;
-            self.take_over(dir, &name, found, &change);
+            self.take_over(dir, &name, found, entries, &change);
         }
         self.recheck.done(&task.place, Some(facts), now);
     }
@@ -197,7 +207,14 @@ impl Mirror {
     }
 
     /// Updates a place by the object that was found there.
-    fn take_over(&mut self, dir: NodeId, name: &[u8], found: &Found, change: &Change) {
+    fn take_over(
+        &mut self,
+        dir: NodeId,
+        name: &[u8],
+        found: &Found,
+        entries: Option<&Entries>,
+        change: &Change,
+    ) {
         let is_directory = found.content() == Content::Directory;
         let is_root = name.is_empty();
         let is_known_for_tree = is_directory && !is_root && self.rules.knows_children(&self.tree, dir);
@@ -240,7 +257,7 @@ impl Mirror {
         let is_new = !is_same || found.was_lost;
         let newcomers: Vec<_> = rules.iter().copied().filter(|slot| is_new || !had.contains(slot)).collect();
         if is_directory {
-            self.take_entries(node, found, change, &newcomers);
+            self.take_entries(node, entries, change, &newcomers);
             if has_changed || change.pass_down {
                 self.pass_down(node);
             }
@@ -252,7 +269,7 @@ impl Mirror {
         if before != self.state_at(node) || is_new || change.doubt {
             let news = change.news.clone().unwrap_or_default();
             self.resolve_all(&users, &News { only: None, ..news });
-            self.read_at_once(node, found);
+            self.read_at_once(node, entries);
         }
         if self.tree.has(node) {
             self.tidy(node);
@@ -261,15 +278,15 @@ impl Mirror {
 
     /// A rule now leads to a directory that this look has read. Its entries are used at once,
     /// so that the directory need not be read again.
-    fn read_at_once(&mut self, node: NodeId, found: &Found) {
-        if let Some(Ok(entries)) = &found.entries
+    fn read_at_once(&mut self, node: NodeId, entries: Option<&Entries>) {
+        if let Some(Ok(entries)) = entries
             && self.tree.has(node)
             && self.tree.ghost(node).is_none()
         {
             let (parent, name): (_, Box<[u8]>) = (self.tree.parent(node), self.tree[node].name().into());
             if let Some(change) = self.recheck.take_back(parent, &name) {
                 let news = self.news_in(node, &change, &[]);
-                self.spread(node, entries, &change, news.as_ref());
+                self.spread(node, entries, &change, news);
                 if self.lacks(node, self.rules.wanted(&self.tree, node)) {
                     self.recheck.change(parent, &name, Change::default());
                 }
@@ -329,10 +346,10 @@ impl Mirror {
 
     /// Continues with the entries of a directory, if it was read. They are news for rules that
     /// see the directory for the first time.
-    fn take_entries(&mut self, node: NodeId, found: &Found, change: &Change, newcomers: &[Slot]) {
+    fn take_entries(&mut self, node: NodeId, entries: Option<&Entries>, change: &Change, newcomers: &[Slot]) {
         let news = self.news_in(node, change, newcomers);
-        match &found.entries {
-            Some(Ok(entries)) => self.spread(node, entries, change, news.as_ref()),
+        match entries {
+            Some(Ok(entries)) => self.spread(node, entries, change, news),
             Some(Err(errno)) => self.complain(node, b"", errno.desc()),
             None if change.sweep => self.sweep_children(node, change),
             None => {
@@ -362,73 +379,6 @@ impl Mirror {
         let only: Rc<[Slot]> = self.rules.reach(&self.tree, node).filter(is_meant).collect();
         let is_news = news.is_some() || !only.is_empty();
         is_news.then(|| News { only: Some(only), ..news.cloned().unwrap_or_default() })
-    }
-
-    fn spread(&mut self, node: NodeId, entries: &[DirEntry], change: &Change, news: Option<&News>) {
-        if let Some(News { own, since, told, only: Some(only) }) = news
-            && !only.is_empty()
-        {
-            let origin = Origin::Found { since: *since, told: *told };
-            let views: Vec<_> = only.iter().map(|slot| (*slot, Position::Below)).collect();
-            for (name, _) in entries {
-                self.recheck.arrival(node, name, origin, *own, &views, None);
-            }
-        }
-        let children = self.tree.children(node);
-        if !children.is_empty() {
-            let names: HashSet<&[u8]> = entries.iter().map(|(name, _)| &**name).collect();
-            for child in children {
-                let name: Box<[u8]> = self.tree[child].name().into();
-                if change.sweep || !names.contains(&*name) {
-                    self.look_below(node, child, &name, change);
-                }
-            }
-        }
-        if self.rules.knows_children(&self.tree, node) {
-            let is_slow = news.is_none()
-                && self.rules.reach(&self.tree, node).all(|slot| self.rules[slot].file_system.is_some());
-            for (name, kind) in entries {
-                if kind.is_none_or(|kind| kind == Kind::Directory)
-                    && !(change.sweep && self.tree.child(node, name).is_some())
-                {
-                    let below = Change {
-                        news: news.cloned(),
-                        quiet: Rc::clone(&change.quiet),
-                        sweep: change.sweep,
-                        doubt: change.doubt,
-                        ..Change::default()
-                    };
-                    if is_slow {
-                        self.recheck.scan_later(node, name, below);
-                    } else {
-                        self.recheck.scan(node, name, below);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Records are missing. Looks at all known entries of a directory.
-    fn sweep_children(&mut self, node: NodeId, change: &Change) {
-        for child in self.tree.children(node) {
-            let name: Box<[u8]> = self.tree[child].name().into();
-            self.look_below(node, child, &name, change);
-        }
-    }
-
-    fn look_below(&mut self, dir: NodeId, child: NodeId, name: &[u8], change: &Change) {
-        let targets = self.tree.targets(child);
-        if let Some(News { own, since: since @ Some(_), .. }) = &change.news
-            && change.sweep
-            && self.tree[child].content != Content::Directory
-            && !targets.is_empty()
-        {
-            let origin = Origin::Found { since: *since, told: None };
-            let views: Vec<_> = targets.iter().map(|slot| (*slot, Position::Path)).collect();
-            self.recheck.arrival(dir, name, origin, *own, &views, None);
-        }
-        let news = change.news.as_ref().map(|news| News { only: None, ..news.clone() });
-        self.recheck.change(dir, name, Change { news, read: false, ..change.clone() });
     }
 
     /// Counts the directories below new rules, to discover large trees.

@@ -208,26 +208,4 @@ impl Mirror {
     pub(super) fn excess(&self, node: NodeId) -> u64 {
         self.tree.inode_at(node).map_or(0, |inode| inode.marked & !self.rules.wanted(&self.tree, node))
     }
-
-    /// The rules that see the entries of a directory have changed. Its children are updated, or
-    /// removed.
-    pub(super) fn pass_down(&mut self, dir: NodeId) {
-        for child in self.tree.children(dir) {
-            let name: Box<[u8]> = self.tree[child].name().into();
-            if !self.rules.needs_node(&self.tree, child) {
-                self.depart(child, Ghost::Left);
-                continue;
-            }
-            if self.tree[child].content != Content::Directory {
-                continue;
-            }
-            let had = self.rules.share_set(self.tree[child].set);
-            let seen = self.rules.seen_by(&self.tree, dir, &name);
-            // Only a path leads through it: what is below may be of a rule that is gone.
-            let is_way = seen.is_empty() && self.tree.any_child(child).is_some();
-            if *had != *seen || is_way || self.excess(child) != 0 {
-                self.recheck.change(dir, &name, Change { pass_down: true, ..Change::default() });
-            }
-        }
-    }
 }

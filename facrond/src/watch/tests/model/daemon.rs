@@ -158,6 +158,7 @@ impl Daemon {
                 self.mirror.on_drained(&mut self.fired);
                 (self.phase, self.has_looked) = (Phase::Look, false);
             }
+            Phase::Look if self.mirror.pass_some() => (self.phase, self.has_looked) = (Phase::Look, true),
             Phase::Look => match self.mirror.take_task(self.now(world).0, true) {
                 Some(task) => {
                     let probe = self.mirror.probe(&task);
