@@ -18,6 +18,7 @@ mod requests;
 mod rule_book;
 mod run;
 mod setup;
+mod shortage;
 mod store;
 mod waiters;
 mod wakeups;
@@ -44,6 +45,7 @@ use loop_guard::LoopGuard;
 use nix::unistd::Pid;
 use permissions::Permissions;
 use rule_book::{Entry, Origin, RuleBook};
+use shortage::Shortage;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -71,6 +73,7 @@ pub struct Engine {
     queue: Queue,
     runner: Runner,
     supervisor: Supervisor,
+    shortage: Shortage,
     log: JobLog,
     watchdog: Watchdog,
     /// Events that facron's own commands caused.
@@ -110,6 +113,7 @@ impl Engine {
             queue: Queue::new(setup.limits),
             runner,
             supervisor: Supervisor::default(),
+            shortage: Shortage::default(),
             log: JobLog::new(setup.history, setup.log_to),
             watchdog: Watchdog::new(),
             ignored_own: 0,

@@ -68,6 +68,10 @@ pub fn main() -> ExitCode {
         eprintln!("facrond: cannot ignore SIGIO, by which any writer could end it: {}", errno.desc());
         return exit::FAILED.into();
     }
+    if matches!(cli.command, None | Some(Command::Watch(_))) {
+        // With the limit as it is, fewer commands run at a time.
+        let _ = kernel::descriptors::raise_limit();
+    }
     match cli.command {
         None => daemon::run(cli.daemon),
         Some(Command::Gate(gate)) => gate::process::run(gate.daemon),

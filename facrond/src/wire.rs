@@ -129,7 +129,7 @@ pub fn failure(job: &Job, outcome: &Outcome) -> Failure {
 fn flat(job: &Job, outcome: &Outcome) -> proto::Outcome {
     let tries = Some(job.tries).filter(|tries| *tries > 1);
     let (state, pid, tries) = match outcome {
-        Outcome::Pending => (OutcomeState::Pending, None, tries),
+        Outcome::Pending | Outcome::Short { .. } => (OutcomeState::Pending, None, tries),
         Outcome::Running { pid } => (OutcomeState::Running, Some(*pid), tries),
         Outcome::Ended(ended) => return proto::Outcome { tries, ..flat_end(ended, outcome) },
         Outcome::NotStarted { .. } => (OutcomeState::SpawnFailed, None, tries),

@@ -29,6 +29,9 @@ use tokio::task::yield_now;
 /// What running commands get between the order to stop and the end of the daemon.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
+/// How long the kernel's queue is read when children have ended, before they are reaped.
+const BEFORE_REAPING: Duration = Duration::from_millis(10);
+
 impl Engine {
     /// Runs until SIGTERM or SIGINT. To be called within a `LocalSet`.
     /// `announce` is called once, when all rules are in force as far as they can be.
@@ -269,7 +272,9 @@ impl Engine {
         if self.is_stopping {
             return;
         }
-        while let Some(job) = self.queue.start_next(Instant::now()) {
+        while !self.shortage.holds(Instant::now())
+            && let Some(job) = self.queue.start_next(Instant::now())
+        {
             self.start(job);
         }
         self.supervisor.stop(&self.queue.take_stops());
@@ -296,19 +301,35 @@ impl Engine {
         };
         match started {
             Ok(running) => {
+                self.shortage.end();
                 self.log.update(&job, Outcome::Running { pid: running.pid() });
                 self.loop_guard.on_start(&job);
                 self.supervisor.add(job, running);
             }
+            Err(Outcome::Short { why }) => self.on_shortage(job, why),
             Err(outcome) => self.on_finished(Finished { job, outcome }),
         }
     }
 
-    /// Reaps children, but reads first what they caused: until then their pids are
-    /// not used again.
+    /// A job goes back to the head of its queue.
+    fn on_shortage(&mut self, mut job: Job, why: String) {
+        job.tries -= 1;
+        let then = self.shortage.begin(&why, Instant::now());
+        self.log.update(&job, Outcome::Short { why });
+        self.queue.retry(job, then);
+    }
+
+    /// Reaps children, but reads first what they caused: until then their pids are not used
+    /// again. That must have an end while others cause events without one.
     async fn on_children(&mut self) -> Result<(), Error> {
         self.permissions.end_a_stopped_gate();
-        self.drain_all().await?;
+        let until = Instant::now() + BEFORE_REAPING;
+        // Where forks are told, it is known for longer which pids were ours.
+        while self.drain()? == watch::Queue::More
+            && !(self.processes.are_tracked() && Instant::now() >= until)
+        {
+            yield_now().await;
+        }
         self.supervisor.on_reaped(&self.runner.reap());
         while let Some(finished) = self.supervisor.try_next() {
             self.on_finished(finished);
@@ -323,9 +344,11 @@ impl Engine {
         self.loop_guard.on_end(&job, now);
         if let Some(pause) = self.retry_pause(&job, &outcome) {
             warn_of_retry(&job, &outcome, pause);
-            self.log.update(&job, Outcome::Pending);
+            let is_short = matches!(outcome, Outcome::Short { .. });
+            self.log.update(&job, if is_short { outcome } else { Outcome::Pending });
             return self.queue.retry(job, now + pause);
         }
+        let outcome = outcome.given_up();
         if outcome.is_restart() {
             self.queue.stopped(&mut job);
         } else {

@@ -28,7 +28,7 @@ pub(super) enum StartError {
     #[error("cannot run {program}: it did not start within 1 s: {why}")]
     Late { program: Text, why: &'static str },
     #[error("cannot run {program}: {why}")]
-    Exec { program: Text, why: String },
+    Exec { program: Text, errno: Option<Errno>, why: String },
 }
 
 impl StartError {
@@ -41,7 +41,7 @@ impl StartError {
             Step::Directory => {
                 let cwd = options.cwd.as_deref().map(|cwd| Text::from(cwd.as_os_str().as_bytes()));
                 let why = format!("cannot enter {}: {}", cwd.unwrap_or_default(), reason(errno));
-                Self::Exec { program: name, why }
+                Self::Exec { program: name, errno: None, why }
             }
             Step::Credentials => {
                 let user = options.account.as_ref().map(|account| Text::from(account.user.name.as_str()));
@@ -53,17 +53,35 @@ impl StartError {
             }
             Step::Nice => {
                 let nice = options.nice.unwrap_or_default();
-                Self::Exec { program: name, why: format!("cannot set nice={nice}: {}", reason(errno)) }
+                let why = format!("cannot set nice={nice}: {}", reason(errno));
+                Self::Exec { program: name, errno: None, why }
             }
-            Step::Session | Step::Stdio => Self::Exec { program: name, why: reason(errno) },
-            Step::Exec => Self::Exec { why: exec_reason(errno, program), program: name },
+            Step::Session | Step::Stdio => Self::Exec { program: name, errno: None, why: reason(errno) },
+            Step::Exec => Self::Exec { errno: Some(errno), why: exec_reason(errno, program), program: name },
         }
+    }
+}
+
+impl StartError {
+    /// Whether it lacked something that there may be more of later.
+    fn is_shortage(&self) -> bool {
+        let errno = match self {
+            Self::Pipe(errno)
+            | Self::File { errno, .. }
+            | Self::Clone { errno, .. }
+            | Self::Account { errno, .. }
+            | Self::Exec { errno: Some(errno), .. } => *errno,
+            Self::Input(error) => Errno::from_raw(error.raw_os_error().unwrap_or_default()),
+            Self::Nul(_) | Self::Late { .. } | Self::Exec { errno: None, .. } => return false,
+        };
+        matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM)
     }
 }
 
 impl From<StartError> for Outcome {
     fn from(error: StartError) -> Self {
-        Self::NotStarted { why: error.to_string() }
+        let why = error.to_string();
+        if error.is_shortage() { Self::Short { why } } else { Self::NotStarted { why } }
     }
 }
 
@@ -103,6 +121,7 @@ fn exec_reason(errno: Errno, program: &CStr) -> String {
         Errno::ENOENT if Path::new(OsStr::from_bytes(program.to_bytes())).exists() => {
             "its interpreter does not exist".to_owned()
         }
+        Errno::EAGAIN => "its user has too many processes already".to_owned(),
         Errno::ENOEXEC => format!("{} (a script must begin with #!)", reason(errno)),
         errno => reason(errno),
     }

@@ -20,6 +20,11 @@ pub enum Outcome {
     NotStarted {
         why: String,
     },
+    /// Its command could not be started for want of something that others have at present:
+    /// it waits for another try.
+    Short {
+        why: String,
+    },
     /// A policy said not to run it.
     Skipped {
         why: String,
@@ -67,6 +72,12 @@ impl Outcome {
         Self::Skipped { why: why.to_owned() }
     }
 
+    /// What it is if there is no other try.
+    #[must_use]
+    pub fn given_up(self) -> Self {
+        if let Self::Short { why } = self { Self::NotStarted { why } } else { self }
+    }
+
     /// Whether something went wrong that a user would want to see.
     pub fn is_failure(&self) -> bool {
         match self {
@@ -99,7 +110,10 @@ impl Outcome {
     pub fn why(&self) -> Option<&str> {
         match self {
             Self::Ended(ended) => ended.ending.reason(),
-            Self::NotStarted { why } | Self::Skipped { why } | Self::Dropped { why } => Some(why),
+            Self::NotStarted { why }
+            | Self::Short { why }
+            | Self::Skipped { why }
+            | Self::Dropped { why } => Some(why),
             Self::Answered(answer) => answer.why.as_deref(),
             Self::Pending | Self::Running { .. } | Self::Recorded => None,
         }

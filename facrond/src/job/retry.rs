@@ -12,15 +12,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long to wait before a job is tried again; `None` where this outcome is final.
 ///
 /// A command is tried again that exited with another status than 0, was ended by a
-/// signal or could not be started. One that took too long would take long again,
+/// signal or could not be started, and in any case one whose start lacked something. One that took too long would take long again,
 /// and one that was stopped has failed at nothing.
 pub fn pause(job: &Job, outcome: &Outcome) -> Option<Duration> {
-    let has_failed = match outcome {
+    let is_tried_again = match outcome {
+        Outcome::Short { .. } => true,
         Outcome::Ended(Ended { ending: Ending::TimedOut, .. }) => false,
-        _ => outcome.is_failure(),
+        _ => outcome.is_failure() && job.tries <= job.spec.options.retry,
     };
-    let is_left = job.tries <= job.spec.options.retry;
-    if !has_failed || !is_left {
+    if !is_tried_again {
         return None;
     }
     let doublings = job.tries.saturating_sub(1);
@@ -59,6 +59,8 @@ mod tests {
         assert_eq!(pauses(100, &failed).len(), 100);
         assert_eq!(pauses(1, &ended(Exit::Signal(9), Ending::ByItself)), [1]);
         assert_eq!(pauses(1, &Outcome::NotStarted { why: String::new() }), [1]);
+        let short = pause(&Job { tries: 3, ..job(1, 1, "/a") }, &Outcome::Short { why: String::new() });
+        assert_eq!(short, Some(Duration::from_secs(4)), "even without retry=");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::starting::Starting;
 use super::{split, stdin};
 use crate::config::account::Account;
 use crate::config::rule::{Command, RuleSpec, Stdin};
+use crate::kernel::descriptors::is_reserved;
 use crate::kernel::process_group::ProcessGroup;
 use crate::kernel::spawn::{Credentials, Session, Spawn, Spawner, Start};
 use crate::process::descendants::Descendants;
@@ -167,6 +168,9 @@ impl Runner {
         let options = &job.spec.options;
         let mut argv = argv::of(&job.spec.command, &job.event, job.events(), &mut self.counter)?;
         let (target, pipe) = output::open(&options.output, self.log_to)?;
+        if pipe.as_ref().is_some_and(|pipe| is_reserved(pipe.as_fd())) {
+            return Err(StartError::Pipe(Errno::EMFILE));
+        }
         let started = Instant::now();
         let (group, start) = self.spawn(job, &argv, &target, deadline, file)?;
         let pid = group.pid();

@@ -5,6 +5,7 @@
 #![allow(missing_docs, reason = "an inner crate: a comment stands where the name does not say all")]
 
 pub mod confine;
+pub mod descriptors;
 pub mod detach;
 pub mod fanotify;
 pub mod fuzz;

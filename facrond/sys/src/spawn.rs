@@ -15,6 +15,7 @@ mod strings;
 
 pub use arena::Start;
 
+use super::descriptors::inherited_limits;
 use super::process_group::ProcessGroup;
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void};
@@ -131,6 +132,8 @@ struct Plan {
     session: Session,
     /// The signals whose disposition the child would inherit.
     disposed: Arc<[c_int]>,
+    /// Its limit of descriptors, if it is another than ours.
+    files: Option<libc::rlimit64>,
 }
 
 /// Starts processes.
@@ -169,6 +172,7 @@ impl Spawner {
             nice: spawn.nice,
             session: spawn.session,
             disposed: Arc::clone(&self.disposed),
+            files: inherited_limits().map(|(rlim_cur, rlim_max)| libc::rlimit64 { rlim_cur, rlim_max }),
         };
         let started = Start::new(plan).map_err(|errno| SpawnError { step: Step::Clone, errno });
         started.map(|(pid, start)| (ProcessGroup::new(pid), start))

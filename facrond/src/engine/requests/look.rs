@@ -159,6 +159,8 @@ impl Engine {
             let (count, some) = (unresponsive.len(), &unresponsive[..unresponsive.len().min(SHOWN)]);
             let more = if count > SHOWN { ", …" } else { "" };
             format!("file systems that do not answer, {count}: {}{more}", some.join(", "))
+        } else if let Some(why) = self.shortage.why() {
+            format!("commands wait, and are tried again: {why}")
         } else if let Some(stuck) = self.stuck() {
             stuck
         } else if failed > 0 {

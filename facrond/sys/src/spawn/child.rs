@@ -65,6 +65,11 @@ fn execute(plan: &Plan) -> Result<Infallible, SpawnError> {
             reopen_input().map_err(at(Step::Stdio))?;
         }
         close_from(3);
+        if let Some(files) = &plan.files {
+            // Not raised, so it succeeds.
+            let limit = ptr::from_ref(files) as usize;
+            let _ = call(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, limit, 0]);
+        }
         // This call always succeeds.
         let _ = call(libc::SYS_umask, [plan.umask as usize]);
         if let Some(nice) = plan.nice {
