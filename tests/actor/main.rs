@@ -9,10 +9,13 @@
 //! e2e-actor orphan FILE               opens it when its main thread has ended
 //! e2e-actor clients SOCKET KIND       uses up the socket, until nobody wants it any more
 //! e2e-actor storm DIR SEED NAME       does anything to DIR/tree, for as long as each line says
+//! e2e-actor stop-all DIR MILLIS       makes files, and stops all processes of its user meanwhile
+//! e2e-actor lease PROGRAM             keeps everybody from a program until its input ends
 //! ```
 
 mod clients;
 mod orphan;
+mod own;
 mod storm;
 
 use facron_tests::Random;
@@ -51,8 +54,10 @@ fn main() -> io::Result<()> {
         ["orphan", file] => orphan::run(file),
         ["clients", socket, kind] => clients::run(socket, kind),
         ["storm", dir, seed, name] => storm::run(Path::new(dir), number(seed)?, name),
+        ["stop-all", dir, millis] => own::stop_all(dir, Duration::from_millis(number(millis)?)),
+        ["lease", program] => own::lease(program),
         _ => Err(io::Error::other(
-            "usage: e2e-actor slow|slow-new|tmpfiles|watch|leave|orphan|clients|storm ...",
+            "usage: e2e-actor slow|slow-new|tmpfiles|watch|leave|orphan|clients|storm|stop-all|lease ...",
         )),
     }
 }
