@@ -33,65 +33,32 @@ impl Command {
 }
 
 impl Token {
-    pub const ALL: [Self; 10] = [
-        Self::Path,
-        Self::Directory,
-        Self::Name,
-        Self::OldPath,
-        Self::Pid,
-        Self::Events,
-        Self::Mask,
-        Self::Increment,
-        Self::Decrement,
-        Self::Counter,
+    /// The tokens, as they are written, and what they become, for the manual.
+    const TABLE: [(Self, &str, &str); 10] = [
+        (Self::Path, "$$", "the full path"),
+        (Self::Directory, "$@", "its directory"),
+        (Self::Name, "$#", "its file name"),
+        (Self::OldPath, "$<", "the path before a rename, else empty"),
+        (Self::Pid, "$*", "the pid of the process that caused the event, 0 where it is not known"),
+        (Self::Events, "$%", "the names of the events, joined by `|`"),
+        (Self::Mask, "$&", "the kernel's event mask, decimal"),
+        (Self::Increment, "$+", "a counter that all rules share, incremented first"),
+        (Self::Decrement, "$-", "the same counter, decremented first"),
+        (Self::Counter, "$=", "the same counter as it is"),
     ];
 
-    /// The meaning of the token, for the manual.
-    pub fn help(self) -> &'static str {
-        match self {
-            Self::Path => "the full path",
-            Self::Directory => "its directory",
-            Self::Name => "its file name",
-            Self::OldPath => "the path before a rename, else empty",
-            Self::Pid => "the pid of the process that caused the event, 0 where it is not known",
-            Self::Events => "the names of the events, joined by `|`",
-            Self::Mask => "the kernel's event mask, decimal",
-            Self::Increment => "a counter that all rules share, incremented first",
-            Self::Decrement => "the same counter, decremented first",
-            Self::Counter => "the same counter as it is",
-        }
+    /// Each token as it is written, and what it becomes.
+    pub(crate) fn reference() -> impl Iterator<Item = (&'static str, &'static str)> {
+        Self::TABLE.into_iter().map(|(_, written, meaning)| (written, meaning))
     }
 
     /// The token that is written as `$` and this byte.
     pub fn of(byte: u8) -> Option<Self> {
-        Some(match byte {
-            b'$' => Self::Path,
-            b'@' => Self::Directory,
-            b'#' => Self::Name,
-            b'*' => Self::Pid,
-            b'<' => Self::OldPath,
-            b'+' => Self::Increment,
-            b'-' => Self::Decrement,
-            b'=' => Self::Counter,
-            b'%' => Self::Events,
-            b'&' => Self::Mask,
-            _ => return None,
-        })
+        Self::TABLE.iter().find(|(_, written, _)| written.as_bytes()[1] == byte).map(|(token, ..)| *token)
     }
 
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Path => "$$",
-            Self::Directory => "$@",
-            Self::Name => "$#",
-            Self::Pid => "$*",
-            Self::OldPath => "$<",
-            Self::Increment => "$+",
-            Self::Decrement => "$-",
-            Self::Counter => "$=",
-            Self::Events => "$%",
-            Self::Mask => "$&",
-        }
+        Self::TABLE.iter().find(|(token, ..)| *token == self).map_or("", |(_, written, _)| written)
     }
 }
 

@@ -16,7 +16,7 @@ pub fn facron_conf() -> String {
     let tables = [
         ("events", list(Events::reference())),
         ("options", list(option_samples().map(|sample| (sample, what_does(sample))))),
-        ("tokens", list(Token::ALL.map(|token| (token.as_str(), token.help())))),
+        ("tokens", list(Token::reference())),
     ];
     let mut page = include_str!("manual/facron.conf.5").replace("@version@", env!("CARGO_PKG_VERSION"));
     for (name, table) in tables {
@@ -76,8 +76,8 @@ mod tests {
         for (name, _) in Events::reference() {
             assert!(page.contains(&format!("\\fB{name}\\fR")), "{name}");
         }
-        for token in Token::ALL {
-            assert!(page.contains(&format!("\\fB{}\\fR", escape(token.as_str()))), "{token:?}");
+        for (token, _) in Token::reference() {
+            assert!(page.contains(&format!("\\fB{}\\fR", escape(token))), "{token}");
         }
     }
 
@@ -94,8 +94,8 @@ mod tests {
         for (name, _) in Events::reference() {
             assert!(README.contains(&format!("`{name}`")), "{name}");
         }
-        for token in Token::ALL {
-            assert!(README.contains(&format!("`{}`", token.as_str())), "{token:?}");
+        for (token, _) in Token::reference() {
+            assert!(README.contains(&format!("`{token}`")), "{token}");
         }
         for sample in option_samples() {
             let option = sample.split_inclusive('=').next().unwrap();

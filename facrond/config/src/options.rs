@@ -27,14 +27,16 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 const NO_WAITING: &str = "it must be more than nothing; without the option nothing is waited for";
 const NO_TIME: &str = "it must be more than nothing";
+const ANY_TIME: &str = "it must be more than nothing; without the option a command may take any time";
+
+/// Takes over a value, which is empty for a flag. The error is a correction.
+type Apply = fn(&mut Draft, &[u8]) -> Result<(), String>;
 
 struct Known {
-    name: &'static str,
     /// The option as it may be written. Without a `=` it has no value.
     sample: &'static str,
     times: Times,
-    /// Takes over the value, which is empty for a flag. The error is a correction.
-    apply: fn(&mut Draft, &[u8]) -> Result<(), String>,
+    apply: Apply,
 }
 
 #[derive(PartialEq)]
@@ -43,147 +45,74 @@ enum Times {
     Many,
 }
 
-const fn once(
-    name: &'static str,
-    sample: &'static str,
-    apply: fn(&mut Draft, &[u8]) -> Result<(), String>,
-) -> Known {
-    Known { name, sample, times: Times::Once, apply }
+const fn once(sample: &'static str, apply: Apply) -> Known {
+    Known { sample, times: Times::Once, apply }
 }
 
-const fn many(
-    name: &'static str,
-    sample: &'static str,
-    apply: fn(&mut Draft, &[u8]) -> Result<(), String>,
-) -> Known {
-    Known { name, sample, times: Times::Many, apply }
+const fn many(sample: &'static str, apply: Apply) -> Known {
+    Known { sample, times: Times::Many, apply }
+}
+
+impl Known {
+    fn name(&self) -> &'static str {
+        self.sample.split_once('=').map_or(self.sample, |(name, _)| name)
+    }
 }
 
 const TABLE: &[Known] = &[
-    once("name", "name=backup", |draft, value| {
-        draft.options.name = Some(rule_name(value)?);
-        Ok(())
+    once("name=backup", |draft, value| give(&mut draft.options.name, rule_name(value))),
+    once("recursive", |draft, _| put(&mut draft.options.recursive, Ok(true))),
+    many("include=*.conf", |draft, value| push(&mut draft.patterns.include, glob(value))),
+    many("exclude=*.swp", |draft, value| push(&mut draft.patterns.exclude, glob(value))),
+    once("type=file", |draft, value| give(&mut draft.patterns.kind, object_kind(value))),
+    once("self", |draft, _| put(&mut draft.options.include_own, Ok(true))),
+    once("uid=backup", |draft, value| {
+        give(&mut draft.options.process_filter.uid, process_filter::uid(value))
     }),
-    once("recursive", "recursive", |draft, _| {
-        draft.options.recursive = true;
-        Ok(())
+    once("exe=/usr/bin/rsync", |draft, value| {
+        give(&mut draft.options.process_filter.exe, process_filter::exe(value))
     }),
-    many("include", "include=*.conf", |draft, value| {
-        draft.patterns.include.push(glob(value)?);
-        Ok(())
-    }),
-    many("exclude", "exclude=*.swp", |draft, value| {
-        draft.patterns.exclude.push(glob(value)?);
-        Ok(())
-    }),
-    once("type", "type=file", |draft, value| {
-        draft.patterns.kind = Some(object_kind(value)?);
-        Ok(())
-    }),
-    once("self", "self", |draft, _| {
-        draft.options.include_own = true;
-        Ok(())
-    }),
-    once("uid", "uid=backup", |draft, value| {
-        draft.options.process_filter.uid = Some(process_filter::uid(value)?);
-        Ok(())
-    }),
-    once("exe", "exe=/usr/bin/rsync", |draft, value| {
-        draft.options.process_filter.exe = Some(process_filter::exe(value)?);
-        Ok(())
-    }),
-    once("once", "once", |draft, _| {
-        draft.options.once = true;
-        Ok(())
-    }),
-    once("user", "user=nobody", |draft, value| {
-        draft.user = Some(account::user(value)?);
-        Ok(())
-    }),
-    once("group", "group=adm", |draft, value| {
-        draft.group = Some(account::group(value)?);
-        Ok(())
-    }),
-    once("umask", "umask=077", |draft, value| {
-        draft.options.umask = umask(value)?;
-        Ok(())
-    }),
-    once("nice", "nice=10", |draft, value| {
-        draft.options.nice = Some(nice(value)?);
-        Ok(())
-    }),
+    once("once", |draft, _| put(&mut draft.options.once, Ok(true))),
+    once("user=nobody", |draft, value| give(&mut draft.user, account::user(value))),
+    once("group=adm", |draft, value| give(&mut draft.group, account::group(value))),
+    once("umask=077", |draft, value| put(&mut draft.options.umask, umask(value))),
+    once("nice=10", |draft, value| give(&mut draft.options.nice, nice(value))),
     // COMMAND itself shows whether it is a script.
-    once("shell", "shell", |_, _| Ok(())),
-    once("stdin", "stdin=json", |draft, value| {
-        draft.options.stdin = Some(stdin(value)?);
-        Ok(())
+    once("shell", |_, _| Ok(())),
+    once("stdin=json", |draft, value| give(&mut draft.options.stdin, stdin(value))),
+    once("cwd=/var/tmp", |draft, value| {
+        give(&mut draft.options.cwd, absolute(value).ok_or("it must be an absolute path".into()))
     }),
-    once("cwd", "cwd=/var/tmp", |draft, value| {
-        draft.options.cwd = Some(absolute(value).ok_or("it must be an absolute path")?);
-        Ok(())
+    many("env=LANG=C", |draft, value| push(&mut draft.options.env, variable(value))),
+    once("output=null", |draft, value| put(&mut draft.options.output, output(value))),
+    once("timeout=30s", |draft, value| give(&mut draft.options.timeout, positive(value, ANY_TIME))),
+    once("kill-after=5s", |draft, value| put(&mut draft.options.kill_after, duration(value))),
+    once("jobs=1", |draft, value| give(&mut draft.options.jobs, count(value))),
+    once("settle=300ms", |draft, value| give(&mut draft.options.settle, positive(value, NO_WAITING))),
+    once("batch=500ms", |draft, value| give(&mut draft.options.batch, positive(value, NO_WAITING))),
+    once("max-wait=10s", |draft, value| give(&mut draft.options.max_wait, positive(value, NO_WAITING))),
+    once("rate=10/1m", |draft, value| give(&mut draft.options.rate, when::rate(value))),
+    once("busy=rerun", |draft, value| put(&mut draft.options.busy, when::busy(value))),
+    once("retry=3", |draft, value| put(&mut draft.options.retry, count(value).map(NonZeroU32::get))),
+    once("verdict=deny", |draft, value| give(&mut draft.options.permission.verdict, decision(value))),
+    once("deadline=5s", |draft, value| {
+        give(&mut draft.options.permission.deadline, positive(value, NO_TIME))
     }),
-    many("env", "env=LANG=C", |draft, value| {
-        draft.options.env.push(variable(value)?);
-        Ok(())
-    }),
-    once("output", "output=null", |draft, value| {
-        draft.options.output = output(value)?;
-        Ok(())
-    }),
-    once("timeout", "timeout=30s", |draft, value| {
-        let zero = "it must be more than nothing; without the option a command may take any time";
-        draft.options.timeout = Some(positive(value, zero)?);
-        Ok(())
-    }),
-    once("kill-after", "kill-after=5s", |draft, value| {
-        draft.options.kill_after = duration(value)?;
-        Ok(())
-    }),
-    once("jobs", "jobs=1", |draft, value| {
-        draft.options.jobs = Some(count(value)?);
-        Ok(())
-    }),
-    once("settle", "settle=300ms", |draft, value| {
-        draft.options.settle = Some(positive(value, NO_WAITING)?);
-        Ok(())
-    }),
-    once("batch", "batch=500ms", |draft, value| {
-        draft.options.batch = Some(positive(value, NO_WAITING)?);
-        Ok(())
-    }),
-    once("max-wait", "max-wait=10s", |draft, value| {
-        draft.options.max_wait = Some(positive(value, NO_WAITING)?);
-        Ok(())
-    }),
-    once("rate", "rate=10/1m", |draft, value| {
-        draft.options.rate = Some(when::rate(value)?);
-        Ok(())
-    }),
-    once("busy", "busy=rerun", |draft, value| {
-        draft.options.busy = when::busy(value)?;
-        Ok(())
-    }),
-    once("retry", "retry=3", |draft, value| {
-        draft.options.retry = count(value)?.get();
-        Ok(())
-    }),
-    once("verdict", "verdict=deny", |draft, value| {
-        draft.options.permission.verdict = Some(decision(value)?);
-        Ok(())
-    }),
-    once("deadline", "deadline=5s", |draft, value| {
-        draft.options.permission.deadline = Some(positive(value, NO_TIME)?);
-        Ok(())
-    }),
-    once("on-failure", "on-failure=deny", |draft, value| {
-        draft.options.permission.on_failure = Some(verdict(value)?);
-        Ok(())
-    }),
-    once("cache", "cache=1m", |draft, value| {
-        draft.options.permission.cache = Some(positive(value, NO_TIME)?);
-        Ok(())
-    }),
+    once("on-failure=deny", |draft, value| give(&mut draft.options.permission.on_failure, verdict(value))),
+    once("cache=1m", |draft, value| give(&mut draft.options.permission.cache, positive(value, NO_TIME))),
 ];
+
+fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+    value.map(|value| *place = value)
+}
+
+fn give<T>(place: &mut Option<T>, value: Result<T, String>) -> Result<(), String> {
+    put(place, value.map(Some))
+}
+
+fn push<T>(place: &mut Vec<T>, value: Result<T, String>) -> Result<(), String> {
+    value.map(|value| place.push(value))
+}
 
 /// Each option as it may be written, for the manual.
 pub(crate) fn samples() -> impl Iterator<Item = &'static str> {
@@ -213,19 +142,20 @@ pub(super) fn options(line: &Line<'_>, words: &[Word], problems: &mut Problems) 
     let mut seen: Vec<&str> = Vec::new();
     for word in words.iter().take(MOST) {
         let (key, value) = key_and_value(word);
-        let Some(known) = TABLE.iter().find(|known| known.name.as_bytes() == &word.bytes[key.clone()]) else {
+        let Some(known) = TABLE.iter().find(|known| known.name().as_bytes() == &word.bytes[key.clone()])
+        else {
             let message = format!("unknown option `{}`", show(&word.bytes[key.clone()]));
             problems.push(line.error(word.place(key.clone()), message).help(help_for(&word.bytes[key])));
             continue;
         };
-        if known.times == Times::Once && seen.contains(&known.name) {
-            let message = format!("the option `{}` is given twice", known.name);
+        if known.times == Times::Once && seen.contains(&known.name()) {
+            let message = format!("the option `{}` is given twice", known.name());
             problems.push(line.error(word.span.clone(), message).help("leave one of them out"));
             continue;
         }
-        seen.push(known.name);
+        seen.push(known.name());
         match set(known, word, value.clone(), &mut draft) {
-            Ok(()) if known.name == "name" => name = value.map(|value| word.place(value)),
+            Ok(()) if known.name() == "name" => name = value.map(|value| word.place(value)),
             Ok(()) => {}
             Err(Wrong { place, message, help }) => problems.push(line.error(place, message).help(help)),
         }
@@ -257,7 +187,7 @@ struct Wrong {
 }
 
 fn set(known: &Known, word: &Word, value: Option<Range<usize>>, draft: &mut Draft) -> Result<(), Wrong> {
-    let Known { name, sample, apply, .. } = known;
+    let (name, Known { sample, apply, .. }) = (known.name(), known);
     let (value, place) = match (value, sample.contains('=')) {
         (None, true) => {
             let message = format!("the option `{name}` needs a value");
@@ -296,10 +226,10 @@ fn key_and_value(word: &Word) -> (Range<usize>, Option<Range<usize>>) {
 
 fn help_for(key: &[u8]) -> String {
     let key = String::from_utf8_lossy(key).to_ascii_lowercase();
-    let near = nearest(&key, TABLE.iter().map(|known| (known.name, known.sample)));
+    let near = nearest(&key, TABLE.iter().map(|known| (known.name(), known.sample)));
     near.map_or_else(
         || {
-            let names: Vec<_> = TABLE.iter().map(|known| known.name).collect();
+            let names: Vec<_> = TABLE.iter().map(Known::name).collect();
             format!("the options are {}", names.join(", "))
         },
         |sample| format!("did you mean `{sample}`?"),
