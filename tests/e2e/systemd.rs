@@ -74,20 +74,24 @@ fn an_unusable_start_is_not_tried_again() {
     assert_eq!(machine.property("ExecMainStatus"), "78");
 }
 
-/// A shorter watchdog than that of the unit, which else is as it is.
-const WATCHDOG: &str = "mkdir -p /etc/systemd/system/facrond.service.d; \
-     printf '[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\n' \
-     > /etc/systemd/system/facrond.service.d/watchdog.conf";
+/// A machine with a permission rule and another watchdog than that of the unit, which else is
+/// as it is.
+fn machine_with_watchdog(place: &Place, time: &str) -> Machine {
+    let machine = Machine::boot(place, &format!("{CONF}/srv/gated OPEN_PERM [name=gated verdict=allow] -\n"));
+    assert!(machine.ok(&["systemctl", "cat", "facrond"]).contains("\nWatchdogSec="));
+    machine.sh(&format!(
+        "mkdir -p /srv/gated /run/seen /etc/systemd/system/facrond.service.d; \
+         printf '[Service]\\nWatchdogSec={time}\\nTimeoutAbortSec=1s\\n' \
+         > /etc/systemd/system/facrond.service.d/watchdog.conf; \
+         touch /srv/gated/file; systemctl daemon-reload; systemctl start facrond"
+    ));
+    machine
+}
 
 #[test]
 fn a_frozen_daemon_is_ended_and_started_anew() {
     let place = Place::new();
-    let conf = format!("{CONF}/etc OPEN_PERM [name=gated verdict=allow] -\n");
-    let machine = Machine::boot(&place, &conf);
-    assert_eq!(machine.property("WatchdogUSec"), "30s");
-    machine.sh(&format!("mkdir -p /srv /run/seen; {WATCHDOG}"));
-    machine.ok(&["systemctl", "daemon-reload"]);
-    machine.ok(&["systemctl", "start", "facrond"]);
+    let machine = machine_with_watchdog(&place, "2s");
     let first = machine.property("MainPID");
     // Longer than the watchdog waits: a daemon that works, with its gate, is left alone.
     let end = Instant::now() + Duration::from_secs(5);
@@ -105,6 +109,27 @@ fn a_frozen_daemon_is_ended_and_started_anew() {
     });
     assert_eq!(machine.property("NRestarts"), "1");
     reacts(&machine, "late");
+}
+
+/// Frozen while it rests, the gate does not end itself.
+#[test]
+fn a_frozen_gate_is_ended_and_started_anew() {
+    let place = Place::new();
+    let machine = machine_with_watchdog(&place, "15s");
+    let gate = || {
+        let status = machine.ok(&["facronctl", "--json", "status"]);
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        status["gate"]["pid"].to_string()
+    };
+    let first = gate();
+    // It rests when it was idle for a second.
+    machine.sh(&format!(
+        "sleep 2; mkdir /sys/fs/cgroup/frozen; echo {first} > /sys/fs/cgroup/frozen/cgroup.procs; \
+         echo 1 > /sys/fs/cgroup/frozen/cgroup.freeze"
+    ));
+    machine.ok(&["timeout", "30", "cat", "/srv/gated/file"]);
+    wait_until("another gate", || ![first.as_str(), "null"].contains(&gate().as_str()));
+    assert_eq!(machine.property("NRestarts"), "0", "the daemon itself was alive");
 }
 
 #[test]

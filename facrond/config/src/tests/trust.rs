@@ -4,6 +4,8 @@ use super::{errors, warnings};
 use crate::load_files;
 use crate::trust::{Missing, Refusal, Trust, Writers};
 use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use tempfile::TempDir;
@@ -70,6 +72,16 @@ fn links_are_followed_and_checked() {
     assert!(told(&dir, "other/conf")[0].contains("`D/dir`"));
 }
 
+/// As in `facrond check <(generate)`: whoever starts the check has opened it.
+#[test]
+fn a_pipe_is_read() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(b"/a OPEN -\n").unwrap();
+    drop(writer);
+    let loaded = load_files(&[format!("/proc/self/fd/{}", reader.as_raw_fd()).into()]);
+    assert_eq!((loaded.rules.len(), errors(&loaded.diagnostics).len()), (1, 0), "{:?}", loaded.diagnostics);
+}
+
 #[test]
 fn an_included_file_is_an_error_of_its_line() {
     let dir = dir();
@@ -108,7 +120,7 @@ fn a_linked_output_is_warned_of() {
     fs::write(dir.path().join("main"), rule("dir") + &rule("link")).unwrap();
     let warnings = warnings(&load_files(&[dir.path().join("main")]).diagnostics);
     let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
-    assert!(warning.starts_with("2:9: `output=` follows no symbolic links"), "{warning}");
+    assert!(warning.starts_with("2:10: `output=` follows no symbolic links"), "{warning}");
     assert!(warning.ends_with(&format!("; write `{path}/dir/file`")), "{warning}");
 }
 
