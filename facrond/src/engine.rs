@@ -38,9 +38,9 @@ use crate::process::Processes;
 use crate::service_manager::Watchdog;
 use crate::watch::{self, PathState, Watch};
 use crate::wire;
-use facron_proto::RuleId;
+use facron_proto::{RuleId, Text};
 use job_log::JobLog;
-use job_store::SavedJob;
+use job_store::EarlierJob;
 use loop_guard::LoopGuard;
 use nix::unistd::Pid;
 use permissions::Permissions;
@@ -158,7 +158,7 @@ impl Engine {
         self.start_problems.push(problem);
     }
 
-    fn take_saved_jobs(&mut self, jobs: Vec<SavedJob>) {
+    fn take_saved_jobs(&mut self, jobs: Vec<EarlierJob>) {
         let count = jobs.len();
         for job in jobs {
             self.take_saved_job(job);
@@ -168,17 +168,20 @@ impl Engine {
         }
     }
 
-    fn take_saved_job(&mut self, SavedJob { rule, event, merged }: SavedJob) {
-        let spec = match rule.spec() {
-            Ok(spec) => Rc::new(spec),
-            Err(why) => return tracing::error!(path = %event.path, "an event that was kept is lost: {why}"),
+    fn take_saved_job(&mut self, EarlierJob { rule, spec, event, merged }: EarlierJob) {
+        let spec = match spec {
+            Ok(spec) => spec,
+            Err(why) => {
+                let path = Text::from(&*event.path);
+                return tracing::error!(%rule, %path, "an event that was kept is lost: {why}");
+            }
         };
-        let (id, is_there) = match self.rules.find_same(rule.id, &spec) {
+        let (id, is_there) = match self.rules.find_same(rule, &spec) {
             Some(entry) => (entry.id, true),
             // One that fires once is gone when it has fired; its command is still due.
-            None => (rule.id, spec.options.once),
+            None => (rule, spec.options.once),
         };
-        let mut job = Job { merged, repeated: true, ..Job::new(id, spec, event.into()) };
+        let mut job = Job { merged, repeated: true, ..Job::new(id, spec, event) };
         if is_there {
             return self.admit(job);
         }
