@@ -13,9 +13,6 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The longest path that clients are told as it is: `PATH_MAX`.
-const MAX_PATH: usize = 4096;
-
 /// RFC 3339, UTC, nanoseconds. It knows the years from 1970 to 9999.
 pub fn timestamp(time: SystemTime) -> String {
     const LAST: Duration = Duration::from_secs(253_402_300_799);
@@ -108,8 +105,8 @@ pub fn record(job: &Job, outcome: &Outcome) -> Record {
         rule_name: job.spec.options.name.clone(),
         events: event.names().map(str::to_owned).collect(),
         time: event.time,
-        path: event.path.shortened(MAX_PATH),
-        old_path: event.old_path.map(|path| path.shortened(MAX_PATH)),
+        path: event.path,
+        old_path: event.old_path,
         pid: event.pid,
         exe: event.exe,
         uid: event.uid,
@@ -122,7 +119,7 @@ pub fn record(job: &Job, outcome: &Outcome) -> Record {
 
 /// A command that has failed just now, as clients see it.
 pub fn failure(job: &Job, outcome: &Outcome) -> Failure {
-    let (time, path) = (timestamp(SystemTime::now()), Text::from(&*job.event.path).shortened(MAX_PATH));
+    let (time, path) = (timestamp(SystemTime::now()), Text::from(&*job.event.path));
     Failure { seq: job.seq, time, path, outcome: flat(job, outcome) }
 }
 

@@ -33,7 +33,7 @@
 //!   are UTF-8, and otherwise as `{"base64": "..."}` (RFC 4648, section 4), in both
 //!   directions ([`Text`]).
 //! - Times are RFC 3339 in UTC, durations are numbers of milliseconds.
-//! - A path in a record that has more than 4096 bytes is without its middle, which is a `…`.
+//! - A path in a record that is too long for any program (4096 bytes) is shortened.
 //! - A rule is named by its `id`, a number, or by its name, a string ([`RuleRef`]).
 //! - Members may be added, and are never removed. Ignore unknown members, as the daemon does.
 //!

@@ -42,6 +42,18 @@ fn a_gigabyte_of_output_holds_nobody_up() {
 }
 
 #[test]
+fn long_lines_fill_no_log() {
+    let place = Place::new();
+    let script = "for line in $(seq 150); do printf \"%4000d\\n\" $line; done";
+    place.conf(&format!("{} CLOSE_WRITE [shell] {script}\n", place.play("")));
+    let daemon = place.start();
+    place.write("file");
+    daemon.wait_for_log("lines left out");
+    let log = daemon.raw_log().len();
+    assert!((60_000..200_000).contains(&log), "{log} bytes of log");
+}
+
+#[test]
 fn standard_input_is_at_its_end_at_once() {
     let place = Place::new();
     place.conf(&format!("{} CLOSE_WRITE [name=reads] cat\n", place.play("")));

@@ -1,7 +1,7 @@
 //! Who a client is and what it may do.
 
 use super::follow::{Connection, Follower};
-use super::shares::Place;
+use super::shares::{Limits, Place};
 use crate::kernel::peer::Peer;
 use facron_proto::method::{
     Explain, GetStatus, List, Method, Show, SubscriptionId, Tail, Unsubscribe, Version,
@@ -63,6 +63,10 @@ pub struct Caller {
 impl Caller {
     pub(super) fn new(uid: u32, access: Access, place: Place) -> Self {
         Self { uid, access, connection: Arc::new(Connection::new(place)) }
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.connection.place().limits()
     }
 
     /// A new subscription of its connection. Records sent to the follower reach

@@ -5,13 +5,13 @@
 //! between them and never inside a batch, and a client that does not read
 //! fills its own socket and nothing else.
 //!
-//! Requests of clients that may only read are read and carried out in turns (see [`super::shares`]),
-//! and the thread does something else after each. A client that does not fetch its reply keeps
-//! others from their turns, and is disconnected.
+//! Requests are read and carried out in turns (see [`super::shares`]), and the thread does
+//! something else after each. A client that does not fetch its reply keeps others of its
+//! user from their turns, and is disconnected.
 
 use super::dispatch::dispatch;
-use super::{Access, Api, Caller, EngineHandle};
-use facron_proto::frame::{Lines, MAX_LINE, TooLong};
+use super::{Api, Caller, EngineHandle};
+use facron_proto::frame::{Lines, TooLong};
 use facron_proto::rpc::{self, Code, Error, Id, Line, Reply, Request};
 use serde_json::value::RawValue;
 use std::io;
@@ -29,12 +29,6 @@ const CHUNK: usize = 16 << 10;
 /// Replies of a batch, and notifications, are collected up to this size.
 const FLUSH: usize = 16 << 10;
 
-/// The longest line of a client that may only read.
-pub(super) const MAX_READERS_LINE: usize = 32 << 10;
-
-/// How long such a client may take to fetch a reply, once the socket is full.
-const STALL: Duration = Duration::from_secs(3);
-
 /// Answers a client until it closes its side.
 pub(super) async fn serve<E: Api>(
     stream: UnixStream,
@@ -42,15 +36,16 @@ pub(super) async fn serve<E: Api>(
     caller: Caller,
 ) -> io::Result<()> {
     let (reader, writer) = stream.into_split();
-    let longest = if caller.access == Access::Full { MAX_LINE } else { MAX_READERS_LINE };
-    let mut session = Session { engine, caller, output: Output { writer, buffer: Vec::new() } };
-    let mut lines = Lines::new(longest);
-    let connection = Arc::clone(&session.caller.connection);
+    let limits = caller.limits();
+    let output = Output { writer, buffer: Vec::new(), stall: limits.stall };
+    let connection = Arc::clone(&caller.connection);
+    let mut session = Session { engine, caller, output };
+    let mut lines = Lines::new(limits.line);
     loop {
         while let Some(line) = lines.next_line() {
             session.answer_line(line).await?;
             session.tell_records().await?;
-            session.leave_room().await;
+            yield_now().await;
         }
         tokio::select! {
             ready = reader.readable() => {
@@ -60,9 +55,9 @@ pub(super) async fn serve<E: Api>(
                     return Ok(());
                 }
             }
-            () = session.caller.connection.ready() => session.tell_records().await?,
+            () = connection.ready() => session.tell_records().await?,
         }
-        session.leave_room().await;
+        yield_now().await;
     }
 }
 
@@ -108,28 +103,16 @@ impl<E: Api> Session<E> {
                 for value in values {
                     if self.answer(value, before, b"").await? {
                         before = b",";
-                        self.output.flush_if_large(self.patience()).await?;
+                        self.output.flush_if_large().await?;
                     }
-                    self.leave_room().await;
+                    yield_now().await;
                 }
                 if before == b"," {
                     self.output.buffer.extend_from_slice(b"]\n");
                 }
             }
         }
-        self.output.flush(self.patience()).await
-    }
-
-    /// Lets others use the thread, if this client may only read.
-    async fn leave_room(&self) {
-        if self.caller.access != Access::Full {
-            yield_now().await;
-        }
-    }
-
-    /// How long others wait until this client reads.
-    fn patience(&self) -> Duration {
-        if self.caller.access == Access::Full { Duration::MAX } else { STALL }
+        self.output.flush_in_time().await
     }
 
     /// Does one request; false if it was a notification, which has no reply.
@@ -155,13 +138,14 @@ impl<E: Api> Session<E> {
                 break;
             }
         }
-        self.output.flush(Duration::MAX).await
+        self.output.flush().await
     }
 }
 
 struct Output {
     writer: OwnedWriteHalf,
     buffer: Vec<u8>,
+    stall: Duration,
 }
 
 impl Output {
@@ -182,12 +166,17 @@ impl Output {
         self.buffer.len() >= FLUSH
     }
 
-    async fn flush_if_large(&mut self, patience: Duration) -> io::Result<()> {
-        if self.is_large() { self.flush(patience).await } else { Ok(()) }
+    async fn flush_if_large(&mut self) -> io::Result<()> {
+        if self.is_large() { self.flush_in_time().await } else { Ok(()) }
     }
 
-    async fn flush(&mut self, patience: Duration) -> io::Result<()> {
-        timeout(patience, self.writer.write_all(&self.buffer)).await??;
+    /// The same where others wait until this client reads.
+    async fn flush_in_time(&mut self) -> io::Result<()> {
+        timeout(self.stall, self.flush()).await?
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.writer.write_all(&self.buffer).await?;
         self.buffer.clear();
         self.buffer.shrink_to(FLUSH);
         Ok(())

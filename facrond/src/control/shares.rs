@@ -6,9 +6,11 @@
 //! thread is free for others, whatever they send, and whether they read or not.
 
 use super::Access;
+use facron_proto::frame::MAX_LINE;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Connections at the same time: of root and the daemon's own user, and of all others.
@@ -47,20 +49,40 @@ struct Stocks {
     turns: Semaphore,
 }
 
+/// Root and the daemon's own user, alone and together.
+fn of_owners() -> Stocks {
+    Stocks::new(MAX_CONNECTIONS, usize::MAX, 16 << 20, Semaphore::MAX_PERMITS)
+}
+
+fn of_all_others() -> Stocks {
+    Stocks::new(MAX_CONNECTIONS, 128, 8 << 20, 3)
+}
+
+fn of_another() -> Stocks {
+    Stocks::new(32, 16, 2 << 20, 1)
+}
+
+/// What one connection may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest line.
+    pub(super) line: usize,
+    /// How long the client may take to fetch a reply, once the socket is full.
+    pub(super) stall: Duration,
+    /// The bytes of the records in a reply. For owners the history is bounded.
+    pub records: usize,
+}
+
+impl Limits {
+    fn of(access: Access) -> Self {
+        match access {
+            Access::Full => Self { line: MAX_LINE, stall: Duration::MAX, records: usize::MAX },
+            _ => Self { line: 32 << 10, stall: Duration::from_secs(3), records: 1 << 20 },
+        }
+    }
+}
+
 impl Stocks {
-    /// Root and the daemon's own user, alone and together.
-    fn of_owners() -> Self {
-        Self::new(MAX_CONNECTIONS, usize::MAX, 16 << 20, Semaphore::MAX_PERMITS)
-    }
-
-    fn of_all_others() -> Self {
-        Self::new(MAX_CONNECTIONS, 128, 8 << 20, 3)
-    }
-
-    fn of_another() -> Self {
-        Self::new(32, 16, 2 << 20, 1)
-    }
-
     fn new(connections: usize, subscriptions: usize, queued: usize, turns: usize) -> Self {
         Self {
             connections: Stock::new(connections),
@@ -81,7 +103,7 @@ pub(super) struct Shares {
 
 impl Default for Shares {
     fn default() -> Self {
-        let (owners, others) = (Arc::new(Stocks::of_owners()), Arc::new(Stocks::of_all_others()));
+        let (owners, others) = (Arc::new(of_owners()), Arc::new(of_all_others()));
         Self { owners, others, users: HashMap::new() }
     }
 }
@@ -97,10 +119,10 @@ impl Shares {
 
     fn add(&mut self, uid: u32, access: Access) -> Arc<Share> {
         let (own, all) = match access {
-            Access::Full => (Stocks::of_owners(), &self.owners),
-            Access::Read | Access::Denied => (Stocks::of_another(), &self.others),
+            Access::Full => (of_owners(), &self.owners),
+            Access::Read | Access::Denied => (of_another(), &self.others),
         };
-        let share = Arc::new(Share { own, all: Arc::clone(all) });
+        let share = Arc::new(Share { own, all: Arc::clone(all), limits: Limits::of(access) });
         self.users.retain(|_, share| share.strong_count() > 0);
         self.users.insert(uid, Arc::downgrade(&share));
         share
@@ -113,6 +135,7 @@ struct Share {
     own: Stocks,
     /// Those that he has in common with others.
     all: Arc<Stocks>,
+    limits: Limits,
 }
 
 impl Share {
@@ -146,6 +169,10 @@ impl Drop for Place {
 }
 
 impl Place {
+    pub(super) fn limits(&self) -> Limits {
+        self.0.limits
+    }
+
     /// Waits for the turn to carry out a request. Users take turns, and so do their
     /// connections.
     pub(super) async fn turn(&self) -> [Option<SemaphorePermit<'_>>; 2] {

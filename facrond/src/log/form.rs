@@ -12,13 +12,18 @@ use tracing_subscriber::fmt::format::Writer;
 /// The longest value. Of a longer one the middle is left out.
 const MAX_VALUE: usize = 1024;
 
+/// The longest message, which may be a line that a command wrote.
+const MAX_MESSAGE: usize = 4200;
+
+const MESSAGE: &str = "message";
+
 /// Writes one field of a message.
 pub(super) fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
-    if field.name() != "message" {
+    if field.name() != MESSAGE {
         write!(writer, "{}=", field.name())?;
     }
     let text = format!("{value:?}");
-    for c in shortened(&text).chars() {
+    for c in shortened(field.name(), &text).chars() {
         match c {
             c if is_unsafe(c) => write!(writer, "{}", c.escape_default())?,
             c => writer.write_char(c)?,
@@ -27,11 +32,12 @@ pub(super) fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -
     Ok(())
 }
 
-fn shortened(text: &str) -> Cow<'_, str> {
-    if text.len() <= MAX_VALUE {
+fn shortened<'a>(name: &str, text: &'a str) -> Cow<'a, str> {
+    let limit = if name == MESSAGE { MAX_MESSAGE } else { MAX_VALUE };
+    if text.len() <= limit {
         return text.into();
     }
-    String::from_utf8_lossy(Text::from(text).shortened(MAX_VALUE).as_bytes()).into_owned().into()
+    String::from_utf8_lossy(Text::from(text).shortened(limit).as_bytes()).into_owned().into()
 }
 
 /// Writes lines of JSON to standard error.
@@ -52,14 +58,14 @@ impl Write for JsonLines {
 
 fn shortened_json(line: &str) -> Cow<'_, str> {
     let Ok(mut value) = serde_json::from_str::<Value>(line) else { return line.into() };
-    shorten(&mut value);
+    shorten("", &mut value);
     value.to_string().into()
 }
 
-fn shorten(value: &mut Value) {
+fn shorten(name: &str, value: &mut Value) {
     match value {
-        Value::String(text) => *text = shortened(text).into_owned(),
-        Value::Object(members) => members.values_mut().for_each(shorten),
+        Value::String(text) => *text = shortened(name, text).into_owned(),
+        Value::Object(members) => members.iter_mut().for_each(|(name, value)| shorten(name, value)),
         _ => {}
     }
 }
@@ -70,9 +76,9 @@ mod tests {
 
     #[test]
     fn long_values_lose_their_middle() {
-        assert_eq!(shortened("abc"), "abc");
+        assert_eq!(shortened("path", "abc"), "abc");
         let long = format!("start{}end", "ü".repeat(MAX_VALUE));
-        let short = shortened(&long);
+        let short = shortened("path", &long);
         assert!(short.starts_with("startü") && short.ends_with("üend") && short.contains("ü…ü"), "{short}");
         assert!(short.len() <= MAX_VALUE + 3);
         let json =

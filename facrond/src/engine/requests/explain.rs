@@ -5,15 +5,13 @@ use crate::engine::Engine;
 use crate::event::Event;
 use crate::events::Events;
 use crate::job::argv;
+use crate::kernel::object::PATH_MAX;
 use crate::matcher::foresee;
 use facron_proto::Text;
 use facron_proto::method::{Explain, ExplainParams, Explained};
 use facron_proto::rpc::{Code, Error};
 use std::slice;
 use std::time::SystemTime;
-
-/// A longer path leads nowhere (`PATH_MAX`), and would take the engine too long.
-const MAX_PATH: usize = 4095;
 
 impl Serve<Explain> for Engine {
     fn serve(&mut self, params: ExplainParams, _: &Caller) -> Result<Vec<Explained>, Error> {
@@ -24,11 +22,10 @@ impl Serve<Explain> for Engine {
                 format!("the path {} is not absolute", params.path),
             ));
         }
-        if path.len() > MAX_PATH {
-            return Err(Error::new(
-                Code::INVALID_PARAMS,
-                format!("the path is longer than {MAX_PATH} bytes"),
-            ));
+        // Comparing it with all rules would take long.
+        if path.len() >= PATH_MAX {
+            let why = format!("the path has {} bytes; no path has {PATH_MAX} or more", path.len());
+            return Err(Error::new(Code::INVALID_PARAMS, why));
         }
         let events = parse(&params.events.0)?;
         let mut counter = self.runner.counter();

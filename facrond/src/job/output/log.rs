@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-/// So many lines of one rule are logged within a [`WINDOW`].
+/// So many lines and bytes of one rule are logged within a [`WINDOW`].
 const MAX_LINES: u32 = 200;
+const MAX_BYTES: usize = 64 << 10;
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// The log of one rule, shared by its commands.
@@ -21,6 +22,7 @@ pub(in crate::job) struct RuleLog {
     window_end: Cell<Instant>,
     /// Logged in this window.
     lines: Cell<u32>,
+    bytes: Cell<usize>,
     left_out: Cell<u64>,
 }
 
@@ -28,12 +30,13 @@ impl RuleLog {
     /// The log of a rule and its `name=`.
     pub(in crate::job) fn new(rule: RuleId, name: Option<String>) -> Rc<Self> {
         let window_end = Cell::new(Instant::now());
-        Rc::new(Self { rule, name, window_end, lines: Cell::new(0), left_out: Cell::new(0) })
+        let (lines, bytes, left_out) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        Rc::new(Self { rule, name, window_end, lines, bytes, left_out })
     }
 
     /// Whether lines are only counted until the window ends.
     pub(super) fn is_full(&self) -> bool {
-        self.lines.get() >= MAX_LINES
+        self.lines.get() >= MAX_LINES || self.bytes.get() >= MAX_BYTES
     }
 
     /// Counts lines that were not logged.
@@ -53,8 +56,10 @@ impl RuleLog {
         if now >= self.window_end.get() {
             self.window_end.set(now + WINDOW);
             self.lines.set(0);
+            self.bytes.set(0);
         }
         self.lines.set(self.lines.get() + 1);
+        self.bytes.set(self.bytes.get() + line.bytes.len());
         if self.is_full() {
             tokio::task::spawn_local(Rc::clone(self).reopen());
         }
@@ -64,6 +69,7 @@ impl RuleLog {
     async fn reopen(self: Rc<Self>) {
         sleep_until(self.window_end.get()).await;
         self.lines.set(0);
+        self.bytes.set(0);
         let left_out = self.left_out.take();
         if left_out > 0 {
             warn!(target: "output", rule = self.rule.0, name = self.name, "{left_out} lines left out");
