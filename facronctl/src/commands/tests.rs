@@ -271,3 +271,18 @@ fn the_manual_is_where_man_looks() {
     assert!(page("man5/facron.conf.5").contains("FAN_CLOSE_WRITE"));
     assert!(!dir.path().join("man1/facronctl-man.1").exists());
 }
+
+#[test]
+fn json_has_nothing_that_a_terminal_obeys() {
+    let shown = ran(&["--json", "status"], json!({"health": "\u{9b}31m\u{202e}"}));
+    assert_eq!(shown.out, "{\"health\":\"\\u009b31m\\u202e\"}\n");
+    let record = ran(&["--json", "tail"], json!({"records": [{"path": "\u{7f}"}]}));
+    assert_eq!(record.out, "{\"path\":\"\\u007f\"}\n");
+}
+
+#[test]
+fn tail_says_that_records_are_left_out() {
+    let tail = ran(&["tail"], json!({"records": [], "truncated": true}));
+    assert!(tail.err.contains("older records are left out"), "{}", tail.err);
+    assert_eq!(ran(&["tail"], json!({"records": []})).err, "");
+}

@@ -133,8 +133,12 @@ impl Socket {
             let caller = Caller::new(peer.uid, access, place);
             let connection = connection::serve(stream, engine.clone(), caller);
             connections.spawn(async move {
-                if let Err(error) = connection.await {
-                    debug!(peer.pid, peer.uid, %error, "connection lost");
+                match connection.await {
+                    Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                        warn!(peer.pid, peer.uid, "connection closed: the client does not read its reply");
+                    }
+                    Err(error) => debug!(peer.pid, peer.uid, %error, "connection lost"),
+                    Ok(()) => {}
                 }
             });
         }

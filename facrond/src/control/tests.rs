@@ -341,6 +341,26 @@ fn readers_read_and_strangers_do_nothing() {
 }
 
 #[test]
+fn a_reader_that_does_not_fetch_its_reply_is_disconnected() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (engine, _calls) = channel::<Fake>();
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let place = Shares::default().connect(1, Access::Read).unwrap();
+        let flood = async {
+            while ours.write_all("x\n".repeat(1024).as_bytes()).await.is_ok() {}
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            served = connection::serve(theirs, engine, Caller::new(1, Access::Read, place)) => {
+                assert_eq!(served.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+            }
+            () = flood => unreachable!("it never ends"),
+        }
+    });
+}
+
+#[test]
 fn a_reply_that_comes_later_holds_up_nobody_else() {
     with_daemon(|path| async move {
         let (mut waiting, mut other) = (Client::connect(&path).await, Client::connect(&path).await);
