@@ -135,7 +135,7 @@ impl Permissions {
             Some(gate) => gate.helper.deadline(),
             None => self.restart.due().filter(|_| self.placement.needs_gate()),
         };
-        [gate, self.placement.next_due()].into_iter().flatten().min()
+        [gate, self.placement.next_due(), self.decisions.next_due()].into_iter().flatten().min()
     }
 
     /// Ends a gate or a walker that has not replied in time.

@@ -168,7 +168,8 @@ impl Runner {
         let options = &job.spec.options;
         let mut argv = argv::of(&job.spec.command, &job.event, job.events(), &mut self.counter)?;
         let (target, pipe) = output::open(&options.output, self.log_to)?;
-        if pipe.as_ref().is_some_and(|pipe| is_reserved(pipe.as_fd())) {
+        // What is kept for others is for those for which somebody waits, too.
+        if deadline.is_none() && pipe.as_ref().is_some_and(|pipe| is_reserved(pipe.as_fd())) {
             return Err(StartError::Pipe(Errno::EMFILE));
         }
         let started = Instant::now();

@@ -1,9 +1,8 @@
 //! Rules that run commands as the user himself, and what he does to those; and rules that
 //! he gives more to run than there is room for.
 
-use crate::harness::{
-    Actor, Daemon, FACROND, Neighbour, Place, Watchdog, comes_true, out, report, wait_until,
-};
+use crate::harness::{Actor, Daemon, FACROND, Neighbour, Place, Watchdog, out, report, wait_until};
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -138,15 +137,24 @@ fn commands_that_never_end_leave_places_for_those_of_others() {
 }
 
 #[test]
-fn what_lacks_descriptors_is_tried_again() {
+fn what_lacks_descriptors_is_tried_again_and_holds_up_no_decision() {
     let place = Place::new();
-    place.conf(&format!("{} FAN_CREATE [name=many] sleep 0.2\n", place.mkdir("many")));
+    let _watchdog = Watchdog::new();
+    let (asked, lock) = (place.write("asked"), place.path("lock"));
+    let held = Flock::lock(File::create(&lock).unwrap(), FlockArg::LockExclusive).unwrap();
+    place.conf(&format!(
+        "{} FAN_CREATE [name=many] flock {lock} true\n{asked} FAN_OPEN_PERM [name=asks on-failure=deny] /bin/true\n",
+        place.mkdir("many")
+    ));
     let mut limited = Command::new("prlimit");
     limited.args(["--nofile=120:120", FACROND]).args(place.options()).args(["--max-jobs", "400"]);
     let _daemon = place.start_as(limited);
     (0..150).for_each(|number| drop(place.write(&format!("many/{number}"))));
     let is_told = || place.status()["health"].as_str().unwrap().contains("tried again");
-    assert!(comes_true(Duration::from_secs(60), is_told), "{}", place.status());
+    wait_until("commands to wait for descriptors", is_told);
+    let opened = (0..5).try_for_each(|_| File::open(&asked).map(drop));
+    assert!(opened.is_ok(), "{:?}", place.tail_of("asks"));
+    drop(held);
     place.settle();
     let status = place.status();
     assert_eq!((&status["jobs"]["run"], &status["jobs"]["failed"]), (&150.into(), &0.into()), "{status}");

@@ -19,7 +19,7 @@ use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 /// How long a question is kept after its deadline, if the gate never tells of its answer.
@@ -27,6 +27,9 @@ const KEPT: Duration = Duration::from_secs(60);
 
 /// Why a command cannot be asked about a file.
 const LOST: &str = "the daemon has too many open files to pass this one to the command";
+
+/// Before the next try of a command whose start lacked something.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// The generation of the gate that has asked, and the question's number.
 pub(super) type QuestionId = (u64, u64);
@@ -67,6 +70,8 @@ pub(super) struct Decisions {
     lanes: BTreeMap<RuleId, Lane>,
     /// The rule of the question whose command was started last.
     last: RuleId,
+    /// When commands are tried again whose start lacked something.
+    retry_at: Option<Instant>,
     finished: mpsc::UnboundedSender<Ended>,
     ended: mpsc::UnboundedReceiver<Ended>,
     /// Answers that the gate was not given yet.
@@ -80,6 +85,7 @@ impl Decisions {
             asked: FxHashMap::default(),
             lanes: BTreeMap::new(),
             last: RuleId(0),
+            retry_at: None,
             finished,
             ended,
             answers: Vec::new(),
@@ -110,6 +116,11 @@ impl Decisions {
             ready = Poll::Ready(());
         }
         ready
+    }
+
+    /// When a command is to be tried again.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.retry_at
     }
 
     pub fn take_answers(&mut self) -> Vec<Answer> {
@@ -165,7 +176,10 @@ impl Decisions {
     /// those of another rule: each rule may run its share, although the limit is reached.
     pub fn start(&mut self, runner: &mut Runner, log: &mut JobLog, limits: Limits) {
         let limit = u32::try_from(limits.running).unwrap_or(u32::MAX);
-        while let Some(rule) = self.next_rule(limit) {
+        self.retry_at.take_if(|at| *at <= Instant::now());
+        while self.retry_at.is_none()
+            && let Some(rule) = self.next_rule(limit)
+        {
             self.last = rule;
             if let Some(id) = self.lanes.get_mut(&rule).and_then(|lane| lane.waiting.pop_front()) {
                 self.start_one(id, runner, log);
@@ -211,6 +225,11 @@ impl Decisions {
                     // The receiver is gone only when the daemon ends.
                     let _ = finished.send(Ended { question: id, rule, outcome });
                 });
+            }
+            Err(Outcome::Short { .. }) => {
+                asked.file = file;
+                self.lanes.entry(asked.job.rule).or_default().waiting.push_front(id);
+                self.retry_at = Some(Instant::now() + RETRY);
             }
             Err(outcome) => {
                 asked.outcome = outcome;
