@@ -31,6 +31,7 @@ impl Jobs {
                 exe: None,
                 uid: None,
                 synthetic: false,
+                object: None,
             };
             Job { seq, ..Job::new(RuleId(seq % rules), Rc::clone(&spec), event) }
         };

@@ -2,6 +2,7 @@
 
 use crate::events::Events;
 use crate::kernel::object::PATH_MAX;
+use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -25,6 +26,16 @@ pub struct Event {
     pub uid: Option<u32>,
     /// Found by looking, not told by the kernel.
     pub synthetic: bool,
+    /// The object, for a rule whose command gets the file.
+    pub object: Option<Rc<ObjectId>>,
+}
+
+/// What identifies an object, whatever its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectId {
+    pub fs: u64,
+    /// The kernel's `file_handle`.
+    pub handle: Box<[u8]>,
 }
 
 /// Bytes of paths that take no further room.

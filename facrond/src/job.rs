@@ -119,6 +119,7 @@ pub(crate) mod testing {
             exe: None,
             uid: None,
             synthetic: false,
+            object: None,
         }
     }
 

@@ -570,7 +570,7 @@ impl Watch {
              (/proc/sys/fs/fanotify/max_queued_events)"
         );
         let events = Events::Q_OVERFLOW;
-        let cause = Cause { time: SystemTime::now(), events, pid: 0, synthetic: false };
+        let cause = Cause { time: SystemTime::now(), events, pid: 0, synthetic: false, object: None };
         let Mirror { tree, rules, .. } = &self.mirror;
         let matcher = Matcher { tree, rules, former: None };
         for (slot, rule) in rules.iter().filter(|(_, rule)| rule.spec.events.contains(events)) {

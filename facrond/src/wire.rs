@@ -63,6 +63,7 @@ impl From<EventForm> for Event {
             exe: form.exe.map(|exe| exe.0.into()),
             uid: form.uid,
             synthetic: form.synthetic,
+            object: None,
         }
     }
 }

@@ -11,6 +11,7 @@ mod burst;
 mod commands;
 mod control;
 mod execution;
+mod file_input;
 mod filesystems;
 mod follow;
 mod gate;

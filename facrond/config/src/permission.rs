@@ -94,11 +94,11 @@ pub(super) struct Place<'a> {
 /// Refuses rules with contradictory options, and rules that could stop the machine.
 pub(super) fn check(line: &Line<'_>, spec: &RuleSpec, place: &Place<'_>, problems: &mut Problems) {
     let own: Vec<PathBuf> = line.file.map(Path::to_owned).into_iter().collect();
-    if spec.stdin() == Stdin::File && !spec.decides() {
-        let word = given(place.options, &[b"stdin"])
-            .map_or_else(|| place.path.span.clone(), |word| word.span.clone());
-        let message = "`stdin=file` is for commands that decide about the file";
-        problems.push(line.error(word, message).help("leave it out, or write `stdin=json`"));
+    if spec.options.stdin == Some(Stdin::File)
+        && let Some(word) = given(place.options, &[b"batch"])
+    {
+        let message = "`stdin=file` is for one file, and a batch has several";
+        problems.push(line.error(word.span.clone(), message).help("leave one of them out"));
     }
     if !spec.asks_permission() {
         if let Some(word) = given(place.options, &[b"verdict", b"deadline", b"on-failure", b"cache"]) {

@@ -2,7 +2,7 @@
 
 use super::store::{SavedRule, Store};
 use crate::config::rule::RuleSpec;
-use crate::event::Event;
+use crate::event::{Event, ObjectId};
 use crate::job::Job;
 use crate::own_dir::OwnError;
 use crate::wire::EventForm;
@@ -33,6 +33,8 @@ struct SavedJob {
     event: EventForm,
     #[serde(default)]
     merged: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    object: Option<ObjectId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,12 +60,13 @@ impl Saved {
         let parse = |rule: &SavedRule| (rule.id, rule.spec().map(Rc::new));
         let rules: Vec<_> = self.rules.iter().map(parse).collect();
         let unknown = || (RuleId(0), Err("its rule is not in the file".to_owned()));
-        let jobs = self.jobs.into_iter().map(|SavedJob { rule, event, merged }| {
+        let jobs = self.jobs.into_iter().map(|SavedJob { rule, event, merged, object }| {
             let (rule, spec) = match rule {
                 RuleForm::Place(place) => rules.get(place).cloned().unwrap_or_else(unknown),
                 RuleForm::Whole(rule) => parse(&rule),
             };
-            EarlierJob { rule, spec, event: event.into(), merged }
+            let event = Event { object: object.map(Rc::new), ..event.into() };
+            EarlierJob { rule, spec, event, merged }
         });
         jobs.collect()
     }
@@ -98,6 +101,7 @@ impl<'a> Kept<'a> {
             rule: RuleForm::Place(place),
             event: EventForm::from(event),
             merged: if n == 0 { merged } else { 0 },
+            object: event.object.as_deref().cloned(),
         })
     }
 }

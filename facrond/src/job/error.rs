@@ -21,12 +21,20 @@ pub(super) enum StartError {
     File { path: Text, errno: Errno },
     #[error("cannot prepare the standard input: {0}")]
     Input(io::Error),
+    #[error("its file is gone, or was replaced")]
+    Replaced,
+    #[error("the kernel does not tell which file it was")]
+    Unidentified,
+    #[error("it is not a regular file")]
+    Irregular,
+    #[error("cannot open the file for standard input: {}", file_reason(*.0))]
+    NoInput(Errno),
     #[error("cannot start a process for {program}: {}", reason(*.errno))]
     Clone { program: Text, errno: Errno },
     #[error("cannot run {program} as {user}: {}", account_reason(*.errno))]
     Account { program: Text, user: Text, errno: Errno },
-    #[error("cannot run {program}: it did not start within 1 s: {why}")]
-    Late { program: Text, why: &'static str },
+    #[error("cannot run {program}: it did not start within {limit} s: {why}")]
+    Late { program: Text, limit: u64, why: &'static str },
     #[error("cannot run {program}: {why}")]
     Exec { program: Text, errno: Option<Errno>, why: String },
 }
@@ -51,6 +59,11 @@ impl StartError {
                 let path = options.output.file().map(|path| Text::from(path.as_os_str().as_bytes()));
                 Self::File { path: path.unwrap_or_default(), errno }
             }
+            Step::Input => match errno {
+                Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ESTALE => Self::Replaced,
+                Errno::ESPIPE => Self::Irregular,
+                errno => Self::NoInput(errno),
+            },
             Step::Nice => {
                 let nice = options.nice.unwrap_or_default();
                 let why = format!("cannot set nice={nice}: {}", reason(errno));
@@ -67,12 +80,13 @@ impl StartError {
     fn is_shortage(&self) -> bool {
         let errno = match self {
             Self::Pipe(errno)
+            | Self::NoInput(errno)
             | Self::File { errno, .. }
             | Self::Clone { errno, .. }
             | Self::Account { errno, .. }
             | Self::Exec { errno: Some(errno), .. } => *errno,
             Self::Input(error) => Errno::from_raw(error.raw_os_error().unwrap_or_default()),
-            Self::Nul(_) | Self::Late { .. } | Self::Exec { errno: None, .. } => return false,
+            _ => return false,
         };
         matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM)
     }
@@ -81,7 +95,11 @@ impl StartError {
 impl From<StartError> for Outcome {
     fn from(error: StartError) -> Self {
         let why = error.to_string();
-        if error.is_shortage() { Self::Short { why } } else { Self::NotStarted { why } }
+        match error {
+            StartError::Replaced | StartError::Unidentified | StartError::Irregular => Self::skipped(&why),
+            error if error.is_shortage() => Self::Short { why },
+            _ => Self::NotStarted { why },
+        }
     }
 }
 
@@ -107,7 +125,7 @@ fn file_reason(errno: Errno) -> String {
         Errno::ELOOP => "it is a symbolic link or below one, and links are not followed".to_owned(),
         Errno::ESPIPE => "it is not a regular file".to_owned(),
         Errno::EMLINK => "the file has a further name, and could be anybody's".to_owned(),
-        Errno::EBUSY => "somebody has a lease on it".to_owned(),
+        Errno::EBUSY | Errno::EAGAIN => "somebody has a lease on it".to_owned(),
         Errno::EACCES => "the user of the command may not write there".to_owned(),
         errno => reason(errno),
     }

@@ -14,7 +14,7 @@ use crate::config::account::Account;
 use crate::config::rule::{Command, RuleSpec, Stdin};
 use crate::kernel::descriptors::is_reserved;
 use crate::kernel::process_group::ProcessGroup;
-use crate::kernel::spawn::{Credentials, Session, Spawn, Spawner, Start};
+use crate::kernel::spawn::{Credentials, Input, Session, Spawn, Spawner, Start};
 use crate::process::descendants::Descendants;
 use facron_proto::RuleId;
 use nix::errno::Errno;
@@ -213,19 +213,24 @@ impl Runner {
         let source = job.spec.stdin();
         let json =
             if source == Stdin::Json { Some(stdin::json(job).map_err(StartError::Input)?) } else { None };
-        let file = file.filter(|_| source == Stdin::File);
-        if file.is_some() {
+        let opened = file.filter(|_| source == Stdin::File);
+        let input = match opened {
+            Some(_) => Input::Reopened,
+            None if source == Stdin::File && !job.spec.asks_permission() => stdin::file(job)?,
+            None => Input::AsItIs,
+        };
+        if !matches!(input, Input::AsItIs) {
             env::set_file(&mut env);
         }
-        let input = json.as_ref().or(file);
+        let descriptor = json.as_ref().or(opened).map_or(null, AsFd::as_fd);
         let [stdout, stderr] = target.for_child(null);
         let spawn = Spawn {
             programs: &env::candidates(program, &env),
             argv,
             env: &env,
             cwd: cwd.as_deref(),
-            stdio: [input.map_or(null, AsFd::as_fd), stdout, stderr],
-            reopens_input: file.is_some(),
+            stdio: [descriptor, stdout, stderr],
+            input,
             output: output.as_deref(),
             credentials: options.account.as_ref().filter(|account| !Self::is_own(account)).map(|account| {
                 Credentials { uid: account.uid, gid: account.gid, groups: &account.groups[..] }

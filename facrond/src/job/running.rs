@@ -2,7 +2,7 @@
 
 use super::outcome::{Ended, Ending, Outcome};
 use super::output::{Capture, Leftovers, Progress};
-use super::starting::{self, Starting};
+use super::starting::Starting;
 use crate::kernel::process_group::ProcessGroup;
 use crate::kernel::wait::Exit;
 use crate::process::descendants::Descendants;
@@ -198,7 +198,8 @@ async fn late(starting: &mut Option<Starting>, since: Instant) {
     if starting.take_if(|starting| starting.has_started()).is_some() {
         pending::<()>().await;
     }
-    sleep_until(since + starting::LIMIT).await;
+    let limit = starting.as_ref().map(Starting::limit).unwrap_or_default();
+    sleep_until(since + limit).await;
     if starting.as_ref().is_none_or(Starting::is_over) {
         pending::<()>().await;
     }

@@ -4,11 +4,13 @@ use super::recheck::View;
 use super::rules::{Moves, RuleIndex, Slot, join};
 use super::tree::{Content, NodeId, PathTree};
 use crate::config::filter::ObjectKind;
-use crate::event::Event;
+use crate::config::rule::Stdin;
+use crate::event::{Event, ObjectId};
 use crate::events::Events;
 use crate::kernel::record::{Entry, Handle, Record};
 use crate::matcher::{Position, mask_of, matched, may_have_arrived};
 use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
 use std::time::SystemTime;
 
 /// A rule that an event has fired.
@@ -66,11 +68,12 @@ impl<'a> Sides<'a> {
 
 /// The facts that all firings of a record have in common.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cause {
+pub(super) struct Cause<'a> {
     pub(super) time: SystemTime,
     pub(super) events: Events,
     pub(super) pid: i32,
     pub(super) synthetic: bool,
+    pub(super) object: Option<Handle<'a>>,
 }
 
 /// The rules and places with which records are matched.
@@ -225,7 +228,8 @@ impl Matcher<'_> {
     }
 
     /// Makes the event of a firing, with its full path.
-    pub(super) fn event(&self, firing: &Firing, cause: &Cause, old: Option<(NodeId, &[u8])>) -> Event {
+    pub(super) fn event(&self, firing: &Firing, cause: &Cause<'_>, old: Option<(NodeId, &[u8])>) -> Event {
+        let object = cause.object.filter(|_| self.rules[firing.slot].spec.stdin() == Stdin::File);
         let place = firing.place.as_ref().map(|(dir, name)| (*dir, &**name));
         Event {
             time: cause.time,
@@ -237,6 +241,7 @@ impl Matcher<'_> {
             exe: None,
             uid: None,
             synthetic: cause.synthetic,
+            object: object.map(|object| Rc::new(ObjectId { fs: object.fs.0, handle: object.bytes.into() })),
         }
     }
 }

@@ -138,6 +138,7 @@ impl Mirror {
                 events: sides.events(record),
                 pid: record.pid,
                 synthetic: false,
+                object: record.object,
             };
             let old = record.old.and_then(|old| Some((self.tree.places(old.dir).next()?, old.name)));
             for firing in &firings {
@@ -244,7 +245,8 @@ impl Mirror {
             if told.is_empty() || !matcher.accepts(slot, at, news) {
                 continue;
             }
-            let cause = Cause { time: SystemTime::now(), events: news, pid, synthetic };
+            let cause =
+                Cause { time: SystemTime::now(), events: news, pid, synthetic, object: arrival.object() };
             let firing = Firing { slot, matched: told, place: at.map(|(dir, name)| (dir, name.into())) };
             let event = matcher.event(&firing, &cause, None);
             self.told.note(slot, &event);

@@ -233,7 +233,7 @@ fn place_of_mount(mirror: &Mirror, slot: Slot, point: &[u8]) -> Option<Rc<[u8]>>
 
 fn special_event(events: Events, path: Rc<[u8]>, old_path: Option<Rc<[u8]>>, pid: i32) -> Event {
     let (time, mask) = (SystemTime::now(), events.mask());
-    Event { time, events, mask, path, old_path, pid, exe: None, uid: None, synthetic: false }
+    Event { time, events, mask, path, old_path, pid, exe: None, uid: None, synthetic: false, object: None }
 }
 
 fn no_mounting(errno: Errno) -> String {

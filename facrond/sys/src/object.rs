@@ -10,6 +10,7 @@ mod stat;
 
 pub use detached::DetachedMount;
 use handle::fsid_of;
+pub(crate) use handle::{AT_HANDLE_FID, MAX_HANDLE};
 pub use handle::{HandleBuffer, open_by_handle};
 pub use stat::{Kind, Stat};
 
@@ -239,9 +240,8 @@ impl Object {
         fsid_of(self.fd.as_fd()).unwrap_or_default().or(self.own_fs())
     }
 
-    /// A number made of the device, for file systems without an id.
     fn own_fs(&self) -> FsId {
-        FsId(self.inode().device | 1 << 63)
+        FsId::of_device(self.inode().device)
     }
 
     /// Whether the file system of a handle has no id, and so needs a group of its own.

@@ -10,6 +10,7 @@
 
 mod arena;
 mod child;
+mod input;
 mod raw;
 mod strings;
 
@@ -17,6 +18,7 @@ pub use arena::Start;
 
 use super::descriptors::inherited_limits;
 use super::process_group::ProcessGroup;
+use super::record::FsId;
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void};
 use std::borrow::Cow;
@@ -44,8 +46,7 @@ pub struct Spawn<'a> {
     /// Descriptors 0, 1 and 2 of the command. A descriptor below 3 must be used in its own
     /// place.
     pub stdio: [BorrowedFd<'a>; 3],
-    /// Whether descriptor 0 is opened anew, for reading, so that its offset is the command's own.
-    pub reopens_input: bool,
+    pub input: Input,
     /// A file to which descriptors 1 and 2 append in place of those. The command's own user
     /// opens it.
     pub output: Option<&'a CStr>,
@@ -55,6 +56,21 @@ pub struct Spawn<'a> {
     /// Its nice value. Default: that of the daemon.
     pub nice: Option<i32>,
     pub session: Session,
+}
+
+/// What becomes of descriptor 0.
+#[derive(Clone, Debug)]
+pub enum Input {
+    AsItIs,
+    /// The file is opened anew, for reading, so that its offset is the command's own.
+    Reopened,
+    /// In its place this path is opened, for reading, if the regular file is there that has this
+    /// handle. No links are followed.
+    File {
+        path: CString,
+        fs: FsId,
+        handle: Box<[u8]>,
+    },
 }
 
 /// The session of a command.
@@ -74,7 +90,7 @@ impl<'a> Spawn<'a> {
             env: &[],
             cwd: Some(c"/"),
             stdio,
-            reopens_input: false,
+            input: Input::AsItIs,
             output: None,
             credentials: None,
             umask: 0o077,
@@ -107,6 +123,9 @@ pub enum Step {
     Session,
     /// Putting descriptors 0, 1 and 2 in place.
     Stdio,
+    /// Opening the file for descriptor 0. `ESTALE` means that another one is there, `ESPIPE` that
+    /// it is not a regular file.
+    Input,
     Nice,
     Credentials,
     /// Opening the file for descriptors 1 and 2. `ESPIPE` means that it is not a regular file,
@@ -124,7 +143,7 @@ struct Plan {
     env: Strings,
     cwd: Option<CString>,
     stdio: [c_int; 3],
-    reopens_input: bool,
+    input: Input,
     output: Option<CString>,
     credentials: Option<Credentials<Box<[u32]>>>,
     umask: u32,
@@ -161,7 +180,7 @@ impl Spawner {
             env: Strings::new(spawn.env.iter().map(AsRef::as_ref)),
             cwd: spawn.cwd.map(CStr::to_owned),
             stdio: spawn.stdio.map(|fd| fd.as_raw_fd()),
-            reopens_input: spawn.reopens_input,
+            input: spawn.input.clone(),
             output: spawn.output.map(CStr::to_owned),
             credentials: spawn.credentials.map(|Credentials { uid, gid, groups }| Credentials {
                 uid,

@@ -45,7 +45,7 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
     ),
     (
         "stdin",
-        "What the command reads from standard input. `json`: the event, as one JSON object on one line. It has the members of a record of `facronctl --json tail`, and `mask`. `file`: the opened file itself, for a command that decides; `FACRON_FD=0` is set. `null`: nothing. Default: `file` for a command that decides, else `null`.",
+        "What the command reads from standard input. `json`: the event, as one JSON object on one line. It has the members of a record of `facronctl --json tail`, and `mask`. `file`: the file of the event itself, opened for reading without following links, and `FACRON_FD=0` is set; if the file is gone or was replaced, the command does not run. Not with `batch`. `null`: nothing. Default: `file` for a command that decides, else `null`.",
     ),
     (
         "cwd",

@@ -23,6 +23,7 @@ fn job(path: &str) -> Job {
         exe: None,
         uid: None,
         synthetic: false,
+        object: None,
     };
     Job::new(RuleId(1), Rc::new(spec), event)
 }

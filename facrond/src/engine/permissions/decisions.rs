@@ -295,5 +295,6 @@ pub(super) fn event(occasion: Occasion, events: u64) -> Event {
         exe: occasion.exe.map(|exe| exe.0.into()),
         uid: occasion.uid,
         synthetic: false,
+        object: None,
     }
 }

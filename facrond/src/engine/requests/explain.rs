@@ -69,5 +69,6 @@ fn imagine(path: &[u8], events: Events) -> Event {
         exe: None,
         uid: None,
         synthetic: true,
+        object: None,
     }
 }

@@ -33,10 +33,10 @@ pub fn open_by_handle(mount: &Object, handle: Handle<'_>) -> Result<Object, Errn
 }
 
 /// `MAX_HANDLE_SZ` of `<linux/exportfs.h>`.
-const MAX_HANDLE: usize = 128;
+pub(crate) const MAX_HANDLE: usize = 128;
 const ROOM: usize = 8 + MAX_HANDLE;
 /// Asks for a handle that identifies the object, even if it cannot be opened; Linux 6.5.
-const AT_HANDLE_FID: i32 = 0x200;
+pub(crate) const AT_HANDLE_FID: i32 = 0x200;
 
 #[repr(align(8))]
 #[derive(Debug)]
@@ -97,8 +97,19 @@ pub(super) fn fsid_of(fd: BorrowedFd<'_>) -> Result<FsId, Errno> {
     let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: the pointer leads to room for one `struct statfs`, which the kernel fills.
     Errno::result(unsafe { libc::fstatfs(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
-    // SAFETY: the call succeeded, so the structure is initialised; `fsid_t` is two
-    // ints without padding, as in fanotify's `__kernel_fsid_t`.
-    let id = unsafe { std::mem::transmute::<libc::fsid_t, [u8; 8]>(stat.assume_init().f_fsid) };
-    Ok(FsId(u64::from_ne_bytes(id)))
+    // SAFETY: the call succeeded, so the structure is initialised.
+    Ok(FsId::of(unsafe { stat.assume_init_ref() }))
+}
+
+impl FsId {
+    /// As the file system itself tells it.
+    pub(crate) fn of(stat: &libc::statfs) -> Self {
+        // SAFETY: `fsid_t` is two ints without padding, as in fanotify's `__kernel_fsid_t`.
+        Self(u64::from_ne_bytes(unsafe { std::mem::transmute::<libc::fsid_t, [u8; 8]>(stat.f_fsid) }))
+    }
+
+    /// A number made of the device, for file systems without an id.
+    pub(crate) fn of_device(device: u64) -> Self {
+        Self(device | 1 << 63)
+    }
 }

@@ -4,6 +4,7 @@
 //! allocates, panics, takes a lock, touches `errno` or returns to the caller.
 
 use super::arena::Arena;
+use super::input;
 use super::raw::call;
 use super::{Credentials, Plan, Session, SpawnError, Step};
 use nix::errno::Errno;
@@ -61,9 +62,7 @@ fn execute(plan: &Plan) -> Result<Infallible, SpawnError> {
         for (source, target) in plan.stdio.iter().zip(0..) {
             place(*source, target).map_err(at(Step::Stdio))?;
         }
-        if plan.reopens_input {
-            reopen_input().map_err(at(Step::Stdio))?;
-        }
+        input::prepare(&plan.input).map_err(at(Step::Input))?;
         close_from(3);
         if let Some(files) = &plan.files {
             // Not raised, so it succeeds.
@@ -188,18 +187,6 @@ unsafe fn place(source: c_int, target: c_int) -> Result<(), Errno> {
         }
     };
     result.map(drop)
-}
-
-/// Here and not in the daemon, since who has a lease on the file can let this wait.
-unsafe fn reopen_input() -> Result<(), Errno> {
-    const HERE: usize = libc::AT_FDCWD.cast_unsigned() as usize;
-    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-    let flags = flags.cast_unsigned() as usize;
-    // SAFETY: the path is NUL-terminated; the rest only changes this process's descriptors.
-    unsafe {
-        let file = call(libc::SYS_openat, [HERE, c"/proc/self/fd/0".as_ptr() as usize, flags])?;
-        call(libc::SYS_dup3, [file, 0, 0]).map(drop)
-    }
 }
 
 unsafe fn close_from(first: usize) {

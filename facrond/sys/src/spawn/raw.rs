@@ -21,10 +21,10 @@ const MAX_ERRNO: usize = 4095;
 ///
 /// As for the system call.
 pub(super) unsafe fn call<const N: usize>(number: c_long, arguments: [usize; N]) -> Result<usize, Errno> {
-    let mut four = [0; 4];
-    four[..N].copy_from_slice(&arguments);
+    let mut all = [0; 5];
+    all[..N].copy_from_slice(&arguments);
     // SAFETY: as for this function.
-    let result = unsafe { enter(number, four) };
+    let result = unsafe { enter(number, all) };
     match result.wrapping_neg() {
         errno @ 1..=MAX_ERRNO => Err(Errno::from_raw(i32::try_from(errno).unwrap_or_default())),
         _ => Ok(result),
@@ -32,12 +32,13 @@ pub(super) unsafe fn call<const N: usize>(number: c_long, arguments: [usize; N])
 }
 
 #[cfg(target_arch = "x86_64")]
-unsafe fn enter(number: c_long, [a, b, c, d]: [usize; 4]) -> usize {
+unsafe fn enter(number: c_long, all: [usize; 5]) -> usize {
     let result;
     // SAFETY: the calling convention of the kernel, which uses no stack of ours.
     unsafe {
         asm!(
-            "syscall", inlateout("rax") number => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d,
+            "syscall", inlateout("rax") number => result,
+            in("rdi") all[0], in("rsi") all[1], in("rdx") all[2], in("r10") all[3], in("r8") all[4],
             lateout("rcx") _, lateout("r11") _, options(nostack)
         );
     }
@@ -45,12 +46,13 @@ unsafe fn enter(number: c_long, [a, b, c, d]: [usize; 4]) -> usize {
 }
 
 #[cfg(target_arch = "aarch64")]
-unsafe fn enter(number: c_long, [a, b, c, d]: [usize; 4]) -> usize {
+unsafe fn enter(number: c_long, all: [usize; 5]) -> usize {
     let result;
     // SAFETY: the calling convention of the kernel, which uses no stack of ours.
     unsafe {
         asm!(
-            "svc 0", in("x8") number, inlateout("x0") a => result, in("x1") b, in("x2") c, in("x3") d,
+            "svc 0", in("x8") number, inlateout("x0") all[0] => result,
+            in("x1") all[1], in("x2") all[2], in("x3") all[3], in("x4") all[4],
             options(nostack)
         );
     }
@@ -58,12 +60,13 @@ unsafe fn enter(number: c_long, [a, b, c, d]: [usize; 4]) -> usize {
 }
 
 #[cfg(target_arch = "riscv64")]
-unsafe fn enter(number: c_long, [a, b, c, d]: [usize; 4]) -> usize {
+unsafe fn enter(number: c_long, all: [usize; 5]) -> usize {
     let result;
     // SAFETY: the calling convention of the kernel, which uses no stack of ours.
     unsafe {
         asm!(
-            "ecall", in("a7") number, inlateout("a0") a => result, in("a1") b, in("a2") c, in("a3") d,
+            "ecall", in("a7") number, inlateout("a0") all[0] => result,
+            in("a1") all[1], in("a2") all[2], in("a3") all[3], in("a4") all[4],
             options(nostack)
         );
     }
@@ -71,9 +74,9 @@ unsafe fn enter(number: c_long, [a, b, c, d]: [usize; 4]) -> usize {
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
-unsafe fn enter(number: c_long, [a, b, c, d]: [usize; 4]) -> usize {
+unsafe fn enter(number: c_long, all: [usize; 5]) -> usize {
     // SAFETY: as for the caller.
-    match unsafe { nix::libc::syscall(number, a, b, c, d) } {
+    match unsafe { nix::libc::syscall(number, all[0], all[1], all[2], all[3], all[4]) } {
         -1 => (Errno::last_raw() as usize).wrapping_neg(),
         result => result as usize,
     }

@@ -30,7 +30,7 @@ fn plain(cwd: Option<&CStr>) -> Spawn<'_> {
         env: &[],
         cwd,
         stdio,
-        reopens_input: false,
+        input: Input::AsItIs,
         output: None,
         credentials: None,
         umask: 0o022,
@@ -57,6 +57,7 @@ fn run_in(
         argv: &owned(argv),
         env: &[Cow::Borrowed(c"A=1"), Cow::Borrowed(c"PATH=/bin:/usr/bin")],
         stdio: [null.as_fd(), writer.as_fd(), writer.as_fd()],
+        input: spawn.input.clone(),
         ..*spawn
     })?;
     drop(writer);
@@ -243,7 +244,8 @@ fn best_start(spawner: &Spawner, spawn: &Spawn<'_>) -> Duration {
     let true_ = [c"/bin/true".to_owned()];
     let start = || {
         let started = Instant::now();
-        let (group, start) = spawner.spawn(&Spawn { programs: &true_, argv: &true_, ..*spawn }).unwrap();
+        let (group, start) =
+            spawner.spawn(&Spawn { programs: &true_, argv: &true_, input: Input::AsItIs, ..*spawn }).unwrap();
         let took = started.elapsed();
         reap(group.pid());
         assert_eq!(start.failure(), None);
