@@ -1,7 +1,7 @@
 //! Rules that run commands as the user himself, and what he does to those; and rules that
 //! he gives more to run than there is room for.
 
-use crate::harness::{Actor, Daemon, FACROND, Neighbour, Place, Watchdog, out, report, wait_until};
+use crate::harness::{Actor, Daemon, FACROND, Neighbour, Place, Watchdog, out, report, sh, wait_until};
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 use std::fs::{self, File};
@@ -180,4 +180,28 @@ fn commands_have_the_limit_of_descriptors_that_the_daemon_was_started_with() {
     let options = ["--nofile", "--noheadings", "--output=SOFT,HARD", "--pid", &pid];
     let own = out(&Command::new("prlimit").args(options).output().unwrap());
     assert_eq!(own.split_whitespace().collect::<Vec<_>>(), ["4000", "4000"]);
+}
+
+#[test]
+fn a_path_that_no_program_could_open_is_not_run() {
+    let place = Place::new();
+    let records = place.records("records");
+    let dir = place.mkdir("in");
+    place.conf(&format!("{dir} FAN_CLOSE_WRITE [name=deep recursive] {}\n", records.command("$$")));
+    let _daemon = place.start();
+    let name = "d".repeat(250);
+    let levels =
+        |count: u32| format!("for i in $(seq {count}); do mkdir {name}; cd -P {name}; done; : >file");
+    sh(&format!("cd {dir}; {}; {}", levels(15), levels(2)));
+    let is_told = |record: &Value| record["outcome"]["error"] == "path too long";
+    wait_until("the long path to be told", || place.tail_of("deep").iter().any(is_told));
+    let told = place.tail_of("deep");
+    let told = told.iter().find(|record| is_told(record)).unwrap();
+    let path = told["path"].as_str().unwrap();
+    assert!(path.starts_with(&dir) && path.ends_with("...") && path.len() < 1100, "{path}");
+    assert_eq!(
+        (&told["outcome"]["state"], place.rule("deep")["failed"].as_u64()),
+        (&"spawn_failed".into(), Some(1))
+    );
+    assert_eq!(records.wait(1).len(), 1, "the path above it is run");
 }
