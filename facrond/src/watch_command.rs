@@ -2,7 +2,7 @@
 
 use crate::cli::Watch;
 use crate::config::rule::RuleSpec;
-use crate::config::{Words, blind_spot, file_warnings, has_errors, parse_words};
+use crate::config::{Words, has_errors, parse_words, path_warnings};
 use crate::control::channel;
 use crate::engine::{Engine, Error, Setup};
 use crate::job::output::LogTo;
@@ -58,8 +58,7 @@ fn rule(options: &Watch) -> Option<RuleSpec> {
     };
     let (spec, diagnostics) = match parse_words(&words) {
         Ok((spec, mut warnings)) => {
-            warnings.extend(blind_spot(&spec));
-            warnings.extend(file_warnings(&spec));
+            warnings.extend(path_warnings(&spec));
             (Some(spec), warnings)
         }
         Err(diagnostics) => (None, diagnostics),

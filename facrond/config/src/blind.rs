@@ -3,11 +3,10 @@
 //!
 //! The rule works for everything that is done at PATH itself. So this is only a warning.
 
-use super::diagnostic::{Diagnostic, show_path};
+use super::diagnostic::show_path;
 use super::rule::RuleSpec;
 use crate::events::Events;
 use crate::mountinfo::{Mount, Mounts, path};
-use facron_proto::Severity;
 use std::path::{Path, PathBuf};
 
 /// File systems whose files can be changed by other machines, or by the host.
@@ -101,12 +100,6 @@ fn behind(mount: &Mount) -> Option<Behind> {
         }
         _ => None,
     }
-}
-
-/// A warning about a rule that is not in a file, if it misses changes.
-pub fn blind_spot(spec: &RuleSpec) -> Option<Diagnostic> {
-    let (message, help) = blind_spot_of(spec, &Mounts::read())?;
-    Some(Diagnostic::of_words(Severity::Warning, message).help(help))
 }
 
 #[cfg(test)]

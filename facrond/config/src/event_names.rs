@@ -50,7 +50,7 @@ fn event(name: &[u8]) -> Result<Events, (String, String)> {
 fn help_for(name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name).to_ascii_uppercase();
     let bare = ["FAN_", "IN_"].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(&name);
-    let known = Events::all_names().map(|known| (known.strip_prefix("FAN_").unwrap_or(known), known));
+    let known = Events::reference().map(|(known, _)| (known.strip_prefix("FAN_").unwrap_or(known), known));
     match nearest(bare, known) {
         Some(event) => format!("did you mean `{event}`?"),
         None => {

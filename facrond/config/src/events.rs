@@ -210,12 +210,7 @@ impl Events {
         })
     }
 
-    /// All names that [`Events::named`] knows, for suggestions and completions.
-    pub(crate) fn all_names() -> impl Iterator<Item = &'static str> {
-        NAMES.iter().chain(UNIONS).map(|(name, ..)| *name)
-    }
-
-    /// Each name that [`Events::named`] knows, and its meaning, for the manual.
+    /// Each name that [`Events::named`] knows, and its meaning, for suggestions and the manual.
     pub(crate) fn reference() -> impl Iterator<Item = (&'static str, &'static str)> {
         NAMES.iter().chain(UNIONS).map(|(name, _, help)| (*name, *help))
     }

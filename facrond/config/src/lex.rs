@@ -189,15 +189,8 @@ impl<'a> Lexer<'a> {
         Some((words, open + 1..close))
     }
 
-    /// The number of bytes here that join two physical lines: a backslash before a newline,
-    /// or at the end of the text.
     fn joint(&self) -> usize {
-        match &self.text[self.pos..] {
-            [b'\\'] => 1,
-            [b'\\', b'\n', ..] => 2,
-            [b'\\', b'\r', b'\n', ..] => 3,
-            _ => 0,
-        }
+        joint(&self.text[self.pos..])
     }
 
     fn backslash(&mut self, word: &mut Word) {
@@ -233,6 +226,17 @@ impl<'a> Lexer<'a> {
         let message = format!("the quote {} is not closed on this line", char::from(quote));
         let help = "close it, or write a backslash before it if it stands for itself";
         problems.push(self.line.error(open..open + 1, message).help(help));
+    }
+}
+
+/// The number of bytes at the start of a text that join two physical lines: a backslash before
+/// a newline, or at the end.
+pub(super) fn joint(text: &[u8]) -> usize {
+    match text {
+        [b'\\'] => 1,
+        [b'\\', b'\n', ..] => 2,
+        [b'\\', b'\r', b'\n', ..] => 3,
+        _ => 0,
     }
 }
 

@@ -47,11 +47,10 @@ pub mod trust;
 pub mod when;
 mod words;
 
-pub use blind::blind_spot;
 pub use check::check;
 pub use diagnostic::{Diagnostic, has_errors};
 pub(crate) use options::samples as option_samples;
-pub use program::file_warnings;
+pub use program::path_warnings;
 pub use words::{Words, parse_words};
 
 use crate::paths::Paths;

@@ -255,12 +255,15 @@ fn glob(value: &[u8]) -> Result<String, String> {
     Ok(pattern.to_owned())
 }
 
+/// The meaning of a value that is one of these words. The error is `help`.
+pub(super) fn choice<T: Copy>(value: &[u8], words: &[(&str, T)], help: &str) -> Result<T, String> {
+    let found = words.iter().find(|(word, _)| word.as_bytes() == value);
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| help.to_owned())
+}
+
 fn object_kind(value: &[u8]) -> Result<ObjectKind, String> {
-    match value {
-        b"file" => Ok(ObjectKind::File),
-        b"dir" => Ok(ObjectKind::Directory),
-        _ => Err("write `type=file` or `type=dir`".into()),
-    }
+    let words = [("file", ObjectKind::File), ("dir", ObjectKind::Directory)];
+    choice(value, &words, "write `type=file` or `type=dir`")
 }
 
 fn absolute(value: &[u8]) -> Option<PathBuf> {
@@ -302,27 +305,19 @@ fn nice(value: &[u8]) -> Result<i32, String> {
 }
 
 fn stdin(value: &[u8]) -> Result<Stdin, String> {
-    match value {
-        b"null" => Ok(Stdin::Null),
-        b"json" => Ok(Stdin::Json),
-        b"file" => Ok(Stdin::File),
-        _ => Err("write `stdin=json`, `stdin=file` or `stdin=null`".into()),
-    }
+    let words = [("null", Stdin::Null), ("json", Stdin::Json), ("file", Stdin::File)];
+    choice(value, &words, "write `stdin=json`, `stdin=file` or `stdin=null`")
 }
 
+const VERDICTS: [(&str, Verdict); 2] = [("allow", Verdict::Allow), ("deny", Verdict::Deny)];
+
 fn decision(value: &[u8]) -> Result<Decision, String> {
-    match value {
-        b"command" => Ok(Decision::Command),
-        _ => verdict(value).map(Decision::Always).map_err(|_| "write `command`, `allow` or `deny`".into()),
-    }
+    let [allow, deny] = VERDICTS.map(|(word, verdict)| (word, Decision::Always(verdict)));
+    choice(value, &[("command", Decision::Command), allow, deny], "write `command`, `allow` or `deny`")
 }
 
 fn verdict(value: &[u8]) -> Result<Verdict, String> {
-    match value {
-        b"allow" => Ok(Verdict::Allow),
-        b"deny" => Ok(Verdict::Deny),
-        _ => Err("write `allow` or `deny`".into()),
-    }
+    choice(value, &VERDICTS, "write `allow` or `deny`")
 }
 
 pub(super) fn count(value: &[u8]) -> Result<NonZeroU32, String> {

@@ -4,7 +4,7 @@ use super::command::{Dollars, command, script};
 use super::diagnostic::{Line, Problems, show};
 use super::event_names::events;
 use super::filter::ObjectKind;
-use super::lex::{Inside, Lexer, Word};
+use super::lex::{Inside, Lexer, Word, joint};
 use super::options::{given, options};
 use super::permission;
 use super::rule::{Argument, Command, Part, RuleSpec, Token};
@@ -185,20 +185,12 @@ fn clean(line: &Line<'_>, word: &Word, problems: &mut Problems) -> Option<PathBu
 fn without_joints(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let joint = if rest.starts_with(b"\\\n") {
-            2
-        } else if rest.starts_with(b"\\\r\n") {
-            3
-        } else {
-            0
-        };
+    while let Some(first) = rest.first() {
+        let joint = joint(rest);
         if joint == 0 {
             out.push(*first);
-            rest = after;
-        } else {
-            rest = &rest[joint..];
         }
+        rest = &rest[joint.max(1)..];
     }
     out.trim_ascii().to_vec()
 }

@@ -4,6 +4,7 @@
 //! All may change later, so these are only warnings. What is on a file system whose server may
 //! not answer is not checked.
 
+use super::blind::blind_spot_of;
 use super::diagnostic::{Diagnostic, show, show_path};
 use super::mountinfo::Mounts;
 use super::rule::{Command, RuleSpec, SEARCH_PATH};
@@ -109,12 +110,13 @@ pub(super) fn linked_output(spec: &RuleSpec, mounts: &Mounts) -> Option<Problem>
     })
 }
 
-/// Warnings about the files that a rule uses, for one that is not in a file.
-pub fn file_warnings(spec: &RuleSpec) -> impl Iterator<Item = Diagnostic> {
+/// Warnings about the paths of a rule that is not in a file.
+pub fn path_warnings(spec: &RuleSpec) -> impl Iterator<Item = Diagnostic> {
     let (mounts, mut checked) = (Mounts::read(), Checked::default());
     // A program that does not exist may be installed later.
     let program = find(spec, &mounts).is_ok().then(|| checked.program(spec, &mounts)).flatten();
-    let (directory, output) = (checked.directory(spec, &mounts), linked_output(spec, &mounts));
-    let problems = [program, directory, output].into_iter().flatten();
-    problems.map(|(message, help)| Diagnostic::of_words(Severity::Warning, message).help(help))
+    let directory = checked.directory(spec, &mounts);
+    let problems = [program, directory, linked_output(spec, &mounts), blind_spot_of(spec, &mounts)];
+    let warning = |(message, help)| Diagnostic::of_words(Severity::Warning, message).help(help);
+    problems.into_iter().flatten().map(warning)
 }

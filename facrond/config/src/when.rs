@@ -1,6 +1,6 @@
 //! The options that decide when a command runs: their meaning, and how their values are read.
 
-use super::options::{count, positive};
+use super::options::{choice, count, positive};
 use super::rule::Options;
 use std::time::Duration;
 
@@ -94,11 +94,7 @@ pub(super) fn rate(value: &[u8]) -> Result<Rate, String> {
 }
 
 pub(super) fn busy(value: &[u8]) -> Result<Busy, String> {
-    match value {
-        b"queue" => Ok(Busy::Queue),
-        b"skip" => Ok(Busy::Skip),
-        b"restart" => Ok(Busy::Restart),
-        b"rerun" => Ok(Busy::Rerun),
-        _ => Err("write `queue`, `skip`, `restart` or `rerun`".into()),
-    }
+    let words =
+        [("queue", Busy::Queue), ("skip", Busy::Skip), ("restart", Busy::Restart), ("rerun", Busy::Rerun)];
+    choice(value, &words, "write `queue`, `skip`, `restart` or `rerun`")
 }

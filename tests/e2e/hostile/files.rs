@@ -1,9 +1,12 @@
 //! Files of the daemon's own, and files that it trusts, in directories of others.
 
-use crate::harness::{FACROND, Place, STRANGER, as_stranger, code, err, give, out, wait_until};
+use crate::harness::{
+    Actor, FACROND, Neighbour, Place, STRANGER, as_stranger, code, err, give, out, report, wait_until,
+};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// A file of root that nobody may change, by whatever link.
 fn precious(place: &Place) -> String {
@@ -222,4 +225,32 @@ fn output_goes_to_no_file_of_the_choice_of_others() {
         is_untouched(&precious);
     }
     assert!(error_of(foreign.0).is_some_and(|error| error.contains(foreign.2)));
+}
+
+/// Whoever opens a file waits up to 45 seconds for the end of a lease on it, unless he refuses to.
+#[test]
+fn a_lease_on_an_output_fails_its_own_rules_at_once() {
+    let place = Place::new();
+    let (dir, file) = (place.mkdir("drop"), place.path("leased"));
+    fs::write(&file, "").unwrap();
+    give(&file);
+    let line = |name: &str, user: &str| {
+        format!("{dir} FAN_CLOSE_WRITE [name={name} {user} output={file}] echo text\n")
+    };
+    place.conf(&(line("root", "") + &line("user", "user=nobody") + &Neighbour::line(&place)));
+    let daemon = place.start();
+    let neighbour = Neighbour::start(&place);
+    let mut attacker = Actor::start_as_user(&place, STRANGER, &["lease", &file]);
+    assert_eq!(attacker.hear(), "leased");
+    (0..40).for_each(|number| drop(place.write(&format!("drop/{number}"))));
+    let is_leased = |record: &serde_json::Value| {
+        record["outcome"]["error"].as_str().is_some_and(|why| why.ends_with("somebody has a lease on it"))
+    };
+    let started = Instant::now();
+    for rule in ["root", "user"] {
+        let failed = || place.tail_of(rule).iter().filter(|record| is_leased(record)).count();
+        wait_until("the commands to fail", || failed() == 40);
+    }
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    report(&neighbour.finish(&daemon));
 }

@@ -1,6 +1,6 @@
 //! `add`.
 
-use crate::config::{Diagnostic, Words, blind_spot, file_warnings, parse_words};
+use crate::config::{Diagnostic, Words, parse_words, path_warnings};
 use crate::control::{Caller, ReplyHandle, ServeLater};
 use crate::engine::Engine;
 use crate::engine::rule_book::Origin;
@@ -37,8 +37,7 @@ impl Engine {
             command: params.command.iter().map(Text::as_bytes).collect(),
         };
         let (spec, mut warnings) = parse_words(&words).map_err(|diagnostics| refuse(&diagnostics))?;
-        warnings.extend(blind_spot(&spec));
-        warnings.extend(file_warnings(&spec));
+        warnings.extend(path_warnings(&spec));
         if let Some(name) = &spec.options.name
             && let Some(other) = self.rules.find(&RuleRef::Name(name.clone()))
         {
