@@ -101,8 +101,9 @@
 //!
 //! A connection over a limit is answered with `-32005` and id `null`, and closed. Root and
 //! the daemon's own user have 256 connections, all others together as many, and each of them
-//! 32. The requests of one of those are carried out one after the other, also those of different
-//! connections. If such a client does not read a reply for 3 seconds, its connection is closed.
+//! 32. The requests of one of those, of all its connections, are carried out one after the
+//! other, in at most half of the daemon's time. If such a client does not read a reply for 3
+//! seconds, its connection is closed.
 //!
 //! # Access
 //!

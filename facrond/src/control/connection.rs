@@ -50,10 +50,11 @@ pub(super) async fn serve<E: Api>(
         tokio::select! {
             ready = reader.readable() => {
                 ready?;
-                let _turn = connection.place().turn().await;
+                let turn = connection.place().turn().await;
                 if read_some(&reader, &mut lines)? == Progress::Ended {
                     return Ok(());
                 }
+                turn.end().await;
             }
             () = connection.ready() => session.tell_records().await?,
         }
@@ -89,7 +90,7 @@ impl<E: Api> Session<E> {
     /// Answers a line in its turn, which ends when the client has the replies.
     async fn answer_line(&mut self, line: Result<&[u8], TooLong>) -> io::Result<()> {
         let connection = Arc::clone(&self.caller.connection);
-        let _turn = connection.place().turn().await;
+        let turn = connection.place().turn().await;
         let parsed = line
             .map_err(|error| Error::new(Code::INVALID_REQUEST, format!("invalid request: {error}")))
             .and_then(rpc::parse);
@@ -112,7 +113,9 @@ impl<E: Api> Session<E> {
                 }
             }
         }
-        self.output.flush_in_time().await
+        self.output.flush_in_time().await?;
+        turn.end().await;
+        Ok(())
     }
 
     /// Does one request; false if it was a notification, which has no reply.

@@ -10,8 +10,9 @@ use facron_proto::frame::MAX_LINE;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::sleep;
 
 /// Connections at the same time: of root and the daemon's own user, and of all others.
 pub const MAX_CONNECTIONS: usize = 256;
@@ -69,6 +70,8 @@ pub struct Limits {
     pub(super) line: usize,
     /// How long the client may take to fetch a reply, once the socket is full.
     pub(super) stall: Duration,
+    /// The longest pause after a turn.
+    pause: Duration,
     /// The bytes of the records in a reply. For owners the history is bounded.
     pub records: usize,
 }
@@ -76,8 +79,15 @@ pub struct Limits {
 impl Limits {
     fn of(access: Access) -> Self {
         match access {
-            Access::Full => Self { line: MAX_LINE, stall: Duration::MAX, records: usize::MAX },
-            _ => Self { line: 32 << 10, stall: Duration::from_secs(3), records: 1 << 20 },
+            Access::Full => {
+                Self { line: MAX_LINE, stall: Duration::MAX, pause: Duration::ZERO, records: usize::MAX }
+            }
+            Access::Read | Access::Denied => Self {
+                line: 32 << 10,
+                stall: Duration::from_secs(3),
+                pause: Duration::from_millis(100),
+                records: 1 << 20,
+            },
         }
     }
 }
@@ -158,6 +168,27 @@ impl Share {
     }
 }
 
+/// The turn of one user. It also ends when it is dropped.
+pub(super) struct Turn<'a> {
+    own: Option<SemaphorePermit<'a>>,
+    all: Option<SemaphorePermit<'a>>,
+    since: Instant,
+    longest_pause: Duration,
+}
+
+impl Turn<'_> {
+    /// Ends it. The next one of the same user comes after a pause of the same length, so that
+    /// he has at most half of the thread's time.
+    pub(super) async fn end(self) {
+        let pause = self.since.elapsed().min(self.longest_pause);
+        drop(self.all);
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+        drop(self.own);
+    }
+}
+
 /// The place of one connection, which has a part in its user's share.
 #[derive(Debug)]
 pub struct Place(Arc<Share>);
@@ -173,11 +204,13 @@ impl Place {
         self.0.limits
     }
 
-    /// Waits for the turn to carry out a request. Users take turns, and so do their
+    /// Waits for the turn to read or carry out a request. Users take turns, and so do their
     /// connections.
-    pub(super) async fn turn(&self) -> [Option<SemaphorePermit<'_>>; 2] {
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        let Share { own, all, limits } = &*self.0;
         // They are never closed.
-        [self.0.own.turns.acquire().await.ok(), self.0.all.turns.acquire().await.ok()]
+        let (own, all) = (own.turns.acquire().await.ok(), all.turns.acquire().await.ok());
+        Turn { own, all, since: Instant::now(), longest_pause: limits.pause }
     }
 
     /// Takes a subscription; the limit if there are too many.
@@ -237,7 +270,7 @@ mod tests {
         let (a, b) = (shares.connect(1, Access::Read).unwrap(), shares.connect(1, Access::Read).unwrap());
         let turn = a.turn().await;
         tokio::select! { biased; _ = b.turn() => panic!("two turns"), () = async {} => {} }
-        drop(turn);
+        turn.end().await;
         b.turn().await;
     }
 }

@@ -347,8 +347,9 @@ fn a_reader_that_does_not_fetch_its_reply_is_disconnected() {
         let (engine, _calls) = channel::<Fake>();
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let place = Shares::default().connect(1, Access::Read).unwrap();
+        let batch = format!("[{}]\n", vec!["1"; 1000].join(","));
         let flood = async {
-            while ours.write_all("x\n".repeat(1024).as_bytes()).await.is_ok() {}
+            while ours.write_all(batch.as_bytes()).await.is_ok() {}
             std::future::pending::<()>().await;
         };
         tokio::select! {
