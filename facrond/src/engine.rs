@@ -54,6 +54,9 @@ use waiters::Waiters;
 /// How long a `status` waits for the gate's numbers.
 const COUNT: Duration = Duration::from_millis(500);
 
+/// How long a request waits for servers of file systems to answer.
+const LOOK: Duration = Duration::from_secs(3);
+
 #[derive(Debug)]
 pub struct Engine {
     setup: Setup,
@@ -72,6 +75,8 @@ pub struct Engine {
     loop_guard: LoopGuard,
     queue: Queue,
     runner: Runner,
+    /// Jobs that start when the servers of their file systems have answered these requests.
+    checking: Vec<(Job, Vec<u64>)>,
     supervisor: Supervisor,
     shortage: Shortage,
     log: JobLog,
@@ -112,6 +117,7 @@ impl Engine {
             watch,
             queue: Queue::new(setup.limits),
             runner,
+            checking: Vec::new(),
             supervisor: Supervisor::default(),
             shortage: Shortage::default(),
             log: JobLog::new(setup.history, setup.log_to),
@@ -213,6 +219,14 @@ impl Engine {
         }
         self.follow_processes(&spec);
         self.put_in_force(id, spec);
+        if self.watch.is_over(&self.watch.pending()) {
+            self.warn_of_failure(id);
+        } else {
+            self.once_looked(move |engine| engine.warn_of_failure(id));
+        }
+    }
+
+    fn warn_of_failure(&self, id: RuleId) {
         if let Some(PathState::Failed(why)) = self.watch.state(id)
             && self.permissions.rules().state(id).is_none()
         {
@@ -334,6 +348,7 @@ impl Engine {
 
     /// Goes on when a rule is in force, or it is known why not.
     fn once_in_force(&mut self, id: RuleId, work: impl FnOnce(&mut Self) + 'static) {
+        let work = |engine: &mut Self| engine.once_looked(work);
         self.waiters.push(None, move |engine| engine.permissions.rules().is_settled(id), work);
     }
 
@@ -345,10 +360,17 @@ impl Engine {
 
     /// Goes on when that is so, and all others are in force, or it is known why not.
     fn once_all_in_force(&mut self, work: impl FnOnce(&mut Self) + 'static) {
+        let work = |engine: &mut Self| engine.once_looked(work);
         let in_force = |engine: &mut Self| {
             engine.waiters.push(None, |engine| engine.permissions.rules().are_all_settled(), work);
         };
         self.once_out_of_force(in_force);
+    }
+
+    /// Goes on when all is looked at that rules lead to by now, or a server of it takes long.
+    fn once_looked(&mut self, work: impl FnOnce(&mut Self) + 'static) {
+        let (deadline, pending) = (Some(Instant::now() + LOOK), self.watch.pending());
+        self.waiters.push(deadline, move |engine| engine.watch.is_over(&pending), work);
     }
 
     /// Goes on when the gate has told its numbers, or has not for a while.

@@ -76,7 +76,7 @@ pub fn main() -> ExitCode {
         None => daemon::run(cli.daemon),
         Some(Command::Gate(gate)) => gate::process::run(gate.daemon),
         Some(Command::Walker) => gate::walker::run(),
-        Some(Command::Worker(worker)) => kernel::worker::run(&worker.point),
+        Some(Command::Worker(_)) => watch::workers::run(),
         Some(Command::Watch(watch)) => watch_command::run(&watch),
         Some(Command::Check(check)) => {
             let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -20,7 +20,8 @@
 //! | `told` | the latest firings | yes |
 //! | `marks` | the groups, and all marks in the kernel | no |
 //! | `scanner` | all looks: opening, reading, asking | no |
-//! | `unresponsive`, `mount_table` | mounts, and servers that do not answer | no |
+//! | `workers` | looking where a server has to answer, in processes of our own | no |
+//! | `mount_table` | mounts | no |
 //! | `special`, `mounting` | rules about file system errors and mounts | no |
 
 mod marks;
@@ -34,14 +35,16 @@ mod scanner;
 mod special;
 mod told;
 mod tree;
-mod unresponsive;
+pub(crate) mod workers;
 
 pub use rules::{PathState, Slot};
+pub use workers::Pending;
 
 use crate::config::rule::RuleSpec;
 use crate::event::Event;
 use crate::events::Events;
 use crate::kernel::fanotify::{Privilege, READ_SIZE};
+use crate::kernel::object::Object;
 use crate::kernel::record::{FsId, Handle, Record, Records};
 use crate::kernel::sources::Sources;
 use facron_proto::{RuleId, Text};
@@ -54,7 +57,6 @@ use recheck::{Change, Place, Task};
 use rules::{Moves, join};
 use scanner::{Answer, Scanner};
 use special::Special;
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -62,7 +64,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 use tree::{Content, ROOT};
-use unresponsive::{UNRESPONSIVE, Unresponsive};
+use workers::{Answered, Leftover, Workers};
 
 /// The greatest number of reads in one turn. Then other tasks get their turn, even if the
 /// kernel's queue is not empty.
@@ -148,6 +150,7 @@ pub struct Watch {
     mirror: Mirror,
     marks: MarkTable,
     scanner: Scanner,
+    workers: Workers,
     special: Special,
     mounts: MountTable,
     /// The number of rules with a process filter.
@@ -165,20 +168,22 @@ impl Watch {
         let moves = if marks.has_rename() { Moves::Rename } else { Moves::FromTo };
         let special = Special::new().map_err(Error::Open)?;
         let mounts = MountTable::read().map_err(Error::Mounts)?;
-        let mut scanner = Scanner::new(Unresponsive::new(Rc::clone(special.sources())));
-        scanner.set_mounts(mounts.iter());
+        let workers = Workers::new(Rc::clone(special.sources()));
         let mirror = Mirror::new(moves, marks.privilege());
-        Ok(Self {
+        let mut watch = Self {
             mirror,
             marks,
-            scanner,
+            scanner: Scanner::default(),
+            workers,
             special,
             mounts,
             filtering_rules: 0,
             settled: SystemTime::now(),
             buffer: vec![0; READ_SIZE],
             counters: Counters::default(),
-        })
+        };
+        watch.take_mounts();
+        Ok(watch)
     }
 
     /// Becomes readable when there are records to drain.
@@ -222,7 +227,7 @@ impl Watch {
     }
 
     /// Adds a rule, or replaces the one with this number. When this returns, its marks are
-    /// in the kernel.
+    /// in the kernel, but where a server has to answer first ([`Watch::pending`]).
     pub fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> &PathState {
         self.filtering_rules += usize::from(filters_processes(&spec));
         let (slot, before) = self.mirror.attach(id, spec);
@@ -232,13 +237,14 @@ impl Watch {
         if let Some(before) = before {
             self.give_back(before);
         }
-        self.tell_unresponsive();
-        if let Some(target) = self.mirror.rules[slot].target.filter(|_| !self.scanner.unresponsive.is_empty())
-        {
+        if let Some(target) = self.mirror.rules[slot].target.filter(|_| !self.workers.is_empty()) {
             // The path may be known already, although its server does not answer now.
             let path = self.mirror.tree.path(target);
-            if let Some(why) = self.ask(Path::new(OsStr::from_bytes(&path))) {
-                self.mirror.suspend_rule(slot, &why);
+            let check = self.workers.check(&path);
+            self.ask_workers();
+            let is_asked = check.is_some_and(|check| self.workers.is_checking(check));
+            if is_asked || self.workers.why(&path).is_some() {
+                self.mirror.suspend_rule(slot, &self.workers.wait_at(&path));
             }
         }
         self.state_of(slot)
@@ -248,15 +254,13 @@ impl Watch {
     pub fn detach(&mut self, id: RuleId) {
         if let Some(slot) = self.mirror.rules.slot(id) {
             self.give_back(slot);
-            self.tell_unresponsive();
         }
     }
 
     fn give_back(&mut self, slot: Slot) {
         self.filtering_rules -= usize::from(filters_processes(&self.mirror.rules[slot].spec));
         self.special.detach(slot);
-        let (marks, mirror, scanner) = (&mut self.marks, &self.mirror, &self.scanner);
-        marks.leave_file_systems(slot, |fs| mirror.paths_on(fs).find_map(|path| scanner.open(&path).ok()));
+        self.leave_file_systems(slot);
         self.mirror.detach(slot);
         self.look_at_all();
     }
@@ -345,6 +349,7 @@ impl Watch {
             match record {
                 Ok(record) if record.mask & Events::Q_OVERFLOW.mask() != 0 => self.on_overflow(hits),
                 Ok(record) => {
+                    self.workers.note(&record);
                     self.learn_directories(&record);
                     let mut is_own = None;
                     let mut own = || *is_own.get_or_insert_with(|| whose.is_own(record.pid));
@@ -370,17 +375,19 @@ impl Watch {
         }
         if self.mounts.has_changed() {
             // Marks may have been lost: the turn is not settled.
-            if let Err(error) = self.on_mounts() {
-                tracing::error!(%error, "cannot read the table of mounts");
-            }
+            self.refresh_mounts();
             return true;
         }
-        self.special.follow_paths(&self.mirror, &self.scanner);
-        self.tell_unresponsive();
-        self.marks.collect();
-        self.mirror.on_settled(now);
-        self.give_back_memory();
-        self.settled = now;
+        self.special.follow_paths(&self.mirror, &self.scanner, &self.workers);
+        self.workers.note_rest();
+        if !self.workers.are_looking() {
+            self.marks.collect();
+        }
+        if !self.workers.are_busy() {
+            self.mirror.on_settled(now);
+            self.give_back_memory();
+            self.settled = now;
+        }
         false
     }
 
@@ -397,7 +404,7 @@ impl Watch {
 
     /// When [`Watch::drain`] has work, if nothing else happens before.
     pub fn next_due(&self) -> Option<Instant> {
-        self.mirror.next_due()
+        [self.mirror.next_due(), self.workers.next_due()].into_iter().flatten().min()
     }
 
     fn look_for(&mut self, time: Duration, with_background: bool) -> bool {
@@ -412,9 +419,14 @@ impl Watch {
     /// Does all looks that are due and need no further records.
     fn look_at_all(&mut self) {
         while self.look_at_next(false) || self.forget_some() {}
-        self.special.follow_paths(&self.mirror, &self.scanner);
-        self.scanner.rest();
+        self.special.follow_paths(&self.mirror, &self.scanner, &self.workers);
         self.give_back_memory();
+    }
+
+    /// Closes what looks have left open. To be called after the last of a series of calls: an
+    /// open descriptor on a mount makes its unmount fail.
+    pub fn rest(&mut self) {
+        self.scanner.rest();
     }
 
     fn give_back_memory(&mut self) {
@@ -435,37 +447,109 @@ impl Watch {
 
     fn look(&mut self, task: Task) {
         let probe = self.mirror.probe(&task);
+        if !self.workers.is_empty() {
+            let path = join(&probe.path, &probe.name);
+            if self.workers.is_served(&path) {
+                let place = task.place.clone();
+                if self.mirror.park(task, &self.workers.wait_at(&path)) {
+                    self.workers.park(&path, place);
+                    self.ask_workers();
+                }
+                return;
+            }
+        }
         let answer = self.scanner.look(&mut self.marks, &probe);
-        let mut why = String::new();
-        match &answer {
-            Answer::Found(found) if found.was_lost => {
-                let fs = found.facts.object.0;
-                let lost = self.mirror.lose_marks(fs);
-                self.marks.lose(fs, lost);
-                let somewhere = self.mirror.paths_on(fs).find_map(|path| self.scanner.open(&path).ok());
-                if let Some(object) = somewhere {
-                    self.marks.mark_file_system_again(fs, &object);
+        self.apply(task, answer, SystemTime::now());
+    }
+
+    fn apply(&mut self, task: Task, answer: Answer, looked: SystemTime) {
+        if let Answer::Found(found) = &answer
+            && found.was_lost
+        {
+            self.lose_marks(found.facts.object.0);
+        }
+        self.mirror.apply(task, answer, (Instant::now(), looked));
+        self.follow_file_systems();
+    }
+
+    /// The marks of a file system are gone: it was mounted again.
+    fn lose_marks(&mut self, fs: FsId) {
+        let lost = self.mirror.lose_marks(fs);
+        self.marks.lose(fs, lost);
+        if self.marks.has_file_system(fs)
+            && let Some(object) = open_on(fs, &self.mirror, &self.scanner, &self.workers)
+        {
+            self.marks.mark_file_system_again(fs, &object);
+        }
+    }
+
+    /// Sends to the workers what they are free for.
+    fn ask_workers(&mut self) {
+        for answered in self.workers.ask(&mut self.mirror, &mut self.marks, &self.scanner) {
+            self.apply(answered.task, answered.answer, answered.asked);
+        }
+    }
+
+    /// A worker has looked. What was found counts if the same would be asked now.
+    fn on_answered(&mut self, answered: Answered) {
+        let Answered { mut task, probe, group, asked, epoch, answer, was_seen } = answered;
+        let is_current = epoch == self.workers.epoch() && self.mirror.is_current(&task, &probe);
+        let mut again = None;
+        if let Answer::Found(found) = &answer {
+            let object = &found.facts.object;
+            let is_known = probe.known.as_ref() == Some(object);
+            let before = if is_known && !found.was_lost { probe.marked } else { 0 };
+            let marked = found.marked.unwrap_or(before);
+            if is_current {
+                self.marks.count_change(group, object.0, before, marked);
+                let is_more = !is_known || found.was_lost || marked & !probe.marked != 0;
+                if was_seen && is_more && found.entries.is_some() {
+                    again.clone_from(&task.change);
+                }
+            } else {
+                if found.was_lost {
+                    // The next look finds the mark that this one has made.
+                    self.lose_marks(object.0);
+                    if let Some(change) = &mut task.change {
+                        change.sweep = true;
+                    }
+                }
+                // The mark was changed all the same.
+                let known = is_known.then_some(marked);
+                if let Some((had, has)) = self.mirror.note_mark(found.handle(), known, marked) {
+                    self.marks.count_change(group, object.0, had, has);
+                } else {
+                    // If no worker takes it, the mark is gone with its file system.
+                    let path = join(&probe.path, &probe.name);
+                    let (key, mask) = (object.clone(), marked);
+                    self.workers.take_leftover(Leftover::Unknown { key, mask, path });
                 }
             }
-            Answer::Unresponsive => {
-                why = self.scanner.unresponsive.why(&join(&probe.path, &probe.name)).unwrap_or_default();
-            }
-            _ => {}
         }
-        self.mirror.apply(task, answer, &why, (Instant::now(), SystemTime::now()));
-        self.follow_file_systems();
+        let place = task.place.clone();
+        if is_current {
+            self.apply(task, answer, asked);
+        } else {
+            self.mirror.recheck.again(task);
+        }
+        if let Some(change) = again {
+            self.mirror.read_again(&place, change, asked);
+        }
     }
 
     /// Applies the decisions for and against marks on file systems.
     fn follow_file_systems(&mut self) {
         for slot in self.mirror.take_unmarked() {
-            let (marks, mirror, scanner) = (&mut self.marks, &self.mirror, &self.scanner);
-            marks
-                .leave_file_systems(slot, |fs| mirror.paths_on(fs).find_map(|path| scanner.open(&path).ok()));
+            self.leave_file_systems(slot);
         }
         for slot in self.mirror.take_large() {
             self.go_large(slot);
         }
+    }
+
+    fn leave_file_systems(&mut self, slot: Slot) {
+        let Self { marks, mirror, scanner, workers, .. } = self;
+        marks.leave_file_systems(slot, |fs| open_on(fs, mirror, scanner, workers));
     }
 
     /// Marks the whole file system of a large tree. The rest of the tree is read in the
@@ -479,8 +563,9 @@ impl Watch {
             return;
         };
         let mask = rule.masks.below | rule.masks.directory;
-        let marked =
-            self.scanner.open(&path).and_then(|object| self.marks.mark_file_system(fs, &object, mask, slot));
+        let opened =
+            if self.workers.is_served(&path) { Err(Errno::EOPNOTSUPP) } else { self.scanner.open(&path) };
+        let marked = opened.and_then(|object| self.marks.mark_file_system(fs, &object, mask, slot));
         match marked {
             Ok(()) => {
                 let path = Text::from(rule.spec.path.as_os_str().as_bytes());
@@ -501,18 +586,27 @@ impl Watch {
         while started.elapsed() < TURN && self.forget_few() {
             has_forgotten = true;
         }
+        self.ask_workers();
         has_forgotten
     }
 
     fn forget_few(&mut self) -> bool {
         let mut is_more = self.mirror.bury_some(BURIED_AT_ONCE);
         while let Some(orphan) = self.mirror.take_orphan() {
-            let beside = orphan.beside.as_slice();
-            self.scanner.reduce(&mut self.marks, &orphan.key, orphan.marked, 0, beside);
-            self.mirror.forget_orphan(&orphan);
+            self.take_away(Leftover::Orphan(orphan));
             is_more = true;
         }
         is_more
+    }
+
+    /// Takes a mark away that nothing needs, or has a worker do it.
+    fn take_away(&mut self, leftover: Leftover) {
+        if let Some(Leftover::Orphan(orphan)) = self.workers.take_leftover(leftover)
+            && self.mirror.is_orphan(&orphan)
+        {
+            self.scanner.reduce(&mut self.marks, &orphan.key, orphan.marked, 0, orphan.beside.as_slice());
+            self.mirror.forget_orphan(&orphan);
+        }
     }
 
     /// Examines the directories of a record that are on a marked file system and not known. They
@@ -531,7 +625,9 @@ impl Watch {
         if noise == Noise::Foreign {
             return;
         }
-        let found = self.mirror.paths_on(dir.fs).find_map(|beside| Scanner::path_of(dir, &beside));
+        let mut beside = self.mirror.paths_on(dir.fs).filter(|path| !self.workers.is_served(path));
+        let found = beside.find_map(|beside| Scanner::path_of(dir, &beside));
+        drop(beside);
         // There are no more events of a directory that is gone.
         let Some((object, path)) = found else { return };
         if noise == Noise::Busy {
@@ -552,7 +648,8 @@ impl Watch {
             };
             if known(&self.mirror).is_none() && self.mirror.rules.knows_children(&self.mirror.tree, at) {
                 let place = Place { dir: at, name: name.into() };
-                self.look(Task { place, change: Some(Change::default()), is_arrival: false, tries: 1 });
+                let change = Some(Change::default());
+                self.look(Task { look: 0, place, change, is_arrival: false, tries: 1 });
             }
             match known(&self.mirror) {
                 Some(node) => at = node,
@@ -588,48 +685,114 @@ impl Watch {
     pub fn on_mounts(&mut self) -> io::Result<()> {
         let since = before(self.settled);
         self.mounts.refresh()?;
-        self.scanner.set_mounts(self.mounts.iter());
+        let changed = self.take_mounts();
         for point in self.mounts.take_points() {
-            self.mirror.doubt(&point, since, false);
+            self.mirror.doubt(&point, since, changed.contains(&point));
         }
-        // Mounts that did not answer may be gone.
-        self.mirror.recheck.resume();
         self.look_for(TURN, false);
         self.scanner.rest();
-        self.tell_unresponsive();
         Ok(())
     }
 
-    /// Suspends the rules that lead to mounts that do not answer.
-    fn tell_unresponsive(&mut self) {
-        for point in self.scanner.unresponsive.take_fallen(self.settled) {
-            if let Some(why) = self.scanner.unresponsive.why(&point) {
-                self.mirror.suspend_rules(&point, &why);
+    fn refresh_mounts(&mut self) {
+        if let Err(error) = self.on_mounts() {
+            tracing::error!(%error, "cannot read the table of mounts");
+        }
+    }
+
+    /// Mounts have changed: other paths need a server. Returns where that is so.
+    fn take_mounts(&mut self) -> Vec<Vec<u8>> {
+        self.scanner.rest();
+        self.scanner.set_mount_points(self.mounts.iter().map(|mount| &*mount.point));
+        let given_back = self.workers.update(self.mounts.iter());
+        for fs in given_back.gone {
+            // The marks went along. Another file system may have its number soon.
+            self.lose_marks(fs);
+        }
+        for place in given_back.places {
+            self.mirror.recheck.unpark(place);
+        }
+        for task in given_back.tasks {
+            self.mirror.recheck.again(task);
+        }
+        for leftover in given_back.leftovers {
+            self.take_away(leftover);
+        }
+        given_back.points
+    }
+
+    /// Takes over what workers have answered, and makes up for the time without an answer.
+    fn on_answers(&mut self) {
+        if self.workers.is_empty() {
+            return;
+        }
+        let received = self.workers.receive();
+        if !received.answered.is_empty() && self.mounts.has_changed() {
+            // It may have been another file system that was looked at.
+            self.refresh_mounts();
+        }
+        for answered in received.answered {
+            self.on_answered(answered);
+        }
+        for look in received.lost {
+            if let Some((fs, bytes)) = &look.probe.known
+                && let Some((had, has)) = self.mirror.note_mark(Handle { fs: *fs, bytes }, Some(0), 0)
+            {
+                // It may have been changed, or not.
+                self.marks.count_change(look.group, *fs, had, has);
+            }
+            self.mirror.recheck.again(look.task);
+        }
+        for point in received.alive {
+            self.mirror.resume_rules(&point);
+        }
+        for (point, silence) in received.awake {
+            self.mirror.doubt(&point, before(silence.settled.min(silence.began)), true);
+        }
+        for (points, places) in self.workers.take_fallen(self.settled) {
+            for point in points {
+                if let Some(why) = self.workers.why(&point) {
+                    self.mirror.suspend_rules(&point, &why);
+                    for place in &places {
+                        self.mirror.suspend_place(place, &why);
+                    }
+                }
             }
         }
+        self.ask_workers();
     }
 
-    /// Repeats looks on mounts that answer again.
-    fn on_answers(&mut self) {
-        self.tell_unresponsive();
-        for (point, outage) in self.scanner.unresponsive.take_answered() {
-            self.mirror.doubt(&point, before(outage.settled.min(outage.began)), true);
-            self.mirror.recheck.resume();
-        }
+    /// Where something is to be looked at before the marks of all rules are in the kernel.
+    pub fn pending(&self) -> Pending {
+        self.workers.pending()
     }
 
-    /// Asks the server of a path. If it does not answer, returns the reason for people.
-    pub fn ask(&mut self, path: &Path) -> Option<String> {
-        let path = path.as_os_str().as_bytes();
-        let worker = self.scanner.unresponsive.worker_at(path).ok()??;
-        let found = worker.open(Path::new(OsStr::from_bytes(path)));
-        self.tell_unresponsive();
-        found.is_err_and(|errno| errno == UNRESPONSIVE).then(|| self.scanner.unresponsive.why(path)).flatten()
+    /// Whether that has been done, or has to wait for a server that does not answer.
+    pub fn is_over(&self, pending: &Pending) -> bool {
+        self.workers.is_over(pending)
+    }
+
+    /// Asks the server of a path for a sign of life, if it has one; see
+    /// [`Watch::is_checking`].
+    pub fn check(&mut self, path: &Path) -> Option<u64> {
+        let ticket = self.workers.check(path.as_os_str().as_bytes());
+        self.ask_workers();
+        ticket
+    }
+
+    /// Whether there is neither an answer to [`Watch::check`] nor a reason to give up.
+    pub fn is_checking(&self, ticket: u64) -> bool {
+        self.workers.is_checking(ticket)
+    }
+
+    /// Why a path cannot be looked at now, if its server does not answer.
+    pub fn why_unresponsive(&self, path: &Path) -> Option<String> {
+        self.workers.why(path.as_os_str().as_bytes())
     }
 
     /// The mounts that do not answer, as text for people.
     pub fn unresponsive_mounts(&self) -> Vec<String> {
-        self.scanner.unresponsive.names()
+        self.workers.names()
     }
 }
 
@@ -637,6 +800,12 @@ impl Watch {
 /// by itself.
 fn filters_processes(spec: &RuleSpec) -> bool {
     spec.options.process_filter.matters() && !spec.asks_permission()
+}
+
+/// Opens some directory on a file system that no server has to answer for.
+fn open_on(fs: FsId, mirror: &Mirror, scanner: &Scanner, workers: &Workers) -> Option<Object> {
+    let mut paths = mirror.paths_on(fs).filter(|path| !workers.is_served(path));
+    paths.find_map(|path| scanner.open(&path).ok())
 }
 
 /// A time somewhat earlier, because file times are taken from a clock that may be late.

@@ -80,11 +80,14 @@ impl Scene {
         promptly("status", || self.place.ctl_ok(&["status"]));
     }
 
-    /// The rule waits for the server, and everybody can see it.
+    /// The rule waits for the server before long, and everybody can see it.
     #[track_caller]
     fn is_told(&self, rule: &str) {
-        let (rule, why) = (self.place.rule(rule), format!("{} (fuse) does not answer", self.at));
-        assert_eq!((&rule["state"], &rule["reason"]), (&json!("waiting"), &Value::from(why)));
+        let why = format!("{} (fuse) does not answer", self.at);
+        wait_until(&format!("rule {rule} to wait, since {why}"), || {
+            let rule = self.place.rule(rule);
+            (&rule["state"], &rule["reason"]) == (&json!("waiting"), &Value::from(&*why))
+        });
         let health = self.place.status()["health"].as_str().unwrap().to_owned();
         assert!(health.contains("do not answer") && health.contains(&self.at), "{health}");
     }
@@ -231,7 +234,8 @@ fn a_daemon_ends_while_a_server_is_silent() {
         let mut daemon = scene.place.start();
         let stopped = server.stop();
         let rule = scene.place.ctl_json(&["add", &format!("{outer}/drop"), "CLOSE_WRITE", "-"]);
-        assert_eq!(rule["state"], "waiting", "{rule}");
+        let why = format!("{outer} (fuse) has not answered yet");
+        assert_eq!((&rule["state"], &rule["reason"]), (&json!("waiting"), &Value::from(why)));
         scene.goes_on();
         daemon.signal(signal);
         let status = promptly("the end", || daemon.wait());

@@ -109,9 +109,11 @@ impl Engine {
 
     /// Starts what is due for permission rules, and goes on with what waited for them.
     fn advance(&mut self) {
+        self.watch.rest();
         self.permissions.advance(&mut self.runner, &mut self.log, self.queue.limits());
         let now = Instant::now();
         while Waiter::run_next(self, now) {}
+        self.launch_checked();
         // A rule that was to be added is gone by now: the client was told why.
         for id in self.permissions.rules_mut().take_failed() {
             if let Some(PathState::Failed(why)) = self.permissions.rules().state(id) {
@@ -277,7 +279,13 @@ impl Engine {
         {
             self.start(job);
         }
-        self.supervisor.stop(&self.queue.take_stops());
+        let stops = self.queue.take_stops();
+        let checking = self.checking.extract_if(.., |(job, _)| stops.contains(&job.seq));
+        for (mut job, _) in checking.collect::<Vec<_>>() {
+            self.queue.stopped(&mut job);
+            self.log.close(&job, Outcome::skipped("stopped to start anew for a later event"));
+        }
+        self.supervisor.stop(&stops);
     }
 
     fn start(&mut self, mut job: Job) {
@@ -293,8 +301,27 @@ impl Engine {
             self.queue.put_back(rest);
         }
         job.tries += 1;
-        // A command that hangs on a file system cannot even be killed.
-        let unresponsive = run::places(&job.spec).find_map(|place| self.watch.ask(place));
+        // What hangs on a file system cannot even be killed, so all that it needs has to answer.
+        let watch = &mut self.watch;
+        let is_asked = run::places(&job.spec).all(|place| watch.why_unresponsive(place).is_none());
+        let places = run::places(&job.spec).filter(|_| is_asked);
+        let checks: Vec<_> = places.filter_map(|place| watch.check(place)).collect();
+        if checks.is_empty() { self.launch(job) } else { self.checking.push((job, checks)) }
+    }
+
+    /// Starts the jobs whose file systems have answered, or do not.
+    fn launch_checked(&mut self) {
+        let watch = &self.watch;
+        let is_checked =
+            |(_, checks): &mut (Job, Vec<u64>)| !checks.iter().any(|check| watch.is_checking(*check));
+        let checked: Vec<_> = self.checking.extract_if(.., is_checked).collect();
+        for (job, _) in checked {
+            self.launch(job);
+        }
+    }
+
+    fn launch(&mut self, job: Job) {
+        let unresponsive = run::places(&job.spec).find_map(|place| self.watch.why_unresponsive(place));
         let started = match unresponsive {
             Some(why) => Err(Outcome::NotStarted { why }),
             None => self.runner.start(&job),
@@ -396,6 +423,9 @@ impl Engine {
         service_manager::notify(&[NotifyState::Stopping]);
         // The gate answers the processes that wait; nobody waits for the commands.
         self.permissions.close(&mut self.log);
+        for (job, _) in std::mem::take(&mut self.checking) {
+            self.queue.retry(job, Instant::now());
+        }
         self.supervisor.supervise_all();
         self.runner.stop(STOP_GRACE);
         while self.queue.running() > 0 || self.permissions.running() > 0 {

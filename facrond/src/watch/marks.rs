@@ -8,6 +8,7 @@ mod file_systems;
 mod groups;
 
 pub(super) use file_systems::Noise;
+pub(super) use groups::GroupOf;
 
 use crate::events::Events;
 use crate::kernel::fanotify::Privilege;
@@ -20,6 +21,31 @@ use std::os::fd::BorrowedFd;
 
 /// Events that are often missing in a mark, to test whether the mark exists.
 const TELLING: [Events; 4] = [Events::ACCESS, Events::OPEN_EXEC, Events::ATTRIB, Events::MODIFY];
+
+/// Who changes marks for a look: the table, or a worker in its place.
+pub(super) trait Marker {
+    /// Adds `mask` to the mark of an inode, whose mask was `before`. Returns the new mask.
+    fn add(&mut self, handle: Handle<'_>, object: &Object, before: u64, mask: u64) -> Result<u64, Errno>;
+
+    /// Reduces the mark of an inode from `before` to `mask`. Returns the new mask.
+    fn reduce(&mut self, fs: FsId, object: &Object, before: u64, mask: u64) -> u64;
+
+    /// A mark is gone with its inode, or cannot be removed any more.
+    fn forget(&mut self, fs: FsId);
+
+    /// Whether an inode has lost its mark, whose mask was `before`, because its file system
+    /// was unmounted meanwhile.
+    fn is_lost(&self, fs: FsId, object: &Object, before: u64) -> bool;
+
+    /// A directory has come into a tree: it must not be ignored.
+    fn unignore(&mut self, handle: Handle<'_>, object: &Object);
+}
+
+/// An event that a mark does not have, by which it can be found out whether there is
+/// one: that the event is taken out changes nothing.
+pub(super) fn absent_from(mask: u64) -> Option<u64> {
+    TELLING.into_iter().map(Events::mask).find(|event| mask & event == 0)
+}
 
 /// All groups, and their marks.
 #[derive(Debug)]
@@ -59,14 +85,36 @@ impl MarkTable {
         (self.groups.marks(), self.file_systems.len())
     }
 
-    /// Adds `mask` to the mark of an inode, whose mask was `before`. Returns the new mask.
-    pub(super) fn add(
-        &mut self,
-        handle: Handle<'_>,
-        object: &Object,
-        before: u64,
-        mask: u64,
-    ) -> Result<u64, Errno> {
+    /// The marks of a file system are gone, because it was unmounted.
+    pub(super) fn lose(&mut self, fs: FsId, inodes: u64) {
+        (0..inodes).for_each(|_| self.groups.discount_mark(fs));
+    }
+
+    /// Closes groups that have no marks. Must be called when their queues are empty.
+    pub(super) fn collect(&mut self) {
+        self.groups.collect();
+    }
+
+    /// The group for what a worker marks on a file system.
+    pub(super) fn group_of(&mut self, of: GroupOf) -> Result<BorrowedFd<'_>, Errno> {
+        self.groups.group_of(of)
+    }
+
+    /// A worker has changed the mark of an inode that had `before` to what it has now.
+    pub(super) fn count_change(&mut self, of: GroupOf, fs: FsId, before: u64, now: u64) {
+        if now != 0 {
+            self.groups.learn(of, fs);
+        }
+        match (before, now) {
+            (0, 1..) => self.groups.count_mark(fs),
+            (1.., 0) => self.groups.discount_mark(fs),
+            _ => {}
+        }
+    }
+}
+
+impl Marker for MarkTable {
+    fn add(&mut self, handle: Handle<'_>, object: &Object, before: u64, mask: u64) -> Result<u64, Errno> {
         if before | mask != before {
             self.groups.add_mark(handle, object, mask)?;
             if before == 0 {
@@ -76,8 +124,7 @@ impl MarkTable {
         Ok(before | mask)
     }
 
-    /// Reduces the mark of an inode from `before` to `mask`. Returns the new mask.
-    pub(super) fn reduce(&mut self, fs: FsId, object: &Object, before: u64, mask: u64) -> u64 {
+    fn reduce(&mut self, fs: FsId, object: &Object, before: u64, mask: u64) -> u64 {
         let excess = before & !mask;
         if excess != 0 {
             if let Err(errno) = self.groups.remove_mark(fs, object, excess) {
@@ -90,26 +137,15 @@ impl MarkTable {
         before & mask
     }
 
-    /// A mark is gone with its inode, or cannot be removed any more.
-    pub(super) fn forget(&mut self, fs: FsId) {
+    fn forget(&mut self, fs: FsId) {
         self.groups.discount_mark(fs);
     }
 
-    /// The marks of a file system are gone, because it was unmounted.
-    pub(super) fn lose(&mut self, fs: FsId, inodes: u64) {
-        (0..inodes).for_each(|_| self.groups.discount_mark(fs));
+    fn is_lost(&self, fs: FsId, object: &Object, before: u64) -> bool {
+        absent_from(before).is_some_and(|absent| self.groups.has_mark(fs, object, absent) == Ok(false))
     }
 
-    /// Whether an inode has lost its mark, whose mask was `before`, because its file system
-    /// was unmounted meanwhile.
-    pub(super) fn is_lost(&self, fs: FsId, object: &Object, before: u64) -> bool {
-        // To remove an event that the mark does not have changes nothing.
-        let absent = TELLING.iter().find(|event| before & event.mask() == 0);
-        absent.is_some_and(|absent| self.groups.has_mark(fs, object, absent.mask()) == Ok(false))
-    }
-
-    /// Closes groups that have no marks. Must be called when their queues are empty.
-    pub(super) fn collect(&mut self) {
-        self.groups.collect();
+    fn unignore(&mut self, handle: Handle<'_>, object: &Object) {
+        self.unignore_directory(handle, object);
     }
 }

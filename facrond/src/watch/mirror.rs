@@ -297,8 +297,19 @@ impl Mirror {
     /// The same for one rule.
     pub(super) fn suspend_rule(&mut self, slot: Slot, why: &str) {
         let state = &mut self.rules[slot].state;
-        if *state == PathState::Active {
+        if matches!(state, PathState::Active | PathState::Unresponsive(_)) {
             *state = PathState::Unresponsive(why.to_owned());
+        }
+    }
+
+    /// A mount point answers: what the rules that lead to it have is in force.
+    pub(super) fn resume_rules(&mut self, point: &[u8]) {
+        let Some(node) = self.tree.find(point) else { return };
+        for slot in self.users(node) {
+            let state = &mut self.rules[slot].state;
+            if matches!(state, PathState::Unresponsive(_)) {
+                *state = PathState::Active;
+            }
         }
     }
 
@@ -378,13 +389,6 @@ impl Mirror {
             let path = self.tree.path(parent);
             let path = Text(super::rules::join(&path[..path.len().min(4096)], name));
             tracing::warn!(%path, problems = self.complaints, "cannot watch this directory: {why}");
-        }
-    }
-
-    fn set_state(&mut self, slots: &[Slot], state: impl Fn(&PathState) -> PathState) {
-        for slot in slots {
-            let rule = &mut self.rules[*slot];
-            rule.state = state(&rule.state);
         }
     }
 }

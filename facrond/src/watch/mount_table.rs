@@ -3,6 +3,7 @@
 //! `/proc/self/mountinfo`).
 
 use crate::kernel::mounts::{self, unescape};
+use crate::kernel::record::FsId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -35,6 +36,14 @@ impl Mount {
         let point = unescape(fields.nth(1)?);
         let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
         Some(Self { identity, point, kind: String::from_utf8_lossy(kind).into_owned() })
+    }
+
+    /// What a file system without an id has for one.
+    pub(super) fn device(&self) -> FsId {
+        let numbers = str::from_utf8(&self.identity[2]).ok().and_then(|device| device.split_once(':'));
+        let number = |text: &str| text.parse().unwrap_or_default();
+        let (major, minor) = numbers.map_or((0, 0), |(major, minor)| (number(major), number(minor)));
+        FsId::of_device(nix::libc::makedev(major, minor))
     }
 
     /// Whether it depends on a server, see [`mounts::is_served`].

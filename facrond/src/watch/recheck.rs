@@ -135,8 +135,8 @@ enum State {
     Records,
     /// It waits until this time.
     At(Instant),
-    /// It waits until its server answers.
-    Unresponsive,
+    /// With a file-system worker, until that is free for it.
+    Parked,
     /// It was looked at. The find fires when the queue was read to its end.
     Looked,
 }
@@ -148,11 +148,37 @@ struct Entry {
     arrival: Option<Box<Arrival>>,
     state: State,
     tries: u32,
+    /// The number of the last look at it.
+    look: u64,
+}
+
+impl Entry {
+    /// A look begins.
+    fn take(&mut self, place: Place, look: u64) -> Task {
+        (self.state, self.look) = (State::Taken, look);
+        self.tries += 1;
+        Task {
+            look,
+            place,
+            change: self.change.take(),
+            is_arrival: self.arrival.is_some(),
+            tries: self.tries,
+        }
+    }
+
+    /// A look has not led to anything.
+    fn give_back(&mut self, change: Option<Change>) {
+        if let Some(change) = change {
+            self.change.get_or_insert_default().merge(change);
+        }
+    }
 }
 
 /// A look that is under way.
 #[derive(Debug)]
 pub(super) struct Task {
+    /// The number of this look.
+    pub(super) look: u64,
     pub(super) place: Place,
     pub(super) change: Option<Change>,
     /// Whether a file there may have arrived.
@@ -207,7 +233,7 @@ impl Recheck {
             entry.change.get_or_insert_default().merge(change);
             // What is due does not wait for a scan: others may be looked at for its sake.
             let is_early = match entry.state {
-                State::Due => true,
+                State::Due | State::Parked => true,
                 State::Scan => state != State::Due,
                 other => other == state,
             };
@@ -217,7 +243,7 @@ impl Recheck {
             }
             return;
         }
-        let entry = Entry { change: Some(change), arrival: None, state, tries: 0 };
+        let entry = Entry { change: Some(change), arrival: None, state, tries: 0, look: 0 };
         self.entries.insert(place.clone(), entry);
         match state {
             State::Background => self.background.push(place),
@@ -248,13 +274,14 @@ impl Recheck {
             arrival: None,
             state: State::Taken,
             tries: 0,
+            look: 0,
         });
         let arrival = entry.arrival.get_or_insert_with(|| Box::new(Arrival::new(origin, own)));
         let is_more = arrival.merge(origin, views);
         if let Some(object) = object {
             know_object(&mut self.objects, arrival, (object.fs, object.bytes.into()), &place);
         }
-        if !matches!(entry.state, State::Due | State::Scan | State::Background)
+        if !matches!(entry.state, State::Due | State::Scan | State::Background | State::Parked)
             && (is_more || entry.state != State::Looked)
         {
             entry.state = State::Due;
@@ -311,16 +338,47 @@ impl Recheck {
                 self.remove(&place);
                 continue;
             }
-            entry.state = State::Taken;
-            entry.tries += 1;
-            let (change, is_arrival, tries) = (entry.change.take(), entry.arrival.is_some(), entry.tries);
-            return Some(Task { place, change, is_arrival, tries });
+            self.serial += 1;
+            return Some(entry.take(place, self.serial));
         }
     }
 
     /// Whether the memory of a large scan was released since the last call.
     pub(super) fn take_shrunk(&mut self) -> bool {
         std::mem::take(&mut self.has_shrunk)
+    }
+
+    /// A place waits until a file-system worker is free for it; whether it does so only now.
+    pub(super) fn park(&mut self, task: Task) -> bool {
+        let Some(entry) = self.entries.get_mut(&task.place) else { return false };
+        entry.give_back(task.change);
+        entry.tries = entry.tries.saturating_sub(1);
+        std::mem::replace(&mut entry.state, State::Parked) != State::Parked
+    }
+
+    /// The worker is free for a place.
+    pub(super) fn take_parked(&mut self, tree: &PathTree, place: Place) -> Option<Task> {
+        let entry = self.entries.get_mut(&place).filter(|entry| entry.state == State::Parked)?;
+        if !tree.has(place.dir) {
+            self.remove(&place);
+            return None;
+        }
+        self.serial += 1;
+        Some(entry.take(place, self.serial))
+    }
+
+    /// The worker of a place is gone.
+    pub(super) fn unpark(&mut self, place: Place) {
+        if let Some(entry) = self.entries.get_mut(&place).filter(|entry| entry.state == State::Parked) {
+            entry.state = State::Due;
+            self.due.push_back(place);
+        }
+    }
+
+    /// Whether nobody has wanted another look at a place since this one began.
+    pub(super) fn is_current(&self, task: &Task) -> bool {
+        let is_it = |entry: &Entry| entry.state == State::Taken && entry.look == task.look;
+        self.entries.get(&task.place).is_some_and(is_it)
     }
 
     /// Releases the memory of a large scan.
@@ -373,9 +431,7 @@ impl Recheck {
     /// that are still in the queue, or missing.
     pub(super) fn retry(&mut self, task: Task, now: Instant) {
         let Some(entry) = self.entries.get_mut(&task.place) else { return };
-        if let Some(change) = task.change {
-            entry.change.get_or_insert_default().merge(change);
-        }
+        entry.give_back(task.change);
         if entry.state != State::Taken {
             return;
         }
@@ -390,30 +446,9 @@ impl Recheck {
     /// Looks at a place once more, after all looks that are due now.
     pub(super) fn again(&mut self, task: Task) {
         let Some(entry) = self.entries.get_mut(&task.place) else { return };
-        if let Some(change) = task.change {
-            entry.change.get_or_insert_default().merge(change);
-        }
+        entry.give_back(task.change);
         entry.state = State::Due;
         self.due.push_back(task.place);
-    }
-
-    /// Lets a place wait until its server answers.
-    pub(super) fn suspend(&mut self, task: Task) {
-        let Some(entry) = self.entries.get_mut(&task.place) else { return };
-        if let Some(change) = task.change {
-            entry.change.get_or_insert_default().merge(change);
-        }
-        entry.state = State::Unresponsive;
-    }
-
-    /// A server answers again. Places that wait for a server are due.
-    pub(super) fn resume(&mut self) {
-        for (place, entry) in &mut self.entries {
-            if entry.state == State::Unresponsive {
-                (entry.state, entry.tries) = (State::Due, 0);
-                self.due.push_back(place.clone());
-            }
-        }
     }
 
     fn put_at(&mut self, place: &Place, at: Instant) {

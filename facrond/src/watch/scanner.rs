@@ -9,16 +9,15 @@
 
 mod mount_points;
 
-use super::marks::MarkTable;
-use super::mount_table::Mount;
+use super::marks::Marker;
 use super::recheck::Facts;
 use super::rules::{Need, join};
-use super::tree::{Content, NodeId};
-use super::unresponsive::{UNRESPONSIVE, Unresponsive};
+use super::tree::Content;
 use crate::kernel::object::{DetachedMount, DirEntry, HandleBuffer, Kind, Object, open_by_handle};
 use crate::kernel::record::{FsId, Handle};
 use mount_points::MountPoints;
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -29,7 +28,7 @@ use std::rc::Rc;
 pub(super) type InodeKey = (FsId, Box<[u8]>);
 
 /// When a directory is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Read {
     Never,
     /// If it is a new one, or its mark gets more events.
@@ -38,16 +37,19 @@ pub(super) enum Read {
 }
 
 /// The question of a look: the place, and the knowledge about it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Probe {
-    /// The node of the directory, and its path, which is empty for the root.
-    pub(super) dir: NodeId,
+    /// The directory's path; the root has none.
+    #[serde(with = "super::workers::bytes")]
     pub(super) path: Vec<u8>,
     /// The inode that must be at that path. None for the root itself.
+    #[serde(with = "super::workers::key")]
     pub(super) dir_inode: Option<InodeKey>,
     /// The name in the directory. Empty for the root itself.
+    #[serde(with = "super::workers::bytes")]
     pub(super) name: Rc<[u8]>,
     /// The inode that is known to be there, and the mask of its mark.
+    #[serde(with = "super::workers::key")]
     pub(super) known: Option<InodeKey>,
     pub(super) marked: u64,
     /// The mask that this place needs.
@@ -68,8 +70,6 @@ pub(super) enum Answer {
     DirectoryGone,
     /// The name does not exist.
     Absent,
-    /// The server of the file system does not answer.
-    Unresponsive,
     /// The look has failed.
     Failed(Errno),
     Found(Box<Found>),
@@ -106,11 +106,10 @@ impl Found {
 }
 
 /// Looks at places, directly or by a file-system worker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Scanner {
-    pub(super) unresponsive: Unresponsive,
-    /// The directory of the last look, still open.
-    held: Option<(NodeId, Object)>,
+    /// The directory of the last look, with its path and its inode.
+    held: Option<(Vec<u8>, InodeKey, Object)>,
     /// The mount points, without the root.
     mount_points: MountPoints,
     /// Detached copies of mounts, kept as long as there are looks to do.
@@ -118,16 +117,9 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
-    /// A scanner that uses file-system workers where a server may not answer.
-    pub(super) fn new(unresponsive: Unresponsive) -> Self {
-        Self { unresponsive, held: None, mount_points: MountPoints::default(), mounts: RefCell::default() }
-    }
-
-    /// Takes over a new table of mounts.
-    pub(super) fn set_mounts<'m>(&mut self, mounts: impl Iterator<Item = &'m Mount> + Clone) {
-        self.rest();
-        self.unresponsive.update(mounts.clone());
-        self.mount_points = MountPoints::of(mounts.map(|mount| &*mount.point));
+    /// Where something is mounted by now, or on the way to what is looked at next.
+    pub(super) fn set_mount_points<'p>(&mut self, points: impl Iterator<Item = &'p [u8]>) {
+        self.mount_points = MountPoints::of(points);
     }
 
     /// Closes all descriptors that looks have left open. An open descriptor on a mount makes
@@ -138,18 +130,16 @@ impl Scanner {
     }
 
     /// Looks at a place, and marks what is there.
-    pub(super) fn look(&mut self, marks: &mut MarkTable, probe: &Probe) -> Answer {
+    pub(super) fn look(&mut self, marks: &mut impl Marker, probe: &Probe) -> Answer {
         let object = match self.open_place(probe) {
             Ok(Some(object)) => object,
             Ok(None) => return Answer::DirectoryGone,
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Answer::Absent,
-            Err(UNRESPONSIVE) => return Answer::Unresponsive,
             Err(errno) => return Answer::Failed(errno),
         };
         let mut room = HandleBuffer::default();
         match object.handle(&mut room) {
             Ok(handle) => look_at(marks, probe, &object, handle),
-            Err(UNRESPONSIVE) => Answer::Unresponsive,
             // A FUSE server returns this for a file that is gone by now.
             Err(Errno::ENOENT | Errno::ESTALE) => Answer::Absent,
             Err(errno) => Answer::Failed(errno),
@@ -160,7 +150,7 @@ impl Scanner {
     /// be, or directories on its file system.
     pub(super) fn reduce(
         &self,
-        marks: &mut MarkTable,
+        marks: &mut impl Marker,
         inode: &InodeKey,
         before: u64,
         mask: u64,
@@ -198,13 +188,15 @@ impl Scanner {
 
     /// Opens a path whose directories are no symbolic links.
     pub(super) fn open(&self, path: &[u8]) -> Result<Object, Errno> {
-        if let Some(worker) = self.unresponsive.worker_at(path)? {
-            return worker.open(Path::new(OsStr::from_bytes(path)));
-        }
-        match self.mount_points.above(path) {
+        match self.mount_point_of(path) {
             Some(point) => self.open_through(point, path),
             None => Object::open(Path::new(OsStr::from_bytes(path))),
         }
+    }
+
+    /// The mount point of the innermost mount on a path. `None` for the mount at the root.
+    pub(super) fn mount_point_of<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
+        self.mount_points.above(path)
     }
 
     /// Opens a path through a detached copy of its mount, so that the mount is not busy.
@@ -227,43 +219,34 @@ impl Scanner {
     /// Opens a place. `None` if the directory is not at its path any more.
     fn open_place(&mut self, probe: &Probe) -> Result<Option<Object>, Errno> {
         let Some(expected) = &probe.dir_inode else { return self.open(b"/").map(Some) };
-        if self.held.as_ref().is_none_or(|(node, _)| *node != probe.dir) {
+        let is_held = |(path, inode, _): &(Vec<u8>, InodeKey, _)| *path == probe.path && inode == expected;
+        if !self.held.as_ref().is_some_and(is_held) {
             self.held = None;
-            let dir = match self.open(&probe.path) {
-                Err(UNRESPONSIVE) => return Err(UNRESPONSIVE),
-                Err(_) => return Ok(None),
-                Ok(dir) => dir,
-            };
+            let Ok(dir) = self.open(&probe.path) else { return Ok(None) };
             let mut room = HandleBuffer::default();
             match dir.handle(&mut room) {
                 Ok(handle) if handle.fs == expected.0 && *handle.bytes == *expected.1 => {}
-                Err(UNRESPONSIVE) => return Err(UNRESPONSIVE),
                 _ => return Ok(None),
             }
-            self.held = Some((probe.dir, dir));
+            self.held = Some((probe.path.clone(), expected.clone(), dir));
         }
-        let Some((_, dir)) = &self.held else { return Ok(None) };
+        let Some((_, _, dir)) = &self.held else { return Ok(None) };
         self.entry(&probe.path, dir, &probe.name).map(Some)
     }
 
-    /// Opens an entry of a directory. The entry may be a mount point, which is opened through
-    /// its own detached copy or by its file-system worker.
+    /// Opens an entry of a directory. Something may be mounted there.
     fn entry(&self, path: &[u8], dir: &Object, name: &[u8]) -> Result<Object, Errno> {
-        if self.unresponsive.is_empty() && self.mount_points.is_empty() {
-            return dir.entry(name);
+        if !self.mount_points.is_empty() {
+            let path = join(path, name);
+            if self.mount_points.contains(&path) {
+                return self.open(&path);
+            }
         }
-        let path = join(path, name);
-        if self.mount_points.contains(&path) {
-            return self.open(&path);
-        }
-        match self.unresponsive.worker_at(&path)? {
-            Some(worker) if !dir.is_seen_by(&worker) => worker.open(Path::new(OsStr::from_bytes(&path))),
-            _ => dir.entry(name),
-        }
+        dir.entry(name)
     }
 }
 
-fn look_at(marks: &mut MarkTable, probe: &Probe, object: &Object, handle: Handle<'_>) -> Answer {
+fn look_at(marks: &mut impl Marker, probe: &Probe, object: &Object, handle: Handle<'_>) -> Answer {
     let is_known =
         probe.known.as_ref().is_some_and(|known| known.0 == handle.fs && *known.1 == *handle.bytes);
     let kind = object.kind();
@@ -283,9 +266,6 @@ fn look_at(marks: &mut MarkTable, probe: &Probe, object: &Object, handle: Handle
     let marked = marks.add(handle, object, before, need).map(|marked| {
         if is_known { marks.reduce(handle.fs, object, marked, need | probe.others) } else { marked }
     });
-    if marked == Err(UNRESPONSIVE) {
-        return Answer::Unresponsive;
-    }
     let is_read = match probe.read {
         Read::Never => false,
         Read::IfNew => !is_known || was_lost || need & !before != 0,
@@ -293,9 +273,6 @@ fn look_at(marks: &mut MarkTable, probe: &Probe, object: &Object, handle: Handle
     };
     let entries = (is_read && kind == Kind::Directory).then(|| object.entries());
     let link = if kind == Kind::Link { object.target() } else { Ok(Vec::new()) };
-    if matches!(entries, Some(Err(UNRESPONSIVE))) || link == Err(UNRESPONSIVE) {
-        return Answer::Unresponsive;
-    }
     let stat = object.stat();
     let facts = Facts {
         object: (handle.fs, handle.bytes.into()),

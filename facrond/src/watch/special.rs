@@ -7,6 +7,7 @@ use super::mounting::{Change, MOUNTING, Mounting};
 use super::rules::{PathState, Slot, join};
 use super::scanner::Scanner;
 use super::tree::{Inode, NodeId};
+use super::workers::Workers;
 use crate::config::filter::ObjectKind;
 use crate::event::Event;
 use crate::events::Events;
@@ -121,7 +122,7 @@ impl Special {
 
     /// Paths were looked at, and may lead to other file systems now. The mark of a file system
     /// is gone after an unmount. To add a mark that exists changes nothing.
-    pub(super) fn follow_paths(&mut self, mirror: &Mirror, scanner: &Scanner) {
+    pub(super) fn follow_paths(&mut self, mirror: &Mirror, scanner: &Scanner, workers: &Workers) {
         let slots: Vec<_> = self.error_rules.keys().copied().collect();
         for slot in slots {
             let Some(target) = mirror.rules[slot].target else { continue };
@@ -130,10 +131,14 @@ impl Special {
                 continue;
             }
             let path = mirror.tree.path(target);
-            let Ok(object) = scanner.open(&path) else { continue };
-            let marked = self
-                .mark_for_errors(&object)
-                .map_err(|errno| PathState::Failed(format!("{}: {}", Text(path), no_errors(errno))));
+            let marked = if workers.is_served(&path) {
+                Err(Errno::EOPNOTSUPP)
+            } else {
+                let Ok(object) = scanner.open(&path) else { continue };
+                self.mark_for_errors(&object)
+            };
+            let marked =
+                marked.map_err(|errno| PathState::Failed(format!("{}: {}", Text(path), no_errors(errno))));
             self.error_rules.insert(slot, About { seat: Some(seat), marked: Some(marked) });
         }
     }

@@ -68,6 +68,11 @@ impl Group {
         Err(last)
     }
 
+    /// A group that another process has opened, to change its marks only.
+    pub fn of_other(fd: OwnedFd) -> Self {
+        Self { fd, privilege: Privilege::Full, target_fid: false }
+    }
+
     /// The kind of this group.
     pub fn privilege(&self) -> Privilege {
         self.privilege
@@ -162,9 +167,6 @@ impl AsFd for Group {
 
 /// Changes the mark of `group` on an inode, or on its file system.
 pub(super) fn mark(group: BorrowedFd<'_>, action: u32, object: &Object, mask: u64) -> Result<(), Errno> {
-    if let Some(worker) = object.worker() {
-        return worker.mark(group, action, object, mask);
-    }
     // fanotify_mark(2) takes no O_PATH descriptor itself, but a path that starts at one.
     let link = object.link();
     let (dirfd, path) = match &link {

@@ -25,7 +25,6 @@ pub mod signals;
 pub mod sources;
 pub mod spawn;
 pub mod wait;
-pub mod worker;
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -15,7 +15,6 @@ pub use handle::{HandleBuffer, open_by_handle};
 pub use stat::{Kind, Stat};
 
 use super::record::{FsId, Handle};
-use super::worker::{UNRESPONSIVE, Worker};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::libc;
@@ -25,7 +24,6 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::rc::Rc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Inode {
@@ -55,8 +53,6 @@ pub type DirEntry = (Box<[u8]>, Option<Kind>);
 pub struct Object {
     fd: OwnedFd,
     stat: Stat,
-    /// The worker that looks at it, if this process must not.
-    worker: Option<Rc<Worker>>,
 }
 
 impl Object {
@@ -90,39 +86,27 @@ impl Object {
 
     /// Opens an entry of this directory.
     pub fn entry(&self, name: &[u8]) -> Result<Self, Errno> {
-        if let Some(worker) = &self.worker {
-            return worker.entry(self, name);
-        }
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         Self::held(openat(&self.fd, OsStr::from_bytes(name), flags, Mode::empty())?)
     }
 
     fn held(fd: OwnedFd) -> Result<Self, Errno> {
-        Ok(Self { stat: Stat::of(fd.as_fd())?, fd, worker: None })
+        Ok(Self { stat: Stat::of(fd.as_fd())?, fd })
     }
 
     /// The object of an open descriptor. Returns the descriptor if the object cannot be
     /// examined. Does not ask the server of a file system, which could itself be waiting.
     pub fn of(fd: OwnedFd) -> Result<Self, (OwnedFd, Errno)> {
         match Stat::cached(fd.as_fd()) {
-            Ok(stat) => Ok(Self { fd, stat, worker: None }),
+            Ok(stat) => Ok(Self { fd, stat }),
             Err(errno) => Err((fd, errno)),
         }
     }
 
-    /// An object that a worker has opened, and will look at.
-    pub(super) fn seen_by(fd: OwnedFd, stat: Stat, worker: Rc<Worker>) -> Self {
-        Self { fd, stat, worker: Some(worker) }
-    }
-
-    /// Whether this is the worker that looks at it.
-    pub fn is_seen_by(&self, worker: &Rc<Worker>) -> bool {
-        self.worker.as_ref().is_some_and(|own| Rc::ptr_eq(own, worker))
-    }
-
-    /// The worker that looks at it in place of this process.
-    pub(super) fn worker(&self) -> Option<&Worker> {
-        self.worker.as_deref()
+    /// Asks its file system for it anew, whatever is known here: returns when that has
+    /// answered.
+    pub fn ask(&self) -> Result<(), Errno> {
+        Stat::fresh(self.fd.as_fd()).map(drop)
     }
 
     /// Size, times and so on, as they were when it was opened.
@@ -203,10 +187,7 @@ impl Object {
 
     /// The target of a symbolic link.
     pub fn target(&self) -> Result<Vec<u8>, Errno> {
-        match &self.worker {
-            Some(worker) => worker.target(self),
-            None => readlinkat(&self.fd, "").map(OsStringExt::into_vec),
-        }
+        readlinkat(&self.fd, "").map(OsStringExt::into_vec)
     }
 
     /// A path in `/proc` that leads to the object of this descriptor. None for a directory,
@@ -227,10 +208,7 @@ impl Object {
 
     /// Its handle, as the kernel's records contain it. `out` is the room for it.
     pub fn handle<'o>(&self, out: &'o mut HandleBuffer) -> Result<Handle<'o>, Errno> {
-        let fs = match &self.worker {
-            Some(worker) => worker.handle(self, out)?,
-            None => out.ask_for_both(self.fd.as_fd())?,
-        };
+        let fs = out.ask_for_both(self.fd.as_fd())?;
         Handle::from_prefix(fs.or(self.own_fs()), out.bytes()).ok_or(Errno::EOVERFLOW)
     }
 
@@ -252,10 +230,7 @@ impl Object {
     /// The names and kinds of a directory's entries, without `.` and `..`.
     pub fn entries(&self) -> Result<Vec<DirEntry>, Errno> {
         let mut entries = Vec::new();
-        match &self.worker {
-            Some(worker) => worker.entries(self, |name, kind| entries.push((name.into(), kind)))?,
-            None => self.each_entry(|name, kind| entries.push((name.into(), kind)))?,
-        }
+        self.each_entry(|name, kind| entries.push((name.into(), kind)))?;
         Ok(entries)
     }
 
@@ -287,16 +262,11 @@ impl Object {
         if self.stat.links() > 1 {
             return Some(true);
         }
-        match self.worker.as_ref().map_or_else(|| self.lease(), |worker| worker.lease(self)) {
-            Ok(is_to_be_had) => Some(is_to_be_had),
-            // Nothing can be told of it now.
-            Err(UNRESPONSIVE) => Some(false),
-            Err(_) => None,
-        }
+        self.lease().ok()
     }
 
     /// Whether a read lease can be taken.
-    pub(super) fn lease(&self) -> Result<bool, Errno> {
+    fn lease(&self) -> Result<bool, Errno> {
         let file = self.reopen()?;
         // SAFETY: F_SETLEASE takes an int and touches no memory of ours.
         let lease =

@@ -176,7 +176,7 @@ impl MarkTable {
     }
 
     /// A directory has come into a tree, so it must not be ignored any more.
-    pub(in crate::watch) fn unignore(&mut self, handle: Handle<'_>, object: &Object) {
+    pub(super) fn unignore_directory(&mut self, handle: Handle<'_>, object: &Object) {
         if self.file_systems.marks.is_empty() || !self.file_systems.recall(handle) {
             return;
         }

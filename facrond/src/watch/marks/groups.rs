@@ -16,7 +16,18 @@ struct Member {
     group: Group,
     /// The file system of a group that is not shared.
     fs: FsId,
+    /// The id that this has by its records, if a worker told another one.
+    named: FsId,
     marks: u64,
+}
+
+/// Which group a mark that a worker makes is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::watch) enum GroupOf {
+    /// The shared one.
+    All,
+    /// One for this file system alone, by its device.
+    Own(FsId),
 }
 
 /// All groups. They can be waited for as one descriptor.
@@ -41,7 +52,7 @@ impl Groups {
     fn join(&mut self, fs: FsId) -> Result<usize, Errno> {
         let group = Group::open()?;
         self.ready.add(group.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-        self.members.push(Member { group, fs, marks: 0 });
+        self.members.push(Member { group, fs, named: fs, marks: 0 });
         Ok(self.members.len() - 1)
     }
 
@@ -108,6 +119,31 @@ impl Groups {
         added
     }
 
+    /// The group for what a worker marks, made if there is none.
+    pub(in crate::watch) fn group_of(&mut self, of: GroupOf) -> Result<BorrowedFd<'_>, Errno> {
+        let index = match of {
+            GroupOf::All => 0,
+            GroupOf::Own(fs) => {
+                if !self.alone.contains_key(&fs) {
+                    let index = self.join(fs)?;
+                    self.alone.insert(fs, index);
+                }
+                self.index(fs)
+            }
+        };
+        Ok(self.members[index].group.as_fd())
+    }
+
+    /// What a worker marks there is on this file system.
+    pub(in crate::watch) fn learn(&mut self, of: GroupOf, fs: FsId) {
+        if let GroupOf::Own(device) = of
+            && let Some(index) = self.alone.get(&device).copied()
+            && self.alone.insert(fs, index) != Some(index)
+        {
+            self.members[index].named = fs;
+        }
+    }
+
     /// Removes events from an inode's mark.
     pub(in crate::watch) fn remove_mark(&self, fs: FsId, object: &Object, mask: u64) -> Result<(), Errno> {
         self.members[self.index(fs)].group.remove_mark(object, mask)
@@ -162,8 +198,9 @@ impl Groups {
             index += 1;
             index == 1 || member.marks > 0
         });
+        let members = self.members.iter().enumerate().skip(1);
         self.alone =
-            self.members.iter().enumerate().skip(1).map(|(index, member)| (member.fs, index)).collect();
+            members.flat_map(|(index, member)| [(member.fs, index), (member.named, index)]).collect();
     }
 
     fn index(&self, fs: FsId) -> usize {

@@ -3,7 +3,8 @@
 use super::Mirror;
 use super::resolve::describe;
 use crate::kernel::object::DirEntry;
-use crate::watch::recheck::{Change, MAX_TRIES, News, Task};
+use crate::kernel::record::Handle;
+use crate::watch::recheck::{Change, MAX_TRIES, News, Place, Task};
 use crate::watch::rules::{Need, PathState, RuleIndex, Slot};
 use crate::watch::scanner::{Answer, Found, InodeKey, Probe, Read};
 use crate::watch::tree::{Content, Ghost, NodeId, ROOT};
@@ -44,10 +45,8 @@ impl Mirror {
         let is_end =
             |node: NodeId| self.tree[node].references.as_ref().is_some_and(|references| references.is_end);
         let is_seen = !seen.is_empty() || node.is_some_and(is_end);
-        let key =
-            |handle: crate::kernel::record::Handle<'_>| -> InodeKey { (handle.fs, handle.bytes.into()) };
+        let key = |handle: Handle<'_>| -> InodeKey { (handle.fs, handle.bytes.into()) };
         Probe {
-            dir,
             path: self.tree.path(dir),
             dir_inode: if name.is_empty() { None } else { self.tree.handle(dir).map(key) },
             name: Rc::clone(name),
@@ -70,20 +69,13 @@ impl Mirror {
     }
 
     /// Takes over the answer of a look.
-    pub(in crate::watch) fn apply(
-        &mut self,
-        task: Task,
-        answer: Answer,
-        why: &str,
-        now: (Instant, SystemTime),
-    ) {
+    pub(in crate::watch) fn apply(&mut self, task: Task, answer: Answer, now: (Instant, SystemTime)) {
         let (dir, name) = (task.place.dir, task.place.name.clone());
         if !self.tree.has(dir) {
             return self.recheck.done(&task.place, None, now);
         }
         match answer {
             Answer::DirectoryGone => self.on_directory_gone(task, now),
-            Answer::Unresponsive => self.on_unresponsive(task, why),
             Answer::Found(mut found) => {
                 let entries = found.entries.take().map(|entries| entries.map(Rc::from));
                 self.on_found(task, &found, entries.as_ref(), now);
@@ -128,20 +120,78 @@ impl Mirror {
         }
         if dir != ROOT {
             let (parent, name): (_, Box<[u8]>) = (self.tree.parent(dir), self.tree[dir].name().into());
-            self.recheck.change(parent, &name, Change { news: Some(News::default()), ..Change::default() });
+            // No news: what else is wanted there has its own time since which changes count.
+            self.recheck.change(parent, &name, Change::default());
         }
         self.recheck.retry(task, now.0);
     }
 
-    fn on_unresponsive(&mut self, task: Task, why: &str) {
-        if let Some(node) = self.at(task.place.dir, &task.place.name) {
-            let users = self.users(node);
-            self.set_state(&users, |state| match state {
+    /// A place waits for a file-system worker, which has not been heard of yet.
+    pub(in crate::watch) fn park(&mut self, task: Task, why: &str) -> bool {
+        for slot in self.users_at(&task.place) {
+            let rule = &mut self.rules[slot];
+            if rule.is_new && rule.target.is_none() {
+                rule.state = PathState::Waiting(why.to_owned());
+            }
+        }
+        self.recheck.park(task)
+    }
+
+    /// The worker is free for a place.
+    pub(in crate::watch) fn take_parked(&mut self, place: Place) -> Option<Task> {
+        self.recheck.take_parked(&self.tree, place)
+    }
+
+    /// The server of a place does not answer: the rules that lead there wait.
+    pub(in crate::watch) fn suspend_place(&mut self, place: &Place, why: &str) {
+        for slot in self.users_at(place) {
+            let state = &mut self.rules[slot].state;
+            *state = match state {
                 PathState::Active | PathState::Unresponsive(_) => PathState::Unresponsive(why.to_owned()),
                 PathState::Waiting(_) | PathState::Failed(_) => PathState::Waiting(why.to_owned()),
-            });
+            };
         }
-        self.recheck.suspend(task);
+    }
+
+    fn users_at(&self, place: &Place) -> Vec<Slot> {
+        let node = self.tree.has(place.dir).then(|| self.at(place.dir, &place.name)).flatten();
+        node.map_or_else(Vec::new, |node| self.users(node))
+    }
+
+    /// Whether the answer to a probe still counts: it would be the same one now, and nobody
+    /// has wanted another look.
+    pub(in crate::watch) fn is_current(&self, task: &Task, probe: &Probe) -> bool {
+        self.recheck.is_current(task) && self.tree.has(task.place.dir) && self.probe(task) == *probe
+    }
+
+    /// What was found is a directory that was not known, or not marked for all that it is
+    /// now, and records of it were read before the answer: it is read again. What was told
+    /// since the question is not told again.
+    pub(in crate::watch) fn read_again(&mut self, place: &Place, change: Change, asked: SystemTime) {
+        if self.tree.has(place.dir) {
+            let news = change.news.map(|news| News { told: news.told.or(Some(asked)), ..news });
+            self.recheck.change(place.dir, &place.name, Change { news, read: true, ..change });
+        }
+    }
+
+    /// A look whose answer does not count has added to the mark of an inode, or `set` it.
+    /// Returns the masks before and after. `None` if the inode is not known.
+    pub(in crate::watch) fn note_mark(
+        &mut self,
+        handle: Handle<'_>,
+        set: Option<u64>,
+        added: u64,
+    ) -> Option<(u64, u64)> {
+        let inode = self.tree.find_inode(handle)?;
+        let known = self.tree.inode_mut(inode);
+        let had = known.marked;
+        known.marked = set.unwrap_or(had | added);
+        Some((had, known.marked))
+    }
+
+    /// The mask of the mark that an inode has, as far as it is known.
+    pub(in crate::watch) fn marked(&self, handle: Handle<'_>) -> u64 {
+        self.tree.find_inode(handle).map_or(0, |inode| self.tree.inode(inode).marked)
     }
 
     fn on_absent(&mut self, node: NodeId, change: Option<&Change>) {
@@ -181,7 +231,7 @@ impl Mirror {
                 self.relocate(other, dir, &name, &news);
             } else if task.tries == 1 {
                 let (parent, at): (_, Box<[u8]>) = (self.tree.parent(other), self.tree[other].name().into());
-                self.recheck.change(parent, &at, Change { news: Some(News::default()), ..Change::default() });
+                self.recheck.change(parent, &at, Change::default());
                 return self.recheck.again(task);
             }
         }

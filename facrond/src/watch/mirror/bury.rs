@@ -3,7 +3,7 @@
 
 use super::Mirror;
 use crate::events::Events;
-use crate::kernel::record::Record;
+use crate::kernel::record::{Handle, Record};
 use crate::watch::recheck::{Change, Place};
 use crate::watch::rules::Slot;
 use crate::watch::scanner::InodeKey;
@@ -166,13 +166,17 @@ impl Mirror {
     pub(in crate::watch) fn take_orphan(&mut self) -> Option<Orphan> {
         loop {
             let orphan = self.orphans.pop()?;
-            let handle = crate::kernel::record::Handle { fs: orphan.key.0, bytes: &orphan.key.1 };
-            let is_orphan = self.tree.find_inode(handle) == Some(orphan.inode)
-                && self.tree.places_of(orphan.inode).next().is_none();
-            if is_orphan {
+            if self.is_orphan(&orphan) {
                 return Some(orphan);
             }
         }
+    }
+
+    /// Whether an inode still has no place.
+    pub(in crate::watch) fn is_orphan(&self, orphan: &Orphan) -> bool {
+        let handle = Handle { fs: orphan.key.0, bytes: &orphan.key.1 };
+        self.tree.find_inode(handle) == Some(orphan.inode)
+            && self.tree.places_of(orphan.inode).next().is_none()
     }
 
     /// The mark of an orphan was removed.

@@ -15,6 +15,9 @@ use std::time::{Duration, SystemTime};
 /// writing second, and can be interrupted in between.
 const SETTLED: Duration = Duration::from_millis(100);
 
+/// A file that has changed so long after the look was asked for has a time of another clock.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
+
 /// The reason why a file is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::watch) enum Origin {
@@ -122,7 +125,7 @@ impl Arrival {
             facts.kind == Kind::File
                 && facts.complete == Some(true)
                 && (facts.size, facts.links) == (0, 1)
-                && now.duration_since(facts.changed).is_ok_and(|age| age < SETTLED)
+                && is_young(facts.changed, now)
         };
         self.is_written = facts.is_some_and(|facts| facts.complete == Some(false));
         self.changed = facts.map(|facts| facts.changed);
@@ -150,6 +153,14 @@ impl Arrival {
             let told = looked.without(*seen);
             (*view, if is_told(*seen) { told.without(Events::ARRIVED) } else { told })
         })
+    }
+}
+
+/// Whether a file has changed just before a look, or after it was asked for.
+fn is_young(changed: SystemTime, asked: SystemTime) -> bool {
+    match asked.duration_since(changed) {
+        Ok(age) => age < SETTLED,
+        Err(later) => later.duration() < LONGEST_LOOK,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Slot;
 use crate::watch::tree::Content;
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 /// The references of one node. Only nodes on a rule's path have them.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ struct Reference {
 }
 
 /// The masks that a place needs, by the kind of object there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::watch) struct Need {
     /// For a directory.
     pub(in crate::watch) directory: u64,

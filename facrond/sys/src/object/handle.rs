@@ -16,9 +16,6 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// # Errors
 /// `ESTALE` if the object is gone, and always on overlayfs; `EPERM` for ordinary users.
 pub fn open_by_handle(mount: &Object, handle: Handle<'_>) -> Result<Object, Errno> {
-    if let Some(worker) = &mount.worker {
-        return worker.by_handle(mount, handle);
-    }
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mount = openat(&mount.fd, ".", flags, Mode::empty())?;
     let mut room = HandleBuffer::default();
@@ -55,11 +52,6 @@ impl HandleBuffer {
     /// The `file_handle`, and the unused room behind it.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0.0
-    }
-
-    /// Takes over a `file_handle`. `None` if it is too long.
-    pub(crate) fn fill(&mut self, handle: &[u8]) -> Option<()> {
-        self.0.0.get_mut(..handle.len()).map(|room| room.copy_from_slice(handle))
     }
 
     /// Asks for the handle of a descriptor's object, as the kernel's records contain it, and
@@ -109,7 +101,7 @@ impl FsId {
     }
 
     /// A number made of the device, for file systems without an id.
-    pub(crate) fn of_device(device: u64) -> Self {
+    pub fn of_device(device: u64) -> Self {
         Self(device | 1 << 63)
     }
 }

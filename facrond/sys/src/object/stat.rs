@@ -16,7 +16,7 @@ pub enum Kind {
 
 impl Kind {
     /// The kind of an entry as a character, see [`Kind::of_digit`].
-    pub(crate) fn digit(kind: Option<Self>) -> u8 {
+    pub fn digit(kind: Option<Self>) -> u8 {
         match kind {
             Some(Self::File) => b'f',
             Some(Self::Directory) => b'd',
@@ -27,7 +27,7 @@ impl Kind {
     }
 
     /// The kind that [`Kind::digit`] has turned into this character.
-    pub(crate) fn of_digit(digit: u8) -> Option<Self> {
+    pub fn of_digit(digit: u8) -> Option<Self> {
         [Self::File, Self::Directory, Self::Link, Self::Other]
             .into_iter()
             .find(|kind| Self::digit(Some(*kind)) == digit)
@@ -49,6 +49,11 @@ impl Stat {
         Self::get(fd, libc::AT_STATX_DONT_SYNC)
     }
 
+    /// Of what a descriptor holds, as its file system has it now.
+    pub(super) fn fresh(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
+        Self::get(fd, libc::AT_STATX_FORCE_SYNC)
+    }
+
     fn get(fd: BorrowedFd<'_>, flags: i32) -> Result<Self, Errno> {
         // SAFETY: a structure of integers, for which zeroes are valid.
         let mut stat = unsafe { std::mem::zeroed::<libc::statx>() };
@@ -57,18 +62,6 @@ impl Stat {
         // SAFETY: the string is NUL-terminated, and there is room for what the kernel writes.
         Errno::result(unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, wanted, &raw mut stat) })?;
         Ok(Self(stat))
-    }
-
-    /// The bytes that are sent from one process to another.
-    pub fn as_bytes(&self) -> &[u8] {
-        // SAFETY: it was made of zeroes, so each of its bytes is initialised.
-        unsafe { std::slice::from_raw_parts((&raw const self.0).cast(), size_of::<libc::statx>()) }
-    }
-
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        // SAFETY: there are as many bytes as are read, and any are valid integers.
-        (bytes.len() == size_of::<libc::statx>())
-            .then(|| Self(unsafe { bytes.as_ptr().cast::<libc::statx>().read_unaligned() }))
     }
 
     pub fn kind(&self) -> Kind {

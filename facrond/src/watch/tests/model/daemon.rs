@@ -10,7 +10,6 @@ use crate::watch::mirror::{Fired, Mirror};
 use crate::watch::recheck::{Facts, Task};
 use crate::watch::rules::Moves;
 use crate::watch::scanner::{Answer, Found, InodeKey, Probe, Read};
-use crate::watch::tree::NodeId;
 use facron_proto::RuleId;
 use nix::errno::Errno;
 use std::rc::Rc;
@@ -83,7 +82,7 @@ pub(super) struct Daemon {
     pub(super) mirror: Mirror,
     phase: Phase,
     /// The directory of the last look.
-    held: Option<(NodeId, Ino)>,
+    held: Option<(Vec<u8>, Ino)>,
     /// Whether it looks at all that is due, and reads nothing before that is done.
     all: bool,
     has_looked: bool,
@@ -229,7 +228,7 @@ impl Daemon {
             "{} {task:?} {answer:?}",
             String::from_utf8_lossy(&self.mirror.tree.path(task.place.dir))
         ));
-        self.mirror.apply(task, answer, "", self.now(world));
+        self.mirror.apply(task, answer, self.now(world));
         self.mirror.take_unmarked();
         self.mirror.take_large();
         self.phase = Phase::Look;
@@ -239,12 +238,15 @@ impl Daemon {
         let ino = match &probe.dir_inode {
             None => TOP,
             Some(expected) => {
-                if self.held.is_none_or(|(node, _)| node != probe.dir) {
+                let is_held = |(path, ino): &(Vec<u8>, Ino)| {
+                    *path == probe.path && HandleOf::new(*ino).key() == *expected
+                };
+                if !self.held.as_ref().is_some_and(is_held) {
                     let there = world.find(&String::from_utf8_lossy(&probe.path));
                     let dir = there.filter(|dir| HandleOf::new(*dir).key() == *expected);
-                    self.held = dir.map(|dir| (probe.dir, dir));
+                    self.held = dir.map(|dir| (probe.path.clone(), dir));
                 }
-                let (_, dir) = self.held.ok_or(Answer::DirectoryGone)?;
+                let dir = self.held.as_ref().ok_or(Answer::DirectoryGone)?.1;
                 let name = str::from_utf8(&probe.name).expect("names of the model are text");
                 world.child(dir, name).ok_or(Answer::Absent)?
             }
@@ -297,7 +299,7 @@ impl Daemon {
         if self.all {
             self.all = is_more;
             self.phase = if is_more { Phase::Look } else { Phase::Read };
-            self.held = self.held.filter(|_| is_more);
+            self.held = self.held.take().filter(|_| is_more);
             return false;
         }
         let is_idle = !self.has_looked && !is_more && !self.mirror.is_due();
