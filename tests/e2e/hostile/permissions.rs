@@ -1,6 +1,6 @@
 //! Permission rules, and openers who want to be let through.
 
-use crate::harness::{ACTOR, Place, STRANGER, Watchdog, as_stranger, kill, out, wait_until};
+use crate::harness::{ACTOR, Neighbour, Place, STRANGER, Watchdog, as_stranger, kill, out, report, wait_until};
 use nix::sys::signal::Signal;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -161,9 +161,11 @@ fn many_who_wait_hold_up_nobody_else() {
     let (slow, quick) = (place.write("slow"), place.write("quick"));
     place.conf(&format!(
         "{slow} OPEN_PERM [deadline=1m on-failure=deny name=slow] /bin/sleep 100\n\
-         {quick} OPEN_PERM [deadline=2s on-failure=deny name=quick] /bin/true\n"
+         {quick} OPEN_PERM [deadline=2s on-failure=deny name=quick] /bin/true\n{}",
+        Neighbour::line(&place)
     ));
     let daemon = place.start();
+    let neighbour = Neighbour::start(&place);
     let script = format!("i=0; while [ $i -lt {OPENERS} ]; do cat \"$1/slow\" & i=$((i+1)); done; wait");
     let mut openers = as_stranger("sh");
     let mut openers = openers.args(["-c", &script, "sh", &place.play("")]).process_group(0).spawn().unwrap();
@@ -174,6 +176,7 @@ fn many_who_wait_hold_up_nobody_else() {
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     }
     assert_eq!(place.status()["gate"]["failures"], 0);
+    report(&neighbour.finish(&daemon));
     kill(-openers.id().cast_signed(), Signal::SIGKILL);
     openers.wait().unwrap();
     assert!(daemon.stop().success());

@@ -51,7 +51,7 @@ impl Gate {
         }
         let exe = process::exe(held.pid);
         // The name that a process has for its executable can be one of a mount of its own.
-        let executable = Object::executable(held.pid).ok();
+        let executable = if is_general { None } else { Object::executable(held.pid).ok() };
         let known = exe.as_deref().filter(|exe| executable.is_some_and(|object| leads_to(exe, &object)));
         let counts = |part: &Match| self.counts(part, opener.uid, known);
         let parts: Vec<_> = matches.into_iter().filter(counts).map(|part| (part, None)).collect();
