@@ -4,8 +4,11 @@
 use crate::config::filter::Patterns;
 use crate::config::permission::{Decision, Verdict};
 use crate::config::process_filter::ProcessFilter;
+use crate::config::rule::{RuleSpec, Stdin};
 use facron_proto::{RuleId, Text};
 use serde::{Deserialize, Serialize};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 /// From the daemon.
 #[derive(Debug, Serialize, Deserialize)]
@@ -75,6 +78,29 @@ pub struct Rule {
     pub gives_file: bool,
     /// What is never held up, although it is below PATH.
     pub spared: Vec<Text>,
+}
+
+impl Rule {
+    /// But for what only the walker finds out.
+    pub fn new(id: RuleId, spec: &RuleSpec) -> Self {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let permission = &spec.options.permission;
+        Self {
+            id,
+            path: Text::from(spec.path.as_os_str().as_bytes()),
+            is_directory: false,
+            events: spec.events.mask(),
+            recursive: spec.options.recursive,
+            patterns: spec.options.filter.patterns(),
+            process_filter: spec.options.process_filter.clone(),
+            decision: permission.decision(),
+            deadline_ms: milliseconds(permission.deadline()),
+            on_failure: permission.on_failure(),
+            cache_ms: permission.cache.map(milliseconds),
+            gives_file: spec.stdin() == Stdin::File,
+            spared: Vec::new(),
+        }
+    }
 }
 
 /// From the gate.

@@ -1,6 +1,8 @@
 //! Permission rules, and openers who want to be let through.
 
-use crate::harness::{ACTOR, Neighbour, Place, STRANGER, Watchdog, as_stranger, kill, out, report, wait_until};
+use crate::harness::{
+    ACTOR, Neighbour, Place, STRANGER, Watchdog, as_stranger, kill, out, report, wait_until,
+};
 use nix::sys::signal::Signal;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;

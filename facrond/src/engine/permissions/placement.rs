@@ -5,14 +5,15 @@
 //! adds to it. What leaves a tree while a walk is under way is forgotten at once, and what
 //! the walk still finds below it is left aside.
 
+mod walks;
+
 use super::Failed;
-use crate::config::rule::{RuleSpec, Stdin};
+use crate::config::rule::RuleSpec;
 use crate::events::Events;
 use crate::gate::message::{Extent, Order, Rule};
 use crate::gate::walker::{Finding, Refusal, Task, Work};
-use crate::helper::{Failure, Helper, Restart};
+use crate::helper::{Failure, Helper};
 use crate::job::run::Runner;
-use crate::matcher;
 use crate::watch::PathState;
 use facron_proto::{RuleId, Text};
 use nix::errno::Errno;
@@ -23,19 +24,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
-
-/// A walker that is silent for so long hangs at a file system that does not answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+use std::time::Instant;
+use walks::{Walk, Walks};
 
 /// Findings that are received in one turn.
 const FINDINGS_PER_TURN: usize = 64;
 
 /// Directories that may leave a tree during one walk. After more, the walk begins anew.
 const GONE: usize = 64;
-
-/// Files named in one packet for the walker.
-const FILES_PER_TASK: usize = 16;
 
 const NOT_YET: &str = "its marks are not in the kernel yet";
 
@@ -48,18 +44,6 @@ struct Placed {
     watched: PathState,
     /// Whether the state is about to become another one.
     is_pending: bool,
-    /// Whether the whole tree is being walked.
-    is_walked: bool,
-}
-
-/// A walk that the walker or the gate is busy with.
-#[derive(Debug)]
-struct Walk {
-    /// None for a rule that is gone, and whose inodes are unmarked.
-    rule: Option<RuleId>,
-    extent: Extent,
-    /// Paths of the tree at which nothing is any more of what the walk may find.
-    gone: Vec<Text>,
 }
 
 #[derive(Debug, Default)]
@@ -69,15 +53,8 @@ pub(in crate::engine) struct Placement {
     pending: usize,
     /// Rules whose whole tree has to be walked.
     todo: BTreeSet<RuleId>,
-    walks: BTreeMap<u64, Walk>,
+    walks: Walks,
     next: u64,
-    walker: Option<Helper>,
-    restart: Restart,
-    /// Walkers that hang, each with the rule that led them there.
-    hanging: Vec<(Helper, Option<RuleId>)>,
-    /// Files of facron's own, and how many of them the walker knows.
-    own: Vec<PathBuf>,
-    known: usize,
     /// Rules that have failed since [`Self::take_failed`].
     failed: Vec<RuleId>,
 }
@@ -85,8 +62,7 @@ pub(in crate::engine) struct Placement {
 impl Placement {
     /// Files that are facron's own are always left alone.
     pub fn protect(&mut self, files: &[PathBuf]) {
-        let new: Vec<_> = files.iter().filter(|file| !self.own.contains(file)).cloned().collect();
-        self.own.extend(new);
+        self.walks.protect(files);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -135,7 +111,7 @@ impl Placement {
         let is_pending = before.as_ref().is_some_and(|before| before.is_pending);
         // Its old form counts until the new one does.
         let state = before.map_or_else(|| PathState::Waiting(NOT_YET.to_owned()), |before| before.state);
-        let rule = Placed { spec, state, watched: watched.clone(), is_pending, is_walked: false };
+        let rule = Placed { spec, state, watched: watched.clone(), is_pending };
         self.rules.insert(id, rule);
         self.on_watched(id, watched);
     }
@@ -148,19 +124,16 @@ impl Placement {
         self.pending -= usize::from(rule.is_pending);
         let Some(gate) = gate else { return Ok(()) };
         gate.send(&Order::Forget(id), None)?;
-        if !self.start_walk(rule_of(id, &rule.spec), None, Work::Unmark) {
+        if !self.start_walk(Rule::new(id, &rule.spec), None, Work::Unmark) {
             tracing::debug!(rule = %id, "its marks stay until the gate ends");
         }
         Ok(())
     }
 
-    /// Forgets the walks of a rule. What they still find is left aside.
+    /// Forgets the walks of a rule.
     fn cancel(&mut self, id: RuleId) {
         self.todo.remove(&id);
-        self.walks.retain(|_, walk| walk.rule != Some(id));
-        if let Some(rule) = self.rules.get_mut(&id) {
-            rule.is_walked = false;
-        }
+        self.walks.cancel(id);
     }
 
     /// The watch says where the path of a rule leads now.
@@ -179,7 +152,7 @@ impl Placement {
     /// The whole tree of a rule has to be walked.
     fn want(&mut self, id: RuleId) {
         let Some(rule) = self.rules.get_mut(&id) else { return };
-        if self.hanging.iter().any(|(_, hanging)| *hanging == Some(id)) {
+        if self.walks.hangs_at(id) {
             let why = silence(&rule.spec);
             return self.settle(id, PathState::Waiting(why));
         }
@@ -228,21 +201,15 @@ impl Placement {
         if self.todo.contains(&id) {
             return;
         }
-        let task = rule_of(id, &rule.spec);
-        let has_room = self.walker.as_ref().is_some_and(Helper::has_room);
-        if !has_room || !self.start_walk(task, Some(id), Work::PlaceBelow(below)) {
+        let task = Rule::new(id, &rule.spec);
+        if !self.walks.has_room() || !self.start_walk(task, Some(id), Work::PlaceBelow(below)) {
             self.want(id);
         }
     }
 
     /// A directory below the path of a rule has gone.
     pub fn on_directory_gone(&mut self, id: RuleId, below: Text, gate: &mut Helper) -> Result<(), Failure> {
-        let mut most = 0;
-        for walk in self.walks.values_mut().filter(|walk| walk.rule == Some(id)) {
-            walk.gone.push(below.clone());
-            most = most.max(walk.gone.len());
-        }
-        if most > GONE {
+        if self.walks.leave(id, &below) > GONE {
             self.cancel(id);
             self.want(id);
         }
@@ -252,32 +219,22 @@ impl Placement {
     /// Sends a task to the walker; `false` where it cannot be sent.
     fn start_walk(&mut self, task: Rule, rule: Option<RuleId>, work: Work) -> bool {
         let number = self.number();
-        let Some(walker) = &mut self.walker else { return false };
-        let extent = if work == Work::Place { Extent::Whole } else { Extent::Part };
-        let task = Task::Walk { number, rule: Box::new(task), work };
-        let is_sent = walker.request(number, &task, None).is_ok();
-        if is_sent {
-            self.walks.insert(number, Walk { rule, extent, gone: Vec::new() });
-        }
-        is_sent
+        self.walks.start(number, task, rule, work)
     }
 
     /// Starts the walks that are due.
     pub fn advance(&mut self, runner: &mut Runner) {
-        if self.todo.is_empty() || !self.start_walker(runner) {
+        if self.todo.is_empty() || !self.has_walker(runner) {
             return;
         }
-        self.send_own_files();
-        let is_walked = |id: &RuleId| self.rules.get(id).is_some_and(|rule| rule.is_walked);
-        let todo: Vec<_> = self.todo.iter().copied().filter(|id| !is_walked(id)).collect();
+        let todo: Vec<_> = self.todo.iter().copied().filter(|id| !self.walks.is_whole(*id)).collect();
         for id in todo {
-            if !self.walker.as_ref().is_some_and(Helper::has_room) {
+            if !self.walks.has_room() {
                 return;
             }
             self.todo.remove(&id);
-            let Some(rule) = self.rules.get_mut(&id) else { continue };
-            rule.is_walked = true;
-            let task = rule_of(id, &rule.spec);
+            let Some(rule) = self.rules.get(&id) else { continue };
+            let task = Rule::new(id, &rule.spec);
             if !self.start_walk(task, Some(id), Work::Place) {
                 self.fail_too_long(id);
             }
@@ -289,33 +246,12 @@ impl Placement {
         self.settle(id, PathState::Failed(Failed::TooLong.to_string()));
     }
 
-    fn start_walker(&mut self, runner: &mut Runner) -> bool {
-        let now = Instant::now();
-        if self.walker.is_some() || !self.restart.may_start(now) {
-            return self.walker.is_some();
-        }
-        match Helper::start(runner, &[c"facrond".into(), c"walker".into()], TIMEOUT) {
-            Ok(walker) => {
-                self.restart.on_start(now);
-                (self.walker, self.known) = (Some(walker), 0);
-            }
-            Err(errno) => {
-                let failed = Failed::NotStarted(errno);
-                tracing::error!("{failed}");
-                self.restart.on_failure(now);
-                self.hold(&failed.to_string());
-            }
-        }
-        self.walker.is_some()
-    }
-
-    fn send_own_files(&mut self) {
-        let Some(walker) = &mut self.walker else { return };
-        for files in self.own[self.known..].chunks(FILES_PER_TASK) {
-            // If the walker has ended, the next one is told of all files.
-            let _ = walker.send(&Task::Protect(files.iter().map(|file| text(file)).collect()), None);
-        }
-        self.known = self.own.len();
+    fn has_walker(&mut self, runner: &mut Runner) -> bool {
+        self.walks.has_walker(runner).unwrap_or_else(|failed| {
+            tracing::error!("{failed}");
+            self.hold(&failed.to_string());
+            false
+        })
     }
 
     /// The rules that are pending have to wait for something else first.
@@ -341,15 +277,9 @@ impl Placement {
 
     /// The gate has ended, and its marks with it: the next one needs all of them.
     pub fn on_gate_end(&mut self, why: &str) {
-        // A walker that is at work for it would only keep the next walks waiting.
-        if !take(&mut self.walks).is_empty()
-            && let Some(walker) = self.walker.take()
-        {
-            walker.kill();
-        }
+        self.walks.on_gate_end();
         for id in self.ids() {
             let Some(rule) = self.rules.get_mut(&id) else { continue };
-            rule.is_walked = false;
             if rule.watched == PathState::Active {
                 self.todo.insert(id);
             }
@@ -362,34 +292,25 @@ impl Placement {
     /// Receives what the walker has found, and passes it on to the gate as long as that
     /// has room.
     pub fn receive(&mut self, mut gate: Option<&mut Helper>) -> Result<(), Failure> {
-        self.receive_late();
+        let is_active = |placed: &Placed| placed.watched == PathState::Active;
+        for id in self.walks.take_late() {
+            if self.rules.get(&id).is_some_and(is_active) {
+                self.want(id);
+            }
+        }
         for _ in 0..FINDINGS_PER_TURN {
-            let has_room = gate.as_ref().is_none_or(|gate| gate.has_room());
-            let Some(walker) = self.walker.as_mut().filter(|_| has_room) else { return Ok(()) };
-            match walker.receive() {
+            if gate.as_ref().is_some_and(|gate| !gate.has_room()) {
+                return Ok(());
+            }
+            match self.walks.receive() {
                 Ok(Some((finding, fd))) => {
                     self.on_finding(finding, fd.as_ref().map(AsFd::as_fd), gate.as_deref_mut())?;
                 }
                 Ok(None) => return Ok(()),
-                Err(_) => {
-                    self.restart.on_end(Instant::now());
-                    self.on_walker_end(None);
-                }
+                Err(rules) => rules.into_iter().for_each(|id| self.want(id)),
             }
         }
         Ok(())
-    }
-
-    /// A walker that did not answer has found something, or has ended: whoever it waited
-    /// for answers again.
-    fn receive_late(&mut self) {
-        let is_silent = |helper: &mut Helper| matches!(helper.receive::<Finding>(), Ok(None));
-        let late: Vec<_> = self.hanging.extract_if(.., |(helper, _)| !is_silent(helper)).collect();
-        for id in late.into_iter().filter_map(|(_, rule)| rule) {
-            if self.rules.get(&id).is_some_and(|rule| rule.watched == PathState::Active) {
-                self.want(id);
-            }
-        }
     }
 
     fn on_finding(
@@ -403,9 +324,9 @@ impl Placement {
                 tracing::warn!(%path, "no permission is asked for in this directory: {why}");
             }
             (Finding::Order { walk, order }, Some(gate)) => {
-                let walk = walk.map(|number| self.walks.get(&number));
+                let walk = walk.map(|number| self.walks.get(number));
                 let is_wanted = match (walk, &order) {
-                    (Some(Some(walk)), Order::Mark { below, .. }) => !is_in(below, &walk.gone),
+                    (Some(Some(walk)), Order::Mark { below, .. }) => !walk.has_left(below),
                     (Some(walk), _) => walk.is_some(),
                     (None, _) => true,
                 };
@@ -415,18 +336,13 @@ impl Placement {
                     sent => return sent,
                 }
             }
-            (Finding::End { number, refusal }, gate) => {
-                if let Some(walker) = &mut self.walker {
-                    walker.settle(number);
+            (Finding::End { number, refusal }, gate) => match (self.walks.get(number), refusal, gate) {
+                (Some(Walk { rule: Some(rule), extent, .. }), None, Some(gate)) => {
+                    let order = Order::Placed { rule: *rule, extent: *extent, number };
+                    return gate.request(number, &order, None);
                 }
-                match (self.walks.get(&number), refusal, gate) {
-                    (Some(Walk { rule: Some(rule), extent, .. }), None, Some(gate)) => {
-                        let order = Order::Placed { rule: *rule, extent: *extent, number };
-                        return gate.request(number, &order, None);
-                    }
-                    (_, refusal, _) => self.on_refusal(number, refusal),
-                }
-            }
+                (_, refusal, _) => self.on_refusal(number, refusal),
+            },
             (Finding::Alive, _) | (_, None) => {}
         }
         Ok(())
@@ -463,105 +379,44 @@ impl Placement {
     }
 
     fn end_walk(&mut self, number: u64) -> Option<(RuleId, Extent)> {
-        let walk = self.walks.remove(&number)?;
-        let rule = self.rules.get_mut(&walk.rule?)?;
-        rule.is_walked = rule.is_walked && walk.extent == Extent::Part;
-        Some((walk.rule?, walk.extent))
+        let walk = self.walks.end(number)?;
+        walk.rule.filter(|id| self.rules.contains_key(id)).map(|id| (id, walk.extent))
     }
 
     /// Asks the walker where a file is.
     pub fn find(&mut self, task: &Task) {
-        if let Some(walker) = &mut self.walker
-            && walker.send(task, None).is_err()
-        {
-            tracing::debug!("a file is not looked for: the gate starts anew");
-        }
-    }
-
-    /// The walker has ended, or hangs at the tree of a rule.
-    fn on_walker_end(&mut self, hanging: Option<RuleId>) {
-        self.walker = None;
-        for id in take(&mut self.walks).into_values().filter_map(|walk| walk.rule) {
-            if let Some(rule) = self.rules.get_mut(&id) {
-                rule.is_walked = false;
-            }
-            if hanging != Some(id) {
-                self.want(id);
-            }
-        }
+        self.walks.find(task);
     }
 
     /// Gives a walker up that has been silent for too long.
     pub fn on_due(&mut self, now: Instant, gate: Option<&Helper>) {
-        let Some(walker) = &mut self.walker else { return };
         if gate.is_some_and(|gate| !gate.has_room()) {
-            return walker.excuse();
+            return self.walks.excuse();
         }
-        if !walker.is_overdue(now) {
-            return;
-        }
-        let walk = walker.oldest().and_then(|number| self.walks.get(&number));
-        let rule = walk.and_then(|walk| walk.rule);
-        walker.kill();
-        let walker = self.walker.take();
-        self.hanging.extend(walker.map(|walker| (walker, rule)));
-        if let Some(id) = rule
+        let Some((hanging, rules)) = self.walks.on_due(now) else { return };
+        if let Some(id) = hanging
             && let Some(why) = self.spec(id).map(|spec| silence(spec))
         {
             tracing::warn!(rule = %id, "{why}");
             self.todo.remove(&id);
             self.settle(id, PathState::Waiting(why));
         }
-        self.on_walker_end(rule);
+        rules.into_iter().filter(|id| hanging != Some(*id)).for_each(|id| self.want(id));
     }
 
     /// When [`Self::on_due`] has something to do, or a walker may be started.
     pub fn next_due(&self) -> Option<Instant> {
-        match &self.walker {
-            Some(walker) => walker.deadline(),
-            None => self.restart.due().filter(|_| !self.todo.is_empty()),
-        }
+        self.walks.next_due(!self.todo.is_empty())
     }
 
     /// Ready when [`Self::receive`] has something to do.
     pub fn poll_ready(&mut self, context: &mut Context<'_>, may_receive: bool) -> Poll<()> {
-        let walker = self.walker.as_mut().filter(|_| may_receive);
-        let mut helpers = self.hanging.iter_mut().map(|(helper, _)| helper).chain(walker);
-        if helpers.any(|helper| helper.poll_ready(context).is_ready()) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        self.walks.poll_ready(context, may_receive)
     }
 }
 
 fn silence(spec: &RuleSpec) -> String {
     format!("{} does not answer", text(&spec.path))
-}
-
-/// A rule as the gate needs it, but for what only the walker finds out.
-fn rule_of(id: RuleId, spec: &RuleSpec) -> Rule {
-    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let permission = &spec.options.permission;
-    Rule {
-        id,
-        path: text(&spec.path),
-        is_directory: false,
-        events: spec.events.mask(),
-        recursive: spec.options.recursive,
-        patterns: spec.options.filter.patterns(),
-        process_filter: spec.options.process_filter.clone(),
-        decision: permission.decision(),
-        deadline_ms: milliseconds(permission.deadline()),
-        on_failure: permission.on_failure(),
-        cache_ms: permission.cache.map(milliseconds),
-        gives_file: spec.stdin() == Stdin::File,
-        spared: Vec::new(),
-    }
-}
-
-fn is_in(path: &Text, trees: &[Text]) -> bool {
-    trees.iter().any(|tree| matcher::below(path.as_bytes(), tree.as_bytes()).is_some())
 }
 
 fn reason(errno: Errno, events: Events) -> String {
