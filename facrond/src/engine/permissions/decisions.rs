@@ -25,6 +25,9 @@ use tokio::sync::mpsc;
 /// How long a question is kept after its deadline, if the gate never tells of its answer.
 const KEPT: Duration = Duration::from_secs(60);
 
+/// Commands that are started in one turn.
+const STARTS_PER_TURN: usize = 4;
+
 /// Why a command cannot be asked about a file.
 const LOST: &str = "the daemon has too many open files to pass this one to the command";
 
@@ -70,6 +73,8 @@ pub(super) struct Decisions {
     lanes: BTreeMap<RuleId, Lane>,
     /// The rule of the question whose command was started last.
     last: RuleId,
+    /// Whether more commands may start than have in this turn.
+    has_more: bool,
     /// When commands are tried again whose start lacked something.
     retry_at: Option<Instant>,
     finished: mpsc::UnboundedSender<Ended>,
@@ -85,6 +90,7 @@ impl Decisions {
             asked: FxHashMap::default(),
             lanes: BTreeMap::new(),
             last: RuleId(0),
+            has_more: false,
             retry_at: None,
             finished,
             ended,
@@ -110,7 +116,7 @@ impl Decisions {
 
     /// Ready when a command has ended: there may be an answer to give, and room for others.
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let mut ready = Poll::Pending;
+        let mut ready = if self.has_more { Poll::Ready(()) } else { Poll::Pending };
         while let Poll::Ready(Some(ended)) = self.ended.poll_recv(context) {
             self.on_ended(ended);
             ready = Poll::Ready(());
@@ -177,14 +183,14 @@ impl Decisions {
     pub fn start(&mut self, runner: &mut Runner, log: &mut JobLog, limits: Limits) {
         let limit = u32::try_from(limits.running).unwrap_or(u32::MAX);
         self.retry_at.take_if(|at| *at <= Instant::now());
-        while self.retry_at.is_none()
-            && let Some(rule) = self.next_rule(limit)
-        {
+        for _ in 0..STARTS_PER_TURN {
+            let Some(rule) = self.next_rule(limit).filter(|_| self.retry_at.is_none()) else { break };
             self.last = rule;
             if let Some(id) = self.lanes.get_mut(&rule).and_then(|lane| lane.waiting.pop_front()) {
                 self.start_one(id, runner, log);
             }
         }
+        self.has_more = self.retry_at.is_none() && self.next_rule(limit).is_some();
         self.lanes.retain(|_, lane| lane.running > 0 || !lane.waiting.is_empty());
     }
 
