@@ -5,6 +5,7 @@ use crate::event::Event;
 use crate::events::Events;
 use crate::job::Job;
 use crate::job::queue::{Limits, Queue};
+pub use crate::watch::simulated::Tree;
 use facron_proto::RuleId;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};

@@ -83,6 +83,8 @@ pub struct Engine {
     watchdog: Watchdog,
     /// Events that facron's own commands caused.
     ignored_own: u64,
+    /// Events that a rule let pass because nobody knows who caused them.
+    unknown_processes: u64,
 }
 
 impl Engine {
@@ -121,6 +123,7 @@ impl Engine {
             log: JobLog::new(setup.history, setup.log_to),
             watchdog: Watchdog::new(),
             ignored_own: 0,
+            unknown_processes: 0,
             setup,
         })
     }

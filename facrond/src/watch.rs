@@ -32,6 +32,7 @@ mod mounting;
 mod recheck;
 mod rules;
 mod scanner;
+pub(crate) mod simulated;
 mod special;
 mod told;
 mod tree;

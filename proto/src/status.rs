@@ -49,12 +49,11 @@ pub enum OwnEvents {
 /// Numbers of waiting events and running commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queue {
-    /// Events that wait for their command. One with long paths counts several times.
+    /// Events that wait for their command.
     pub pending: u64,
     /// Commands that run at present.
     pub running: u64,
-    /// The greatest number of waiting events, `--max-pending`. A rule has at most half of
-    /// what the others leave.
+    /// The greatest number of waiting events, `--max-pending`.
     pub limit: u64,
 }
 
@@ -82,7 +81,7 @@ pub struct Jobs {
     pub merged: u64,
     /// Events whose command did not run because of a policy.
     pub skipped: u64,
-    /// Events that were dropped because too many of their rule were waiting.
+    /// Events that were dropped because too many were waiting.
     pub dropped: u64,
     /// Commands that were stopped by their `timeout=`.
     pub timeout: u64,

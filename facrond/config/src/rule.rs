@@ -4,13 +4,17 @@ use super::account::Account;
 use super::filter::Filter;
 use super::permission::Permission;
 use super::process_filter::ProcessFilter;
-use super::when::{Busy, Rate};
+use super::when::{Busy, Gather, Quiet, Rate};
 use crate::events::Events;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
+
+/// Without `max-wait=`, an event waits at most this many times the duration of `settle=` or
+/// `batch=`.
+const DEFAULT_FACTOR: u32 = 10;
 
 /// The number of levels below PATH that `recursive` reaches.
 pub const DEEPEST: usize = 512;
@@ -154,6 +158,37 @@ impl Default for Options {
             busy: Busy::Queue,
             retry: 0,
             permission: Permission::default(),
+        }
+    }
+}
+
+impl Options {
+    /// The effect of `settle=`, `batch=` and `max-wait=` together. With both `settle=` and
+    /// `batch=` the longer one counts.
+    pub fn gather(&self) -> Option<Gather> {
+        let lasts = self.settle.max(self.batch)?;
+        let quiet = Quiet { lasts, at_most: self.max_wait.unwrap_or(lasts * DEFAULT_FACTOR) };
+        Some(if self.batch.is_some() { Gather::ByRule(quiet) } else { Gather::ByPath(quiet) })
+    }
+
+    /// Whether these options can delay a job.
+    pub fn waits(&self) -> bool {
+        self.rate.is_some() || self.gather().is_some()
+    }
+
+    /// The problem with `max-wait=` and a correction, if there is a problem.
+    pub(super) fn max_wait_error(&self) -> Option<(&'static str, &'static str)> {
+        let max_wait = self.max_wait?;
+        match self.settle.max(self.batch) {
+            None => Some((
+                "`max-wait` bounds a waiting that this rule does not have",
+                "add `settle=` or `batch=`, or leave it out",
+            )),
+            Some(quiet) if max_wait < quiet => Some((
+                "`max-wait` is shorter than the quiet that is waited for",
+                "make it at least as long as `settle` and `batch`",
+            )),
+            Some(_) => None,
         }
     }
 }

@@ -1,15 +1,10 @@
 //! The options that decide when a command runs: their meaning, and how their values are read.
 
 use super::options::{choice, count, positive};
-use super::rule::Options;
 use std::time::Duration;
 
 /// The greatest number of runs in a `rate=`. Each run is remembered for its time.
 const MOST_RUNS: u32 = 100_000;
-
-/// Without `max-wait=`, an event waits at most this many times the duration of `settle=` or
-/// `batch=`.
-const DEFAULT_FACTOR: u32 = 10;
 
 /// `rate=`: at most `runs` runs start within any time of length `per`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,37 +45,6 @@ pub struct Quiet {
     pub lasts: Duration,
     /// How long the first event waits at most.
     pub at_most: Duration,
-}
-
-impl Options {
-    /// The effect of `settle=`, `batch=` and `max-wait=` together. With both `settle=` and
-    /// `batch=` the longer one counts.
-    pub fn gather(&self) -> Option<Gather> {
-        let lasts = self.settle.max(self.batch)?;
-        let quiet = Quiet { lasts, at_most: self.max_wait.unwrap_or(lasts * DEFAULT_FACTOR) };
-        Some(if self.batch.is_some() { Gather::ByRule(quiet) } else { Gather::ByPath(quiet) })
-    }
-
-    /// Whether these options can delay a job.
-    pub fn waits(&self) -> bool {
-        self.rate.is_some() || self.gather().is_some()
-    }
-
-    /// The problem with `max-wait=` and a correction, if there is a problem.
-    pub(super) fn max_wait_error(&self) -> Option<(&'static str, &'static str)> {
-        let max_wait = self.max_wait?;
-        match self.settle.max(self.batch) {
-            None => Some((
-                "`max-wait` bounds a waiting that this rule does not have",
-                "add `settle=` or `batch=`, or leave it out",
-            )),
-            Some(quiet) if max_wait < quiet => Some((
-                "`max-wait` is shorter than the quiet that is waited for",
-                "make it at least as long as `settle` and `batch`",
-            )),
-            Some(_) => None,
-        }
-    }
 }
 
 pub(super) fn rate(value: &[u8]) -> Result<Rate, String> {

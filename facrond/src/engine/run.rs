@@ -244,7 +244,7 @@ impl Engine {
         match spec.options.process_filter.judge(hit.event.uid, hit.event.exe.as_deref()) {
             Judgement::Counts => {}
             Judgement::DoesNot => return,
-            Judgement::Unknown => return warn_of_unknown_process(&hit),
+            Judgement::Unknown => return self.on_unknown_process(&hit),
         }
         self.rules.count_firings(hit.rule, 1, hit.event.time);
         // With `settle=` or `batch=` it fires when the job starts.
@@ -255,6 +255,18 @@ impl Engine {
         }
         if is_last {
             self.retire(hit.rule);
+        }
+    }
+
+    /// Nobody knows the process, and the rule has `uid=` or `exe=`.
+    fn on_unknown_process(&mut self, hit: &Hit) {
+        self.unknown_processes += 1;
+        let (rule, path, unknown) = (hit.rule, Text::from(&*hit.event.path), self.unknown_processes);
+        if unknown.is_power_of_two() {
+            tracing::warn!(
+                %rule, %path, unknown,
+                "events did not count for `uid=` or `exe=`: it is not known who caused them"
+            );
         }
     }
 
@@ -433,13 +445,4 @@ impl Engine {
         job_store::keep(self.setup.store.as_ref(), &self.queue.drain());
         Ok(())
     }
-}
-
-/// Logs that nobody knows the process, and the rule has `uid=` or `exe=`.
-fn warn_of_unknown_process(hit: &Hit) {
-    let (rule, path) = (hit.rule, Text::from(&*hit.event.path));
-    tracing::warn!(
-        %rule, %path,
-        "an event did not count for `uid=` or `exe=`: it is not known who caused it"
-    );
 }
