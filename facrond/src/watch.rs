@@ -54,7 +54,7 @@ use matcher::{Cause, Firing, Matcher};
 use mirror::{Fired, Mirror};
 use mount_table::{CLOCK_SLACK, MountTable};
 use nix::errno::Errno;
-use recheck::{Change, Place, Task};
+use recheck::{Change, Lanes, Place, Task};
 use rules::{Moves, join};
 use scanner::{Answer, Scanner};
 use special::Special;
@@ -251,7 +251,8 @@ impl Watch {
         self.state_of(slot)
     }
 
-    /// Removes a rule, with the marks that only this rule needed.
+    /// Removes a rule, with the marks on its path that only this rule needed. Those of its tree
+    /// go in this turn or the next ones.
     pub fn detach(&mut self, id: RuleId) {
         if let Some(slot) = self.mirror.rules.slot(id) {
             self.give_back(slot);
@@ -262,8 +263,13 @@ impl Watch {
         self.filtering_rules -= usize::from(filters_processes(&self.mirror.rules[slot].spec));
         self.special.detach(slot);
         self.leave_file_systems(slot);
+        let has_others = self.mirror.is_due();
         self.mirror.detach(slot);
         self.look_at_all();
+        let started = Instant::now();
+        while !has_others && started.elapsed() < TURN && (self.look_at_next(Lanes::Due) || self.forget_some())
+        {
+        }
     }
 
     /// Whether a rule can fire; `None` if it is not attached.
@@ -369,7 +375,7 @@ impl Watch {
         let mut fired = Vec::new();
         self.mirror.on_drained(&mut fired);
         hits.extend(fired.into_iter().map(|fired| hit(fired, whose)));
-        let has_looked = self.look_for(TURN, false);
+        let has_looked = self.look_for(TURN, Lanes::Due);
         self.forget_some();
         if has_looked || self.mirror.is_due() {
             return true;
@@ -399,27 +405,32 @@ impl Watch {
 
     /// Does some looks of the background.
     pub fn work(&mut self) {
-        self.look_for(TURN, true);
+        self.look_for(TURN, Lanes::Background);
         self.scanner.rest();
     }
 
     /// When [`Watch::drain`] has work, if nothing else happens before.
     pub fn next_due(&self) -> Option<Instant> {
+        if self.mirror.is_due() {
+            return Some(Instant::now());
+        }
         [self.mirror.next_due(), self.workers.next_due()].into_iter().flatten().min()
     }
 
-    fn look_for(&mut self, time: Duration, with_background: bool) -> bool {
+    fn look_for(&mut self, time: Duration, lanes: Lanes) -> bool {
         let started = Instant::now();
         let mut has_looked = false;
-        while started.elapsed() < time && self.look_at_next(with_background) {
+        while started.elapsed() < time && self.look_at_next(lanes) {
             has_looked = true;
         }
         has_looked
     }
 
-    /// Does all looks that are due and need no further records.
+    /// Does all looks that a rule needs which comes or goes. The places of others wait for their
+    /// turn.
     fn look_at_all(&mut self) {
-        while self.look_at_next(false) || self.forget_some() {}
+        let others = self.mirror.passing();
+        while self.mirror.pass_some(others) || self.look_among(Lanes::Fresh) {}
         self.special.follow_paths(&self.mirror, &self.scanner, &self.workers);
         self.give_back_memory();
     }
@@ -437,11 +448,12 @@ impl Watch {
     }
 
     /// Looks at one place. Returns whether there was one.
-    fn look_at_next(&mut self, with_background: bool) -> bool {
-        if self.mirror.pass_some() {
-            return true;
-        }
-        let Some(task) = self.mirror.take_task(Instant::now(), with_background) else { return false };
+    fn look_at_next(&mut self, lanes: Lanes) -> bool {
+        self.mirror.pass_some(0) || self.look_among(lanes)
+    }
+
+    fn look_among(&mut self, lanes: Lanes) -> bool {
+        let Some(task) = self.mirror.take_task(Instant::now(), lanes) else { return false };
         self.look(task);
         true
     }
@@ -690,7 +702,7 @@ impl Watch {
         for point in self.mounts.take_points() {
             self.mirror.doubt(&point, since, changed.contains(&point));
         }
-        self.look_for(TURN, false);
+        self.look_for(TURN, Lanes::Due);
         self.scanner.rest();
         Ok(())
     }

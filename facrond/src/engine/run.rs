@@ -68,7 +68,7 @@ impl Engine {
                 changed = mounts.ready(Interest::PRIORITY) => {
                     changed.map_err(io("watch mounts"))?.clear_ready();
                     self.watch.on_mounts().map_err(io("read the table of mounts"))?;
-                    self.drain_all().await?;
+                    self.drain()?;
                 }
                 come = signals.come() => {
                     let come = come.map_err(io("read signals"))?;

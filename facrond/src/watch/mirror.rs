@@ -20,7 +20,7 @@ pub(super) use bury::Orphan;
 use passing::Passing;
 
 use super::matcher::{Cause, Firing, Matcher, Sides};
-use super::recheck::{Arrival, Change, News, Origin, Place, Recheck, Task, View};
+use super::recheck::{Arrival, Change, Lanes, News, Origin, Place, Recheck, Task, View};
 use super::rules::{Moves, PathState, RuleIndex, Slot};
 use super::scanner::InodeKey;
 use super::told::Told;
@@ -280,9 +280,9 @@ impl Mirror {
         self.recheck.change(ROOT, b"", Change { news: Some(news), sweep: true, ..Change::default() });
     }
 
-    /// The next place to look at. `with_background` includes looks of the background.
-    pub(super) fn take_task(&mut self, now: Instant, with_background: bool) -> Option<Task> {
-        self.recheck.take(&self.tree, now, with_background)
+    /// The next place to look at.
+    pub(super) fn take_task(&mut self, now: Instant, lanes: Lanes) -> Option<Task> {
+        self.recheck.take(&self.tree, now, lanes)
     }
 
     /// The server of a mount point does not answer. The rules that lead to it wait, and keep

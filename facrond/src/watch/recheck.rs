@@ -127,6 +127,8 @@ enum State {
     Due,
     /// It waits on the stack of directories that were found.
     Scan,
+    /// It waits in the queue of places on paths, and in the trees of new rules.
+    Fresh,
     /// It waits in the queue of the background.
     Background,
     /// The look is under way.
@@ -174,6 +176,17 @@ impl Entry {
     }
 }
 
+/// The places among which the next look is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lanes {
+    /// Those on the paths of rules, and in the trees of new rules.
+    Fresh,
+    /// All that are due.
+    Due,
+    /// The same, and those of the background.
+    Background,
+}
+
 /// A look that is under way.
 #[derive(Debug)]
 pub(super) struct Task {
@@ -195,6 +208,8 @@ pub(super) struct Recheck {
     due: VecDeque<Place>,
     /// Directories that were found in directories. The next one is the last here.
     scan: Vec<Place>,
+    /// Places that do not wait for those that users have changed.
+    fresh: VecDeque<Place>,
     background: Vec<Place>,
     records: Vec<Place>,
     timers: BTreeMap<(Instant, u64), Place>,
@@ -209,6 +224,11 @@ impl Recheck {
     /// A place may have changed: queues a look.
     pub(super) fn change(&mut self, dir: NodeId, name: &[u8], change: Change) {
         self.change_when(dir, name, change, State::Due);
+    }
+
+    /// Queues a look at a place on the path of a rule.
+    pub(super) fn change_first(&mut self, dir: NodeId, name: &[u8], change: Change) {
+        self.change_when(dir, name, change, State::Fresh);
     }
 
     /// Queues a look at a directory that was found in another one.
@@ -229,25 +249,35 @@ impl Recheck {
 
     fn change_when(&mut self, dir: NodeId, name: &[u8], change: Change, state: State) {
         let place = Place { dir, name: name.into() };
+        let is_fresh = !change.quiet.is_empty() && state != State::Background;
+        let (asked, state) = (state, if is_fresh { State::Fresh } else { state });
         if let Some(entry) = self.entries.get_mut(&place) {
             entry.change.get_or_insert_default().merge(change);
             // What is due does not wait for a scan: others may be looked at for its sake.
             let is_early = match entry.state {
-                State::Due | State::Parked => true,
-                State::Scan => state != State::Due,
+                State::Fresh | State::Parked => true,
+                State::Due => state != State::Fresh,
+                State::Scan => matches!(state, State::Scan | State::Background),
                 other => other == state,
             };
             if !is_early {
-                entry.state = State::Due;
-                self.due.push_back(place);
+                let state = if state == State::Fresh { state } else { State::Due };
+                entry.state = state;
+                self.push(place, state, asked);
             }
             return;
         }
         let entry = Entry { change: Some(change), arrival: None, state, tries: 0, look: 0 };
         self.entries.insert(place.clone(), entry);
-        match state {
-            State::Background => self.background.push(place),
-            State::Scan => self.scan.push(place),
+        self.push(place, state, asked);
+    }
+
+    fn push(&mut self, place: Place, state: State, asked: State) {
+        match (state, asked) {
+            (State::Background, _) => self.background.push(place),
+            (State::Scan, _) => self.scan.push(place),
+            (State::Fresh, State::Scan) => self.fresh.push_front(place),
+            (State::Fresh, _) => self.fresh.push_back(place),
             _ => self.due.push_back(place),
         }
     }
@@ -281,9 +311,11 @@ impl Recheck {
         if let Some(object) = object {
             know_object(&mut self.objects, arrival, (object.fs, object.bytes.into()), &place);
         }
-        if !matches!(entry.state, State::Due | State::Scan | State::Background | State::Parked)
-            && (is_more || entry.state != State::Looked)
-        {
+        let is_waiting = matches!(
+            entry.state,
+            State::Due | State::Scan | State::Fresh | State::Background | State::Parked
+        );
+        if !is_waiting && (is_more || entry.state != State::Looked) {
             entry.state = State::Due;
             self.due.push_back(place);
         }
@@ -320,18 +352,16 @@ impl Recheck {
         self.objects.get(&(object.fs, Box::from(object.bytes)))
     }
 
-    /// The next place to look at. `with_background` includes the background.
-    pub(super) fn take(&mut self, tree: &PathTree, now: Instant, with_background: bool) -> Option<Task> {
+    /// The next place to look at.
+    pub(super) fn take(&mut self, tree: &PathTree, now: Instant, lanes: Lanes) -> Option<Task> {
         self.wake(now);
         loop {
-            let background = || if with_background { self.background.pop() } else { None };
-            let next = self.due.pop_front().or_else(|| self.scan.pop()).or_else(background);
-            let Some(place) = next else {
+            let Some(place) = self.next(lanes) else {
                 self.shrink();
                 return None;
             };
             let Some(entry) = self.entries.get_mut(&place) else { continue };
-            if !matches!(entry.state, State::Due | State::Scan | State::Background) {
+            if !matches!(entry.state, State::Due | State::Scan | State::Fresh | State::Background) {
                 continue;
             }
             if !tree.has(place.dir) {
@@ -341,6 +371,15 @@ impl Recheck {
             self.serial += 1;
             return Some(entry.take(place, self.serial));
         }
+    }
+
+    fn next(&mut self, lanes: Lanes) -> Option<Place> {
+        let fresh = self.fresh.pop_front();
+        if fresh.is_some() || lanes == Lanes::Fresh {
+            return fresh;
+        }
+        let due = self.due.pop_front().or_else(|| self.scan.pop());
+        if lanes == Lanes::Background { due.or_else(|| self.background.pop()) } else { due }
     }
 
     /// Whether the memory of a large scan was released since the last call.
@@ -387,6 +426,7 @@ impl Recheck {
             self.entries.shrink_to(SMALL);
             self.due.shrink_to(SMALL);
             self.scan.shrink_to(SMALL);
+            self.fresh.shrink_to(SMALL);
             self.background.shrink_to(SMALL);
             self.looked.shrink_to(SMALL);
             self.has_shrunk = true;
@@ -488,7 +528,8 @@ impl Recheck {
 
     /// Whether a place is due, or waits for the kernel's queue to be read.
     pub(super) fn is_due(&self) -> bool {
-        !self.due.is_empty() || !self.scan.is_empty() || !self.records.is_empty() || !self.looked.is_empty()
+        let is_waiting = !self.records.is_empty() || !self.looked.is_empty();
+        is_waiting || !self.fresh.is_empty() || !self.due.is_empty() || !self.scan.is_empty()
     }
 
     /// Whether there are looks in the background.
@@ -498,17 +539,22 @@ impl Recheck {
 
     /// Moves scans whose finds are no events to the background.
     pub(super) fn defer_quiet(&mut self) {
-        for place in std::mem::take(&mut self.scan) {
-            match self.entries.get_mut(&place) {
-                Some(Entry { change: Some(Change { news: None, .. }), arrival: None, state, .. })
-                    if *state == State::Scan =>
-                {
-                    *state = State::Background;
-                    self.background.push(place);
-                }
-                _ => self.scan.push(place),
+        let Self { entries, scan, fresh, background, .. } = self;
+        let mut is_deferred = |place: &Place| match entries.get_mut(place) {
+            Some(Entry { change: Some(change), arrival: None, state, .. })
+                if change.news.is_none() && (*state == State::Scan || !change.quiet.is_empty()) =>
+            {
+                *state = State::Background;
+                true
             }
-        }
+            _ => false,
+        };
+        background.extend(scan.extract_if(.., |place| is_deferred(place)));
+        fresh.retain(|place| {
+            let is_deferred = is_deferred(place);
+            background.extend(is_deferred.then(|| place.clone()));
+            !is_deferred
+        });
     }
 
     /// When the next place is due, if nothing else happens before.

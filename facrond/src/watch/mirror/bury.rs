@@ -4,7 +4,7 @@
 use super::Mirror;
 use crate::events::Events;
 use crate::kernel::record::{Handle, Record};
-use crate::watch::recheck::{Change, Place};
+use crate::watch::recheck::{Change, Place, Recheck};
 use crate::watch::rules::Slot;
 use crate::watch::scanner::InodeKey;
 use crate::watch::tree::{Content, Ghost, InodeId, NodeId, ROOT};
@@ -188,6 +188,11 @@ impl Mirror {
     /// Removes a node that nothing needs. Queues a look if its mark has events that nothing
     /// needs.
     pub(super) fn tidy(&mut self, node: NodeId) {
+        self.tidy_by(node, Recheck::change);
+    }
+
+    /// The same. `queue` queues the look.
+    pub(super) fn tidy_by(&mut self, node: NodeId, queue: fn(&mut Recheck, NodeId, &[u8], Change)) {
         let mut at = node;
         while self.tree.has(at) && self.tree.ghost(at).is_none() {
             if self.tree[at].references.as_ref().is_some_and(|references| references.is_unused()) {
@@ -195,7 +200,7 @@ impl Mirror {
             }
             if self.excess(at) != 0 {
                 let (parent, name): (_, Box<[u8]>) = (self.tree.parent(at), self.tree[at].name().into());
-                return self.recheck.change(parent, &name, Change::default());
+                return queue(&mut self.recheck, parent, &name, Change::default());
             }
             let is_idle = self.tree.any_child(at).is_none() && !self.rules.needs_node(&self.tree, at);
             if !is_idle || at == ROOT {

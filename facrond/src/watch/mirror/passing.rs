@@ -98,8 +98,16 @@ impl Mirror {
         }
     }
 
-    /// Does one step. Returns whether there was one to do.
-    pub(in crate::watch) fn pass_some(&mut self) -> bool {
+    /// The number of directories with entries to which something is still to be passed on.
+    pub(in crate::watch) fn passing(&self) -> usize {
+        self.passing.len()
+    }
+
+    /// Does one step, but not for so many directories. Returns whether there was one to do.
+    pub(in crate::watch) fn pass_some(&mut self, others: usize) -> bool {
+        if self.passing.len() <= others {
+            return false;
+        }
         let Some(mut passing) = self.passing.pop() else { return false };
         if self.step(&mut passing) {
             self.passing.push(passing);

@@ -5,7 +5,7 @@ use super::Mirror;
 use crate::config::route::{Route, Start};
 use crate::kernel::record::FsId;
 use crate::matcher::Position;
-use crate::watch::recheck::{Change, News, Origin};
+use crate::watch::recheck::{Change, News, Origin, Recheck};
 use crate::watch::rules::{Need, PathState, References, Seat, Slot};
 use crate::watch::tree::{Content, Ghost, NodeId, ROOT};
 use facron_proto::Text;
@@ -178,7 +178,7 @@ impl Mirror {
     fn look_first(&mut self, dir: NodeId, name: &[u8], walk: &Walk<'_>) -> End {
         let news = walk.news.filter(|_| !self.rules[walk.slot].is_new);
         let news = news.map(|news| News { only: Some([walk.slot].into()), ..news.clone() });
-        self.recheck.change(dir, name, Change { news, ..Change::default() });
+        self.recheck.change_first(dir, name, Change { news, ..Change::default() });
         End::Pending
     }
 
@@ -324,7 +324,7 @@ impl Mirror {
             }
         }
         if self.tree.ghost(node).is_none() {
-            self.tidy(node);
+            self.tidy_by(node, Recheck::change_first);
         }
     }
 

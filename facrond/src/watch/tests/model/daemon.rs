@@ -7,7 +7,7 @@ use crate::kernel::fanotify::Privilege;
 use crate::kernel::object;
 use crate::kernel::record::{Entry, FsId, Handle, Record};
 use crate::watch::mirror::{Fired, Mirror};
-use crate::watch::recheck::{Facts, Task};
+use crate::watch::recheck::{Facts, Lanes, Task};
 use crate::watch::rules::Moves;
 use crate::watch::scanner::{Answer, Found, InodeKey, Probe, Read};
 use facron_proto::RuleId;
@@ -83,7 +83,7 @@ pub(super) struct Daemon {
     phase: Phase,
     /// The directory of the last look.
     held: Option<(Vec<u8>, Ino)>,
-    /// Whether it looks at all that is due, and reads nothing before that is done.
+    /// Whether it looks at all that new rules need, and reads nothing before that is done.
     all: bool,
     has_looked: bool,
     /// How many places are buried in one step.
@@ -157,8 +157,8 @@ impl Daemon {
                 self.mirror.on_drained(&mut self.fired);
                 (self.phase, self.has_looked) = (Phase::Look, false);
             }
-            Phase::Look if self.mirror.pass_some() => (self.phase, self.has_looked) = (Phase::Look, true),
-            Phase::Look => match self.mirror.take_task(self.now(world).0, true) {
+            Phase::Look if self.mirror.pass_some(0) => (self.phase, self.has_looked) = (Phase::Look, true),
+            Phase::Look => match self.mirror.take_task(self.now(world).0, self.lanes()) {
                 Some(task) => {
                     let probe = self.mirror.probe(&task);
                     self.has_looked = true;
@@ -170,6 +170,10 @@ impl Daemon {
             Phase::Forget => return self.forget(world),
         }
         false
+    }
+
+    fn lanes(&self) -> Lanes {
+        if self.all { Lanes::Fresh } else { Lanes::Background }
     }
 
     fn read(&mut self, world: &mut World) {
