@@ -8,6 +8,7 @@
 //! e2e-actor leave MOUNT DIR COUNT     makes directories, files and links, and unmounts at once
 //! e2e-actor orphan FILE               opens it when its main thread has ended
 //! e2e-actor clients SOCKET KIND       uses up the socket, until nobody wants it any more
+//! e2e-actor trees ...                 makes trees that no user needs, see there
 //! e2e-actor storm DIR SEED NAME       does anything to DIR/tree, for as long as each line says
 //! e2e-actor stop-all DIR MILLIS       makes files, and stops all processes of its user meanwhile
 //! e2e-actor lease PROGRAM             keeps everybody from a program until its input ends
@@ -17,6 +18,7 @@ mod clients;
 mod orphan;
 mod own;
 mod storm;
+mod trees;
 
 use facron_tests::Random;
 use nix::errno::Errno;
@@ -53,11 +55,12 @@ fn main() -> io::Result<()> {
         ["leave", mount, dir, count] => leave(mount, dir, number(count)?),
         ["orphan", file] => orphan::run(file),
         ["clients", socket, kind] => clients::run(socket, kind),
+        ["trees", ref args @ ..] => trees::run(args),
         ["storm", dir, seed, name] => storm::run(Path::new(dir), number(seed)?, name),
         ["stop-all", dir, millis] => own::stop_all(dir, Duration::from_millis(number(millis)?)),
         ["lease", program] => own::lease(program),
         _ => Err(io::Error::other(
-            "usage: e2e-actor slow|slow-new|tmpfiles|watch|leave|orphan|clients|storm|stop-all|lease ...",
+            "usage: e2e-actor slow|slow-new|tmpfiles|watch|leave|orphan|clients|trees|storm|stop-all|lease ...",
         )),
     }
 }

@@ -5,3 +5,4 @@ mod clients;
 mod commands;
 mod files;
 mod permissions;
+mod trees;
