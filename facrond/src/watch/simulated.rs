@@ -1,7 +1,7 @@
 //! A tree of directories that no kernel knows, for benchmarks.
 
 use super::mirror::Mirror;
-use super::recheck::Facts;
+use super::recheck::{Facts, Lanes};
 use super::rules::Moves;
 use super::scanner::{Answer, Found, InodeKey, Probe};
 use crate::config::{Words, parse_words};
@@ -29,10 +29,10 @@ impl Tree {
         mirror.attach(RuleId(1), Rc::new(spec));
         let now = Instant::now();
         loop {
-            if mirror.pass_some() {
+            if mirror.pass_some(0) {
                 continue;
             }
-            let Some(task) = mirror.take_task(now, true) else { break };
+            let Some(task) = mirror.take_task(now, Lanes::Background) else { break };
             let answer = look(&mirror.probe(&task), directories);
             mirror.apply(task, answer, (now, SystemTime::UNIX_EPOCH));
         }
