@@ -69,11 +69,11 @@ use workers::{Answered, Leftover, Workers};
 
 /// The greatest number of reads in one turn. Then other tasks get their turn, even if the
 /// kernel's queue is not empty.
-const READS_PER_TURN: usize = 4;
+const READS_PER_TURN: usize = 16;
 
 /// The longest time for looks in one turn, and for forgetting places that are gone. If a turn
 /// takes longer, the queue is read on in the next one.
-const TURN: Duration = Duration::from_millis(4);
+const TURN: Duration = Duration::from_millis(2);
 
 /// The number of places that are gone and are forgotten before the clock is asked again.
 const BURIED_AT_ONCE: usize = 64;
@@ -543,7 +543,7 @@ impl Watch {
         if is_current {
             self.apply(task, answer, asked);
         } else {
-            self.mirror.recheck.again(task);
+            self.mirror.recheck.on_stale(task);
         }
         if let Some(change) = again {
             self.mirror.read_again(&place, change, asked);

@@ -31,6 +31,10 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// How long the kernel's queue is read when children have ended, before they are reaped.
 const BEFORE_REAPING: Duration = Duration::from_millis(10);
+const BEFORE_REAPING_UNTRACKED: Duration = Duration::from_secs(1);
+
+/// How long events are read at the end.
+const LONGEST_DRAIN: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// Runs until SIGTERM or SIGINT. To be called within a `LocalSet`.
@@ -52,6 +56,11 @@ impl Engine {
         self.once_all_in_force(announce);
         loop {
             self.advance();
+            // Who asks does not wait for luck among all that is ready.
+            if let Ok(call) = calls.try_recv() {
+                call(&mut self);
+                self.start_jobs();
+            }
             let deadline = self.next_deadline();
             tokio::select! {
                 ready = sources.readable() => {
@@ -159,7 +168,8 @@ impl Engine {
     /// The next time at which a part has something to do.
     fn next_deadline(&self) -> Option<Instant> {
         let parts = [
-            self.queue.next_deadline(),
+            // What is due cannot be started before.
+            self.shortage.until(Instant::now()).or_else(|| self.queue.next_deadline()),
             self.watch.next_due(),
             self.supervisor.next_due(),
             self.loop_guard.next_due(),
@@ -220,9 +230,11 @@ impl Engine {
         Ok(queue)
     }
 
-    /// Reads the kernel's queue to its end, leaving room for clients and followers.
+    /// Reads the kernel's queue to its end, leaving room for clients and followers. Where others
+    /// fill it without an end, that must have one.
     async fn drain_all(&mut self) -> Result<(), Error> {
-        while self.drain()? == watch::Queue::More {
+        let until = Instant::now() + LONGEST_DRAIN;
+        while self.drain()? == watch::Queue::More && Instant::now() < until {
             yield_now().await;
         }
         Ok(())
@@ -303,8 +315,8 @@ impl Engine {
         job.tries += 1;
         // What hangs on a file system cannot even be killed, so all that it needs has to answer.
         let watch = &mut self.watch;
-        let is_asked = run::places(&job.spec).all(|place| watch.why_unresponsive(place).is_none());
-        let places = run::places(&job.spec).filter(|_| is_asked);
+        let is_asked = run::places(&job).all(|place| watch.why_unresponsive(place).is_none());
+        let places = run::places(&job).filter(|_| is_asked);
         let checks: Vec<_> = places.filter_map(|place| watch.check(place)).collect();
         if checks.is_empty() { self.launch(job) } else { self.checking.push((job, checks)) }
     }
@@ -321,7 +333,7 @@ impl Engine {
     }
 
     fn launch(&mut self, job: Job) {
-        let unresponsive = run::places(&job.spec).find_map(|place| self.watch.why_unresponsive(place));
+        let unresponsive = run::places(&job).find_map(|place| self.watch.why_unresponsive(place));
         let started = match unresponsive {
             Some(why) => Err(Outcome::NotStarted { why }),
             None => self.runner.start(&job),
@@ -350,11 +362,10 @@ impl Engine {
     /// again. That must have an end while others cause events without one.
     async fn on_children(&mut self) -> Result<(), Error> {
         self.permissions.end_a_stopped_gate();
-        let until = Instant::now() + BEFORE_REAPING;
         // Where forks are told, it is known for longer which pids were ours.
-        while self.drain()? == watch::Queue::More
-            && !(self.processes.are_tracked() && Instant::now() >= until)
-        {
+        let most = if self.processes.are_tracked() { BEFORE_REAPING } else { BEFORE_REAPING_UNTRACKED };
+        let until = Instant::now() + most;
+        while self.drain()? == watch::Queue::More && Instant::now() < until {
             yield_now().await;
         }
         self.supervisor.on_reaped(&self.runner.reap());
@@ -428,8 +439,11 @@ impl Engine {
         }
         self.supervisor.supervise_all();
         self.runner.stop(STOP_GRACE);
+        // Not even SIGKILL ends a process that waits for a server.
+        let last = tokio::time::Instant::now() + 2 * STOP_GRACE;
         while self.queue.running() > 0 || self.permissions.running() > 0 {
             tokio::select! {
+                () = tokio::time::sleep_until(last) => break,
                 come = signals.come() => {
                     if come.map_err(io("read signals"))?.contains(Signal::SIGCHLD) {
                         self.on_children().await?;

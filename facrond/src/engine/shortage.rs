@@ -39,7 +39,12 @@ impl Shortage {
 
     /// Whether nothing is to be started now.
     pub fn holds(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| now < until)
+        self.until(now).is_some()
+    }
+
+    /// Until when nothing is to be started.
+    pub fn until(&self, now: Instant) -> Option<Instant> {
+        self.until.filter(|until| now < *until)
     }
 
     /// What is lacking, if commands wait for it.

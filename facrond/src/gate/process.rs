@@ -282,12 +282,12 @@ impl Gate {
         }
         self.told = told;
         match read {
+            Err(Errno::EBADF | Errno::EFAULT | Errno::EINVAL) => Err(End::Broken),
             // What could not be opened was denied by the kernel, and is gone.
-            Ok(()) | Err(Errno::EMFILE | Errno::ENFILE | Errno::ENXIO | Errno::ENOMEM | Errno::EACCES) => {
+            read => {
                 self.totals.lost += u64::from(read.is_err());
                 Ok(is_something)
             }
-            Err(_) => Err(End::Broken),
         }
     }
 

@@ -24,7 +24,7 @@ const SEARCH: Duration = Duration::from_secs(5);
 const MOST: usize = 65_536;
 
 /// The kernel's clock for files may stand still this long: two changes within it look alike.
-const TICK: Duration = Duration::from_millis(20);
+pub const TICK: Duration = Duration::from_millis(20);
 
 /// An allowance that the kernel knows.
 #[derive(Debug)]
@@ -113,8 +113,7 @@ impl VerdictCache {
     }
 
     fn deny(&mut self, object: &Object, mask: u64, until: Instant) {
-        let is_old = object.stat().changed().elapsed().is_ok_and(|age| age > TICK);
-        if self.denied.len() >= MOST || !is_old {
+        if self.denied.len() >= MOST {
             return;
         }
         let looks = Looks::of(object);

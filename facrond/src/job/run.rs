@@ -11,7 +11,7 @@ use super::running::Running;
 use super::starting::Starting;
 use super::{split, stdin};
 use crate::config::account::Account;
-use crate::config::rule::{Command, RuleSpec, Stdin};
+use crate::config::rule::{Command, Stdin};
 use crate::kernel::descriptors::is_reserved;
 use crate::kernel::process_group::ProcessGroup;
 use crate::kernel::spawn::{Credentials, Input, Session, Spawn, Spawner, Start};
@@ -20,7 +20,7 @@ use facron_proto::RuleId;
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 use rustc_hash::FxHashMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -254,13 +254,16 @@ impl Runner {
     }
 }
 
-/// The files that a start has to reach: its program, its directory and its output.
-pub fn places(spec: &RuleSpec) -> impl Iterator<Item = &Path> {
+/// The files that a start has to reach: its program, its directory, its output and its input.
+pub fn places(job: &Job) -> impl Iterator<Item = &Path> {
+    let spec = &*job.spec;
+    let is_input = spec.stdin() == Stdin::File && !spec.asks_permission();
+    let input = is_input.then(|| Path::new(OsStr::from_bytes(&job.event.path)));
     let program = match &spec.command {
         Command::Exec { program, .. } => Some(Path::new(program)),
         Command::Shell(_) | Command::Record => None,
     };
-    [program, spec.options.cwd.as_deref(), spec.options.output.file()].into_iter().flatten()
+    [program, spec.options.cwd.as_deref(), spec.options.output.file(), input].into_iter().flatten()
 }
 
 #[cfg(test)]

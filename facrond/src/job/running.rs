@@ -200,7 +200,9 @@ async fn late(starting: &mut Option<Starting>, since: Instant) {
     }
     let limit = starting.as_ref().map(Starting::limit).unwrap_or_default();
     sleep_until(since + limit).await;
-    if starting.as_ref().is_none_or(Starting::is_over) {
+    if starting.take_if(|starting| starting.has_started()).is_some()
+        || starting.as_ref().is_none_or(Starting::is_over)
+    {
         pending::<()>().await;
     }
 }

@@ -58,14 +58,11 @@ impl Starting {
 
     /// Why the process, which was reaped, did not reach its program, if it did not.
     pub(super) fn failure(self) -> Option<StartError> {
+        let limit = self.limit().as_secs();
+        let failure = self.start.failure();
         if let Some(why) = self.late {
-            return Some(StartError::Late {
-                limit: self.limit().as_secs(),
-                program: self.program.to_bytes().into(),
-                why,
-            });
+            return Some(StartError::Late { limit, program: self.program.to_bytes().into(), why });
         }
-        let failure = self.start.failure()?;
-        Some(StartError::from_spawn(failure, &self.program, &self.spec.options))
+        Some(StartError::from_spawn(failure?, &self.program, &self.spec.options))
     }
 }

@@ -338,7 +338,9 @@ impl Recheck {
         if arrival.note(events, is_seen_by) {
             let arrival = entry.arrival.take();
             forget_object(&mut self.objects, arrival.as_deref(), &place);
-            if self.entries.get(&place).is_some_and(|entry| entry.change.is_none()) {
+            // A look that is under way may have its change.
+            let is_over = |entry: &Entry| entry.change.is_none() && entry.state != State::Taken;
+            if self.entries.get(&place).is_some_and(is_over) {
                 self.entries.remove(&place);
             }
         }
@@ -412,6 +414,14 @@ impl Recheck {
             entry.state = State::Due;
             self.due.push_back(place);
         }
+    }
+
+    /// The answer of a look does not count. That is no try.
+    pub(super) fn on_stale(&mut self, task: Task) {
+        if let Some(entry) = self.entries.get_mut(&task.place) {
+            entry.tries = entry.tries.saturating_sub(1);
+        }
+        self.again(task);
     }
 
     /// Whether nobody has wanted another look at a place since this one began.

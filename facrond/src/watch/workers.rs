@@ -385,6 +385,13 @@ impl Workers {
             mirror.recheck.again(task);
             return Sent::Asked;
         }
+        let is_same = |look: &Look| {
+            look.task.place == task.place || (probe.known.is_some() && look.probe.known == probe.known)
+        };
+        if self.servers[index].looks().any(is_same) {
+            // Of two looks at one place or inode, each would make the answer of the other stale.
+            return self.send_later(index, task, mirror);
+        }
         let group = self.group_of(scanner, &path);
         let request = self.request(scanner, &[&probe.path, &path], Order::Look(probe.clone()));
         let has_mark = probe.need.directory | probe.need.file | probe.marked != 0;
@@ -399,12 +406,18 @@ impl Workers {
                 Sent::Asked
             }
             // There is no room, or the worker has ended: what is under way tells when to go on.
-            Err(_) if !self.servers[index].doing.is_empty() => {
-                let place = task.place.clone();
-                if mirror.recheck.park(task) {
-                    self.servers[index].places.push_front(place);
-                }
-                Sent::Later
+            Err(_) if !self.servers[index].doing.is_empty() => self.send_later(index, task, mirror),
+            // There is no worker for the moment.
+            Err(
+                Errno::EMFILE
+                | Errno::ENFILE
+                | Errno::EAGAIN
+                | Errno::ENOMEM
+                | Errno::EPIPE
+                | Errno::ECONNRESET,
+            ) => {
+                mirror.recheck.retry(task, Instant::now());
+                Sent::Asked
             }
             Err(errno) => {
                 let answer = Answer::Failed(errno);
@@ -419,6 +432,14 @@ impl Workers {
                 }))
             }
         }
+    }
+
+    fn send_later(&mut self, index: usize, task: Task, mirror: &mut Mirror) -> Sent {
+        let place = task.place.clone();
+        if mirror.recheck.park(task) {
+            self.servers[index].places.push_front(place);
+        }
+        Sent::Later
     }
 
     fn request(&self, scanner: &Scanner, paths: &[&[u8]], order: Order) -> Request {

@@ -1,6 +1,7 @@
 //! Somebody else's rule, while a user does his worst to the daemon.
 
 use super::{Daemon, Place, Records, Rpc, wait_until};
+use facron_tests::number_from;
 use serde_json::json;
 use std::collections::HashMap;
 use std::fs;
@@ -13,6 +14,9 @@ use std::time::{Duration, Instant, SystemTime};
 const START: Duration = Duration::from_millis(250);
 /// How long the daemon may take to say how it is, in all cases but one of a hundred.
 const STATUS: Duration = Duration::from_millis(100);
+/// So many times as long it may take here, where the machine does other work, too. What these
+/// tests are about takes seconds. `FACRON_TEST_SLACK=1` is for a machine that does nothing else.
+const SLACK: u64 = 3;
 /// How much memory the daemon may have, whatever users do, in bytes.
 const MEMORY: u64 = 128 << 20;
 /// How much the daemon may log, in bytes.
@@ -69,7 +73,9 @@ impl Neighbour {
             written.len(),
             memory >> 20
         );
-        assert!(start <= START && status <= STATUS && memory <= MEMORY && log <= LOG, "{told}");
+        let slack = u32::try_from(number_from("FACRON_TEST_SLACK", SLACK)).unwrap();
+        let is_late = start > START * slack || status > STATUS * slack;
+        assert!(!is_late && memory <= MEMORY && log <= LOG, "{told}");
         told
     }
 }

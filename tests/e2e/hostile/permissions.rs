@@ -1,7 +1,8 @@
 //! Permission rules, and openers who want to be let through.
 
 use crate::harness::{
-    ACTOR, Neighbour, Place, STRANGER, Watchdog, as_stranger, kill, out, report, wait_until,
+    ACTOR, Actor, Neighbour, Place, STRANGER, Watchdog, as_stranger, gate_of, give, kill, out, report,
+    wait_until,
 };
 use nix::sys::signal::Signal;
 use std::fs::{self, File, Permissions};
@@ -207,4 +208,34 @@ fn a_command_of_a_user_is_not_let_through() {
     assert_eq!(fs::read_to_string(format!("{dir}/now")).unwrap(), "");
     wait_until("both to be told", || place.fired("secret") == 2);
     assert!(daemon.stop().success());
+}
+
+/// To open a FIFO waits for its other end, and to open a leased file for its owner. The gate
+/// opens whatever it is asked about.
+#[test]
+fn what_waits_to_be_opened_does_not_hold_up_the_gate() {
+    let _watchdog = Watchdog::new();
+    let place = Place::new();
+    let dir = place.mkdir_for_all("in");
+    let (file, leased, fifo) = (place.write("in/file"), place.write("in/leased"), format!("{dir}/fifo"));
+    give(&leased);
+    assert!(as_stranger("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut owner = Actor::start_as_user(&place, STRANGER, &["lease", &leased]);
+    assert_eq!(owner.hear(), "leased");
+    place.conf(&format!("{dir} OPEN_PERM [verdict=deny] -\n"));
+    let daemon = place.start();
+    let gate = gate_of(daemon.pid());
+    let openers = [&fifo, &leased].map(|path| as_stranger("cat").arg(path).spawn().unwrap());
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(1) {
+        let asked = Instant::now();
+        assert!(!opens(&file));
+        assert!(asked.elapsed() < Duration::from_millis(250), "held for {:?}", asked.elapsed());
+    }
+    assert_eq!(gate_of(daemon.pid()), gate);
+    drop(owner);
+    for mut opener in openers {
+        opener.kill().unwrap();
+        opener.wait().unwrap();
+    }
 }

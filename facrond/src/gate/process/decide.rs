@@ -8,6 +8,7 @@ use crate::gate::message::{Answered, By, Occasion, Part, Question};
 use crate::gate::place::{Whereabouts, leads_to};
 use crate::gate::questions::{Asked, Hold};
 use crate::gate::rule_index::{Known, Match};
+use crate::gate::verdict_cache::TICK;
 use crate::kernel::object::{Kind, Object};
 use crate::kernel::permission::{Answer, Held};
 use crate::kernel::process;
@@ -233,7 +234,11 @@ impl Gate {
             cache(part).filter(|_| decided(part.by)).map(|time| least.min(time))
         });
         let path = hold.occasion.path.as_bytes();
+        // A change within the tick in which it was asked about would look like none.
+        let asked = UNIX_EPOCH + Duration::from_nanos(hold.occasion.time_ns);
+        let is_old = asked.duration_since(hold.object.stat().changed()).is_ok_and(|age| age > TICK);
         let is_lasting = hold.is_general
+            && is_old
             && hold.object.kind() == Kind::File
             && hold.occasion.is_here
             && leads_to(path, &hold.object);

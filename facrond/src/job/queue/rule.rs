@@ -202,7 +202,9 @@ impl RuleQueue {
 
     /// Waits for quiet no longer.
     pub(super) fn flush(&mut self) {
-        for job in self.settle.drain().chain(self.batch.take()) {
+        // What a run is stopped for comes together with what it ran for.
+        let batch = if self.has_interrupted { None } else { self.batch.take() };
+        for job in self.settle.drain().chain(batch) {
             self.lanes.push(job);
         }
     }

@@ -10,7 +10,6 @@ use super::{Plan, SpawnError, raw};
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect};
-use nix::sys::prctl::{get_dumpable, set_dumpable};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use std::cell::UnsafeCell;
 use std::num::NonZeroUsize;
@@ -19,7 +18,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All arenas that there are.
-static POOL: Mutex<Pool> = Mutex::new(Pool { arenas: Vec::new(), was_dumpable: false });
+static POOL: Mutex<Pool> = Mutex::new(Pool { arenas: Vec::new() });
 
 #[derive(Debug)]
 pub(super) struct Arena {
@@ -45,11 +44,6 @@ impl Start {
     pub(super) fn new(plan: Plan) -> Result<(i32, Self), Errno> {
         let mut pool = Pool::lock();
         let arena = pool.vacant()?;
-        if plan.credentials.is_some() && get_dumpable()? {
-            // The change of user makes us not dumpable, so that the user cannot trace a
-            // process in our memory. That must last as long as there is one.
-            pool.was_dumpable = true;
-        }
         // SAFETY: no process is in the arena, and we are the only owner.
         unsafe { (*arena.plan.get(), *arena.failure.get()) = (Some(plan), None) };
         arena.mark.store(1, Ordering::Release);
@@ -88,7 +82,6 @@ impl Drop for Start {
             // SAFETY: no process is in the arena, and this is the only owner.
             unsafe { *self.0.plan.get() = None };
         }
-        Pool::lock().restore_dumpable();
     }
 }
 
@@ -146,8 +139,6 @@ impl Arena {
 #[derive(Debug)]
 struct Pool {
     arenas: Vec<Arc<Arena>>,
-    /// Whether we were dumpable before processes of other users were in our memory.
-    was_dumpable: bool,
 }
 
 impl Pool {
@@ -165,14 +156,6 @@ impl Pool {
         let arena = Arc::new(Arena::map()?);
         self.arenas.push(Arc::clone(&arena));
         Ok(arena)
-    }
-
-    fn restore_dumpable(&mut self) {
-        if self.was_dumpable && self.arenas.iter().all(|arena| arena.is_vacant()) {
-            // It cannot fail with this argument.
-            let _ = set_dumpable(true);
-            self.was_dumpable = false;
-        }
     }
 }
 

@@ -62,8 +62,9 @@ fn execute(plan: &Plan) -> Result<Infallible, SpawnError> {
         for (source, target) in plan.stdio.iter().zip(0..) {
             place(*source, target).map_err(at(Step::Stdio))?;
         }
-        input::prepare(&plan.input).map_err(at(Step::Input))?;
         close_from(3);
+        // It can wait for a server, and must keep nothing of ours meanwhile.
+        input::prepare(&plan.input).map_err(at(Step::Input))?;
         if let Some(files) = &plan.files {
             // Not raised, so it succeeds.
             let limit = ptr::from_ref(files) as usize;
@@ -101,7 +102,12 @@ unsafe fn become_user(Credentials { uid, gid, groups }: &Credentials<Box<[u32]>>
         call(SYS_SETGROUPS, [groups.len(), groups.as_ptr() as usize])?;
         call(SYS_SETRESGID, [gid, gid, gid])?;
         call(SYS_SETRESUID, [uid, uid, uid])?;
-        if uid != 0 { drop_capabilities() } else { Ok(()) }
+        if uid != 0 {
+            drop_capabilities()?;
+        }
+        // A core of this process would be one of the daemon: its memory is the daemon's. The
+        // daemon itself stays as it is then, so that the user cannot trace into it.
+        call(libc::SYS_prctl, [libc::PR_SET_DUMPABLE.cast_unsigned() as usize, 0]).map(drop)
     }
 }
 

@@ -165,7 +165,7 @@ fn a_group_outlives_its_leader() {
     group.signal(Signal::SIGKILL).unwrap();
 }
 
-/// A start as another user changes the process's dumpable flag for a moment.
+/// A start as another user makes the process not dumpable, for good.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 #[test]
@@ -194,12 +194,8 @@ fn another_user_has_nothing_of_ours() {
     for name in ["Uid:", "Gid:", "Groups:", "CapEff:", "Umask:"] {
         assert_eq!(field(&after, name), field(&before, name), "{name}");
     }
-    // Other tests start processes, too, some as this user.
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !get_dumpable().unwrap() {
-        assert!(Instant::now() < deadline);
-        run(&[c"/bin/true"], &[c"true"], None).unwrap();
-    }
+    // The user could have a hand in our memory through such a child.
+    assert!(!get_dumpable().unwrap());
 }
 
 #[test]
