@@ -28,12 +28,12 @@ fn again<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 /// Packets in both directions.
 pub fn packet_seeds() -> Vec<Vec<u8>> {
     [
-        r#"{"Rule":{"id":7,"path":"/srv/x","is_directory":true,"events":65536,"recursive":true,"patterns":{"include":["*.c"],"exclude":["/a/**"],"kind":"file"},"process_filter":{"uid":{"Is":0},"exe":{"IsNot":"/usr/bin/*"}},"decision":"command","deadline_ms":5000,"on_failure":"allow","cache_ms":null,"spared":["/srv/x/y"]}}"#,
+        r#"{"Rule":{"id":7,"path":"/srv/x","is_directory":true,"events":65536,"recursive":true,"patterns":{"include":["*.c"],"exclude":["/a/**"],"kind":"file"},"process_filter":{"uid":{"Is":0},"exe":{"IsNot":"/usr/bin/*"}},"decision":"command","deadline_ms":5000,"on_failure":"allow","cache_ms":null,"gives_file":true,"spared":["/srv/x/y"]}}"#,
         r#"{"Mark":{"rule":7,"below":{"base64":"/w=="}}}"#,
         r#"{"Decided":{"question":1,"verdict":"deny"}}"#,
         r#"{"Found":3}"#,
         r#"{"Unfit":22}"#,
-        r#"{"Question":{"number":1,"rule":7,"events":65536,"deadline_ns":9,"occasion":{"time_ns":1,"path":"/srv/x/a","mask":65536,"pid":9,"exe":"/bin/cat","uid":0}}}"#,
+        r#"{"Question":{"number":1,"rule":7,"events":65536,"deadline_ns":9,"has_file":true,"occasion":{"time_ns":1,"path":"/srv/x/a","mask":65536,"pid":9,"exe":"/bin/cat","uid":0,"is_here":true,"is_own":false}}}"#,
         r#"{"Find":{"number":1,"path":"/a","device":1,"inode":2,"handle":"x"}}"#,
     ]
     .map(|text| text.as_bytes().to_vec())
