@@ -414,6 +414,15 @@ impl Watch {
         if self.mirror.is_due() {
             return Some(Instant::now());
         }
+        self.next_timer()
+    }
+
+    /// Whether that time has come.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.mirror.is_due() || self.next_timer().is_some_and(|due| due <= now)
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
         [self.mirror.next_due(), self.workers.next_due()].into_iter().flatten().min()
     }
 

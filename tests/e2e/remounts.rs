@@ -1,7 +1,5 @@
 //! File systems that are unmounted and mounted again at once, and unmounted at once.
 
-#![allow(dead_code, reason = "trees mounted again are a known defect, see there")]
-
 use crate::harness::{Actor, Daemon, Mount, Place, Volume, comes_true, on_each_kind, wait_for_state};
 use nix::sys::signal::Signal;
 use std::collections::HashMap;
@@ -92,18 +90,22 @@ fn mount_again(place: &Place, volume: &Volume, directories: usize, state: While)
     wrong
 }
 
+#[test]
 fn a_small_tree_mounted_again_at_once_is_watched() {
     on_each_kind(|place, volume| mount_again(place, volume, 20, While::Running));
 }
 
+#[test]
 fn a_small_tree_mounted_again_while_the_daemon_is_stopped_is_watched() {
     on_each_kind(|place, volume| mount_again(place, volume, 20, While::Stopped));
 }
 
+#[test]
 fn a_large_tree_mounted_again_at_once_is_watched() {
     on_each_kind(|place, volume| mount_again(place, volume, 4000, While::Running));
 }
 
+#[test]
 fn a_large_tree_mounted_again_while_the_daemon_is_stopped_is_watched() {
     on_each_kind(|place, volume| mount_again(place, volume, 4000, While::Stopped));
 }

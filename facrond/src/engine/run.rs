@@ -192,8 +192,8 @@ impl Engine {
         for job in self.loop_guard.take_due(now) {
             self.admit_late(job);
         }
-        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        if is_over(self.queue.next_deadline()) || is_over(self.watch.next_due()) {
+        let is_job_due = self.queue.next_deadline().is_some_and(|deadline| deadline <= now);
+        if is_job_due || self.watch.is_due(now) {
             // A waiting job may depend on events that happened before its time came.
             self.drain()?;
         }
