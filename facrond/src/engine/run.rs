@@ -33,6 +33,9 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 const BEFORE_REAPING: Duration = Duration::from_millis(10);
 const BEFORE_REAPING_UNTRACKED: Duration = Duration::from_secs(1);
 
+/// How long the end of commands is waited for that were killed.
+const AFTER_SIGKILL: Duration = Duration::from_secs(2);
+
 /// How long events are read at the end.
 const LONGEST_DRAIN: Duration = Duration::from_secs(2);
 
@@ -440,7 +443,7 @@ impl Engine {
         self.supervisor.supervise_all();
         self.runner.stop(STOP_GRACE);
         // Not even SIGKILL ends a process that waits for a server.
-        let last = tokio::time::Instant::now() + 2 * STOP_GRACE;
+        let last = tokio::time::Instant::now() + STOP_GRACE + AFTER_SIGKILL;
         while self.queue.running() > 0 || self.permissions.running() > 0 {
             tokio::select! {
                 () = tokio::time::sleep_until(last) => break,
