@@ -94,7 +94,8 @@ fn an_overflow_of_the_kernels_queue_runs_its_rules() {
         File::create(place.play(&format!("in/{number}"))).unwrap();
     }
     daemon.signal(Signal::SIGCONT);
-    place.settle();
+    let made = u64::try_from(limit).unwrap() + 1;
+    assert_eq!(place.settle_fired("made", made), made, "what overflowed is looked for");
     assert_eq!(place.fired("overflow"), 1);
     let status = place.status();
     assert_eq!(status["events"]["overflows"], 1, "{status}");
@@ -103,8 +104,6 @@ fn an_overflow_of_the_kernels_queue_runs_its_rules() {
     assert!(tail.contains(&dir) && tail.contains("FAN_Q_OVERFLOW"), "{tail}");
     daemon.wait_for_log(&format!("{dir} FAN_Q_OVERFLOW"));
     // and it goes on
-    let before = place.fired("made");
     place.write("in/after");
-    place.settle();
-    assert_eq!(place.fired("made"), before + 1);
+    assert_eq!(place.settle_fired("made", made + 1), made + 1);
 }

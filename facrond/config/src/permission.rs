@@ -55,13 +55,6 @@ impl Permission {
     }
 }
 
-impl Decision {
-    /// Whether the verdict is always the same.
-    pub fn is_fixed(self) -> bool {
-        matches!(self, Self::Always(_))
-    }
-}
-
 impl RuleSpec {
     /// Whether its events are permission events.
     pub fn asks_permission(&self) -> bool {
@@ -71,6 +64,11 @@ impl RuleSpec {
     /// Whether its command decides.
     pub fn decides(&self) -> bool {
         self.asks_permission() && self.options.permission.decision() == Decision::Command
+    }
+
+    /// Whether its command runs after the answer: `verdict=allow` or `verdict=deny`.
+    pub fn runs_afterwards(&self) -> bool {
+        self.command != Command::Record && self.asks_permission() && !self.decides()
     }
 
     /// What its command has on standard input. A command that decides has the opened file.

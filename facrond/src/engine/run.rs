@@ -5,9 +5,7 @@ use super::permissions::Decided;
 use super::waiters::Waiter;
 use super::wakeups::{Alarm, RELOAD, STOP, signals};
 use super::{Engine, Error, job_store};
-use crate::config::permission::Decision;
 use crate::config::process_filter::Judgement;
-use crate::config::rule::Command;
 use crate::control::Calls;
 use crate::job::outcome::Outcome;
 use crate::job::supervisor::Finished;
@@ -150,21 +148,12 @@ impl Engine {
         } else {
             self.log.record(&mut job, outcome);
             // What a command does must not run it again.
-            if !is_own || job.spec.options.include_own {
-                self.run_afterwards(job);
+            if job.spec.runs_afterwards() && (!is_own || job.spec.options.include_own) {
+                self.admit(Job { merged: 0, ..job });
             }
         }
         if is_last {
             self.retire(rule);
-        }
-    }
-
-    /// `verdict=allow` and `verdict=deny`: the command, if there is one, is told afterwards.
-    fn run_afterwards(&mut self, job: Job) {
-        let is_told = job.spec.command != Command::Record
-            && job.spec.options.permission.verdict.is_some_and(Decision::is_fixed);
-        if is_told {
-            self.admit(Job { merged: 0, ..job });
         }
     }
 

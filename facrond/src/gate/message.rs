@@ -71,6 +71,8 @@ pub struct Rule {
     /// `uid=` and `exe=`
     pub process_filter: ProcessFilter,
     pub decision: Decision,
+    /// Whether its command runs after the answer. It must not run for what it does itself.
+    pub runs_afterwards: bool,
     pub deadline_ms: u64,
     pub on_failure: Verdict,
     pub cache_ms: Option<u64>,
@@ -94,6 +96,7 @@ impl Rule {
             patterns: spec.options.filter.patterns(),
             process_filter: spec.options.process_filter.clone(),
             decision: permission.decision(),
+            runs_afterwards: spec.runs_afterwards(),
             deadline_ms: milliseconds(permission.deadline()),
             on_failure: permission.on_failure(),
             cache_ms: permission.cache.map(milliseconds),

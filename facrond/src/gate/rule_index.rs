@@ -306,6 +306,7 @@ mod tests {
             patterns: Patterns::default(),
             process_filter: ProcessFilter::default(),
             decision: Decision::Always(Verdict::Deny),
+            runs_afterwards: false,
             deadline_ms: 1000,
             on_failure: Verdict::Allow,
             cache_ms: None,

@@ -28,24 +28,26 @@ impl Gate {
         let place = self.place_of(&object, held.pid);
         let matches = self.index.matches(&object, &place, Events::from_mask(held.mask));
         let is_general = !matches.iter().any(|part| self.asks_who(part));
-        // What is allowed whoever asks needs no look at who asks first.
         let allowed = Some(Decision::Always(Verdict::Allow));
         let is_allowed = is_general && matches.iter().all(|part| self.decision(part) == allowed);
-        if is_allowed {
+        // What is allowed whoever asks needs no look at who asks first, unless a command runs
+        // then: who asks may be gone as soon as it has its answer.
+        let is_answered = is_allowed && !matches.iter().any(|part| self.runs_afterwards(part));
+        if is_answered {
             self.answer(object.as_fd(), Verdict::Allow);
         }
         if matches.is_empty() {
             return;
         }
-        if is_allowed && self.notices.merge(held.pid, held.mask, &place.path, &matches) {
+        if is_answered && self.notices.merge(held.pid, held.mask, &place.path, &matches) {
             self.totals.allowed += 1;
             return;
         }
-        let held_for = is_allowed.then(|| since.elapsed());
+        let held_for = is_answered.then(|| since.elapsed());
         let opener = self.ancestry.look(held.pid);
         if opener.relation == Relation::Trusted {
             self.totals.own += 1;
-            if !is_allowed {
+            if !is_answered {
                 self.answer(object.as_fd(), Verdict::Allow);
             }
             return;
@@ -75,6 +77,10 @@ impl Gate {
     /// Whether a rule is only about some processes.
     fn asks_who(&self, part: &Match) -> bool {
         self.index.get(part.rule).is_some_and(|known| known.rule.process_filter.matters())
+    }
+
+    fn runs_afterwards(&self, part: &Match) -> bool {
+        self.index.get(part.rule).is_some_and(|known| known.rule.runs_afterwards)
     }
 
     /// Whether a rule is about this process. If that is not known, all rules are but those that
