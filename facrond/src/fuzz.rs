@@ -28,7 +28,7 @@ fn again<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 /// Packets in both directions.
 pub fn packet_seeds() -> Vec<Vec<u8>> {
     [
-        r#"{"Rule":{"id":7,"path":"/srv/x","is_directory":true,"events":65536,"recursive":true,"patterns":{"include":["*.c"],"exclude":["/a/**"],"kind":"file"},"process_filter":{"uid":{"Is":0},"exe":{"IsNot":"/usr/bin/*"}},"decision":"command","runs_afterwards":false,"deadline_ms":5000,"on_failure":"allow","cache_ms":null,"gives_file":true,"spared":["/srv/x/y"]}}"#,
+        r#"{"Rule":{"id":7,"path":"/srv/x","is_directory":true,"events":65536,"recursive":true,"patterns":{"include":["*.c"],"exclude":["/a/**"],"kind":"file"},"process_filter":{"uid":{"Is":0},"exe":{"IsNot":"/usr/bin/*"}},"decision":"command","afterwards":"nothing","deadline_ms":5000,"on_failure":"allow","cache_ms":null,"gives_file":true,"spared":["/srv/x/y"]}}"#,
         r#"{"Mark":{"rule":7,"below":{"base64":"/w=="}}}"#,
         r#"{"Decided":{"question":1,"verdict":"deny"}}"#,
         r#"{"Found":3}"#,

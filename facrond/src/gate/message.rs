@@ -57,6 +57,15 @@ pub enum Extent {
     Part,
 }
 
+/// What a rule's command does after the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Afterwards {
+    Nothing,
+    /// It runs, but must not for what it does itself.
+    Runs,
+}
+
 /// A rule as the gate needs it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Rule {
@@ -71,8 +80,7 @@ pub struct Rule {
     /// `uid=` and `exe=`
     pub process_filter: ProcessFilter,
     pub decision: Decision,
-    /// Whether its command runs after the answer. It must not run for what it does itself.
-    pub runs_afterwards: bool,
+    pub afterwards: Afterwards,
     pub deadline_ms: u64,
     pub on_failure: Verdict,
     pub cache_ms: Option<u64>,
@@ -96,7 +104,7 @@ impl Rule {
             patterns: spec.options.filter.patterns(),
             process_filter: spec.options.process_filter.clone(),
             decision: permission.decision(),
-            runs_afterwards: spec.runs_afterwards(),
+            afterwards: if spec.runs_afterwards() { Afterwards::Runs } else { Afterwards::Nothing },
             deadline_ms: milliseconds(permission.deadline()),
             on_failure: permission.on_failure(),
             cache_ms: permission.cache.map(milliseconds),

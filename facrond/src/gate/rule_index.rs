@@ -291,6 +291,7 @@ mod tests {
     use super::*;
     use crate::config::filter::Patterns;
     use crate::config::process_filter::ProcessFilter;
+    use crate::gate::message::Afterwards;
     use facron_proto::Text;
     use std::fs;
     use std::os::unix::ffi::OsStrExt;
@@ -306,7 +307,7 @@ mod tests {
             patterns: Patterns::default(),
             process_filter: ProcessFilter::default(),
             decision: Decision::Always(Verdict::Deny),
-            runs_afterwards: false,
+            afterwards: Afterwards::Nothing,
             deadline_ms: 1000,
             on_failure: Verdict::Allow,
             cache_ms: None,

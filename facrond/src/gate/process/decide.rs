@@ -4,7 +4,7 @@ use super::{Gate, monotonic, nanoseconds};
 use crate::config::permission::{Decision, Verdict};
 use crate::config::process_filter::Judgement;
 use crate::events::Events;
-use crate::gate::message::{Answered, By, Occasion, Part, Question};
+use crate::gate::message::{Afterwards, Answered, By, Occasion, Part, Question};
 use crate::gate::place::{Whereabouts, leads_to};
 use crate::gate::questions::{Asked, Hold};
 use crate::gate::rule_index::{Known, Match};
@@ -80,7 +80,7 @@ impl Gate {
     }
 
     fn runs_afterwards(&self, part: &Match) -> bool {
-        self.index.get(part.rule).is_some_and(|known| known.rule.runs_afterwards)
+        self.index.get(part.rule).is_some_and(|known| known.rule.afterwards == Afterwards::Runs)
     }
 
     /// Whether a rule is about this process. If that is not known, all rules are but those that
