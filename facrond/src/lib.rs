@@ -30,20 +30,7 @@ mod wire;
 
 pub(crate) use facron_config as config;
 pub(crate) use facron_config::{cli, events};
-
-/// The system calls, and the mounts as `/proc` has them.
-pub(crate) mod kernel {
-    pub(crate) use facron_sys::*;
-
-    pub(crate) mod mounts {
-        pub(crate) use facron_config::mountinfo::*;
-        pub(crate) use facron_sys::mounts::*;
-
-        pub(crate) fn is_served(kind: &str, device: &[u8]) -> bool {
-            needs_server(kind, &String::from_utf8_lossy(device))
-        }
-    }
-}
+pub(crate) use facron_sys as kernel;
 
 use clap::Parser;
 use cli::{Cli, Command};

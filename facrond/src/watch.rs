@@ -725,7 +725,7 @@ impl Watch {
     /// Mounts have changed: other paths need a server. Returns where that is so.
     fn take_mounts(&mut self) -> Vec<Vec<u8>> {
         self.scanner.rest();
-        self.scanner.set_mount_points(self.mounts.iter().map(|mount| &*mount.point));
+        self.scanner.set_mount_points(self.mounts.iter().map(|mount| mount.point.as_os_str().as_bytes()));
         let given_back = self.workers.update(self.mounts.iter());
         for fs in given_back.gone {
             // The marks went along. Another file system may have its number soon.

@@ -48,7 +48,7 @@ const EVERYWHERE: Events =
 /// The changes that a rule misses, and what to do about it.
 pub(super) fn blind_spot_of(spec: &RuleSpec, mounts: &Mounts) -> Option<(String, String)> {
     let seen_everywhere = spec.events.without(Events::FLAGS).without(EVERYWHERE).is_empty();
-    if seen_everywhere || !mounts.0.iter().any(|mount| behind(mount).is_some()) {
+    if seen_everywhere || !mounts.table.iter().any(|mount| behind(mount).is_some()) {
         return None;
     }
     let path = &spec.path;

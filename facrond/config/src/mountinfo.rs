@@ -2,6 +2,8 @@
 //! systems are mounted, which names a place has, and which places depend on a server.
 
 use crate::route::{Route, Start};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -47,8 +49,12 @@ impl Mount {
 }
 
 /// The mounts as this process sees them, in the order of mounting.
-#[derive(Debug)]
-pub struct Mounts(pub Vec<Mount>);
+#[derive(Debug, Default)]
+pub struct Mounts {
+    pub table: Vec<Mount>,
+    /// The targets of links that lead to many paths; none for other directories.
+    links: RefCell<HashMap<PathBuf, Option<OsString>>>,
+}
 
 impl Mounts {
     /// The present mounts; none if the table cannot be read.
@@ -57,19 +63,20 @@ impl Mounts {
     }
 
     pub fn parse(table: &[u8]) -> Self {
-        Self(table.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect())
+        let lines = table.split(|byte| *byte == b'\n');
+        Self { table: lines.filter_map(Mount::parse).collect(), links: RefCell::default() }
     }
 
     /// The mount of a path without symbolic links. If two are at one place, the later one
     /// hides the other.
     pub fn over(&self, path: &Path) -> Option<&Mount> {
-        let over = self.0.iter().filter(|mount| path.starts_with(&mount.point));
+        let over = self.table.iter().filter(|mount| path.starts_with(&mount.point));
         over.max_by_key(|mount| mount.point.as_os_str().len())
     }
 
     /// Whether this path is a mount point.
     pub fn is_point(&self, path: &Path) -> bool {
-        self.0.iter().any(|mount| mount.point == path)
+        self.table.iter().any(|mount| mount.point == path)
     }
 
     /// All names of a path without symbolic links, the path itself included. A bind mount
@@ -79,7 +86,7 @@ impl Mounts {
         let Some(mount) = self.over(path) else { return names };
         let Ok(below) = path.strip_prefix(&mount.point) else { return names };
         let inside = mount.root.join(below);
-        for other in self.0.iter().filter(|other| other.device == mount.device) {
+        for other in self.table.iter().filter(|other| other.device == mount.device) {
             let Ok(below) = inside.strip_prefix(&other.root) else { continue };
             // By components: an empty `below` must not add a slash at the end.
             let name: PathBuf = other.point.components().chain(below.components()).collect();
@@ -92,12 +99,12 @@ impl Mounts {
 
     /// Whether a look at a path waits for a server, which may not answer.
     pub fn needs_server(&self, path: &Path) -> bool {
-        self.0.iter().any(Mount::needs_server) && self.is_below_server(&self.real(path))
+        self.table.iter().any(Mount::needs_server) && self.is_below_server(&self.real(path))
     }
 
     /// The same for a path without symbolic links.
     fn is_below_server(&self, real: &Path) -> bool {
-        self.0.iter().any(|mount| mount.needs_server() && real.starts_with(&mount.point))
+        self.table.iter().any(|mount| mount.needs_server() && real.starts_with(&mount.point))
     }
 
     /// The path with its symbolic links resolved, as far as it exists. A part that depends on
@@ -113,8 +120,8 @@ impl Mounts {
             real.push(OsString::from_vec(name.into()));
             if self.is_below_server(&real) {
                 real.extend(route.by_ref().map(|name| OsString::from_vec(name.into())));
-            } else if let Ok(target) = fs::read_link(&real)
-                && let Some(start) = route.follow(target.as_os_str().as_bytes())
+            } else if let Some(target) = self.target(&real, route.is_done())
+                && let Some(start) = route.follow(target.as_bytes())
             {
                 real.pop();
                 if start == Start::Root {
@@ -123,6 +130,19 @@ impl Mounts {
             }
         }
         real
+    }
+
+    /// The target of a symbolic link.
+    fn target(&self, link: &Path, is_last: bool) -> Option<OsString> {
+        let read = || fs::read_link(link).ok().map(PathBuf::into_os_string);
+        if is_last {
+            return read();
+        }
+        let mut links = self.links.borrow_mut();
+        if let Some(known) = links.get(link) {
+            return known.clone();
+        }
+        links.entry(link.to_owned()).or_insert_with(read).clone()
     }
 }
 

@@ -11,7 +11,7 @@ use super::rule::{Command, RuleSpec, SEARCH_PATH};
 use super::trust::{Missing, Refusal, Trust, Writers};
 use facron_proto::Severity;
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -60,14 +60,21 @@ fn is_executable(metadata: &Metadata) -> bool {
     metadata.is_file() && metadata.permissions().mode() & 0o111 != 0
 }
 
-/// The programs and directories that were checked, for the user of the rule.
+/// What was found out about programs and directories. Many rules have the same.
 #[derive(Default)]
-pub(super) struct Checked(HashMap<(PathBuf, Option<u32>), Option<Problem>>);
+pub(super) struct Checked {
+    /// By program and PATH.
+    found: HashMap<(OsString, OsString), Result<Option<PathBuf>, Problem>>,
+    /// By path and the user of the rule.
+    trusted: HashMap<(PathBuf, Option<u32>), Option<Problem>>,
+}
 
 impl Checked {
     /// The present problem with the program.
     pub(super) fn program(&mut self, spec: &RuleSpec, mounts: &Mounts) -> Option<Problem> {
-        match find(spec, mounts) {
+        let Command::Exec { program, .. } = &spec.command else { return None };
+        let found = self.found.entry((program.clone(), search_path(spec).to_owned()));
+        match found.or_insert_with(|| find(spec, mounts)).clone() {
             Ok(path) => self.trust(spec, &path?, |trust, path| trust.file(path, None)),
             Err(problem) => Some(problem),
         }
@@ -88,7 +95,7 @@ impl Checked {
         check: impl Fn(&Trust, &Path) -> Result<(), Refusal>,
     ) -> Option<Problem> {
         let user = spec.options.account.as_ref().map(|account| account.uid);
-        let checked = self.0.entry((path.to_owned(), user));
+        let checked = self.trusted.entry((path.to_owned(), user));
         let problem = checked.or_insert_with(|| match check(&Trust::own().and(user), path) {
             Err(Refusal::Untrusted(untrusted)) => {
                 let message = format!("others could change `{}`: {untrusted}", show_path(path));

@@ -53,7 +53,7 @@ pub fn leads_to(path: &[u8], object: &Object) -> bool {
 }
 
 fn is_through_own_mount(object: &Object) -> bool {
-    let is_it = |id: u64| Mounts::read().0.iter().any(|mount| u64::from(mount.id) == id);
+    let is_it = |id: u64| Mounts::read().table.iter().any(|mount| u64::from(mount.id) == id);
     object.stat().mount().is_some_and(is_it)
 }
 

@@ -2,13 +2,14 @@
 //! table is read again whenever the kernel reports a change (proc(5), poll of
 //! `/proc/self/mountinfo`).
 
-use crate::kernel::mounts::{self, unescape};
+use crate::config::mountinfo::{Mount, Mounts};
 use crate::kernel::record::FsId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 /// How late file times may be. The kernel takes them from its coarse clock.
@@ -16,40 +17,11 @@ pub(super) const CLOCK_SLACK: Duration = Duration::from_millis(20);
 
 const TABLE: &str = "/proc/self/mountinfo";
 
-/// One mount, from a line of `proc_pid_mountinfo(5)`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Mount {
-    /// Its number, the number of its parent mount, and its device.
-    identity: [Vec<u8>; 3],
-    /// The path of the mount point.
-    pub point: Vec<u8>,
-    /// The type of its file system.
-    pub kind: String,
-}
-
-impl Mount {
-    /// `36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 ...`
-    pub(super) fn parse(line: &[u8]) -> Option<Self> {
-        let mut fields = line.split(|b| *b == b' ');
-        let mut next = || fields.next().map(<[u8]>::to_vec);
-        let identity = [next()?, next()?, next()?];
-        let point = unescape(fields.nth(1)?);
-        let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-        Some(Self { identity, point, kind: String::from_utf8_lossy(kind).into_owned() })
-    }
-
-    /// What a file system without an id has for one.
-    pub(super) fn device(&self) -> FsId {
-        let numbers = str::from_utf8(&self.identity[2]).ok().and_then(|device| device.split_once(':'));
-        let number = |text: &str| text.parse().unwrap_or_default();
-        let (major, minor) = numbers.map_or((0, 0), |(major, minor)| (number(major), number(minor)));
-        FsId::of_device(nix::libc::makedev(major, minor))
-    }
-
-    /// Whether it depends on a server, see [`mounts::is_served`].
-    pub(super) fn is_served(&self) -> bool {
-        mounts::is_served(&self.kind, &self.identity[2])
-    }
+/// What a file system without an id has for one.
+pub(super) fn device(mount: &Mount) -> FsId {
+    let number = |text: &str| text.parse().unwrap_or_default();
+    let (major, minor) = mount.device.split_once(':').unwrap_or_default();
+    FsId::of_device(nix::libc::makedev(number(major), number(minor)))
 }
 
 /// The table of mounts, as it was last read.
@@ -58,7 +30,7 @@ pub(super) struct MountTable {
     file: File,
     /// Opened a second time, because a poll of one open file reports each change once.
     sentinel: File,
-    seen: BTreeSet<Mount>,
+    mounts: Mounts,
     points: BTreeSet<Vec<u8>>,
 }
 
@@ -66,7 +38,7 @@ impl MountTable {
     /// Reads the present table.
     pub(super) fn read() -> io::Result<Self> {
         let [file, sentinel] = [File::open(TABLE)?, File::open(TABLE)?];
-        let mut mounts = Self { file, sentinel, seen: BTreeSet::new(), points: BTreeSet::new() };
+        let mut mounts = Self { file, sentinel, mounts: Mounts::parse(&[]), points: BTreeSet::new() };
         mounts.refresh()?;
         Ok(mounts)
     }
@@ -79,7 +51,7 @@ impl MountTable {
 
     /// All mounts of the table.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Mount> + Clone {
-        self.seen.iter()
+        self.mounts.table.iter()
     }
 
     /// Reads the table again.
@@ -87,9 +59,9 @@ impl MountTable {
         let mut text = Vec::new();
         self.file.rewind()?;
         self.file.read_to_end(&mut text)?;
-        let now: BTreeSet<Mount> = text.split(|b| *b == b'\n').filter_map(Mount::parse).collect();
-        let before = std::mem::replace(&mut self.seen, now);
-        self.points = before.into_iter().chain(self.seen.iter().cloned()).map(|mount| mount.point).collect();
+        let before = std::mem::replace(&mut self.mounts, Mounts::parse(&text));
+        let point = |mount: &Mount| mount.point.as_os_str().as_bytes().to_vec();
+        self.points = before.table.iter().chain(&self.mounts.table).map(point).collect();
         Ok(())
     }
 
@@ -103,18 +75,5 @@ impl MountTable {
 impl AsFd for MountTable {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_of_mountinfo() {
-        let line = br"36 35 98:0 / /mnt/a\040b\134c rw,noatime shared:1 - ext4 /dev/x rw";
-        let mount = Mount::parse(line).unwrap();
-        assert_eq!((&*mount.point, &*mount.kind), (&br"/mnt/a b\c"[..], "ext4"));
-        assert_eq!(Mount::parse(b""), None);
     }
 }

@@ -28,10 +28,11 @@ pub(super) use server::Look;
 
 use super::marks::{GroupOf, MarkTable, Marker};
 use super::mirror::{Mirror, Orphan};
-use super::mount_table::Mount;
+use super::mount_table::device;
 use super::recheck::{Place, Task};
 use super::rules::join;
 use super::scanner::{Answer, InodeKey, Probe, Scanner};
+use crate::config::mountinfo::Mount;
 use crate::kernel::record::{FsId, Handle, Record};
 use crate::kernel::sources::Sources;
 use facron_proto::Text;
@@ -39,6 +40,7 @@ use message::{Order, Reply, Request};
 use nix::errno::Errno;
 use server::{Doing, Server};
 use std::collections::{BTreeSet, HashSet};
+use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
@@ -129,12 +131,12 @@ impl Workers {
         let mut before = std::mem::take(&mut self.servers);
         let mut given_back = GivenBack::default();
         let points: Vec<_> = before.iter_mut().map(|server| std::mem::take(&mut server.points)).collect();
-        let is_new = |mount: &Mount| !points.iter().flatten().any(|point| *point == mount.point);
-        for mount in mounts.filter(|mount| mount.is_served() && *mount.point != *b"/") {
-            if is_new(mount) {
-                given_back.points.push(mount.point.clone());
+        for mount in mounts.filter(|mount| mount.needs_server()) {
+            let point = mount.point.as_os_str().as_bytes();
+            if !points.iter().flatten().any(|before| before == point) {
+                given_back.points.push(point.to_vec());
             }
-            let device = mount.device();
+            let device = device(mount);
             let is_it = |server: &Server| server.device == device && server.kind == mount.kind;
             if !self.servers.iter().any(is_it) {
                 let known = before.iter().position(is_it);
@@ -142,7 +144,7 @@ impl Workers {
                 self.servers.push(server.unwrap_or_else(|| Server::new(device, mount.kind.clone())));
             }
             if let Some(server) = self.servers.iter_mut().find(|server| is_it(server)) {
-                server.points.push(mount.point.clone());
+                server.points.push(point.to_vec());
             }
         }
         let is_kept = |point: &Vec<u8>| self.servers.iter().any(|server| server.points.contains(point));
