@@ -17,6 +17,7 @@ use crate::kernel::object::{Inode, Kind, Object, PATH_MAX};
 use facron_proto::Text;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -28,10 +29,13 @@ use std::time::{Duration, Instant};
 /// A large directory takes longer to read than the daemon waits for a sign of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
+/// How often a walk is interrupted for what the gate waits for.
+const INTERRUPTION: Duration = Duration::from_millis(100);
+
 /// Descriptors for one walk: one for each level of a tree, and some more.
 const FILES: u64 = 4 * DEEPEST as u64;
 
-/// From the daemon. Tasks are carried out one after the other.
+/// From the daemon. Walks are carried out one after the other, and files are found meanwhile.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Task {
     /// Further files of facron's own, which are always left out.
@@ -79,8 +83,7 @@ pub fn run() -> ExitCode {
     let Ok(channel) = Channel::of_helper() else { return ExitCode::FAILURE };
     // With fewer descriptors it only gets less far.
     let _ = confine::raise_file_limit(FILES);
-    let mut walker = Walker { channel, own: Vec::new(), last_sign_of_life: Instant::now() };
-    match walker.serve() {
+    match Walker::new(channel).serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
@@ -90,13 +93,27 @@ struct Walker {
     channel: Channel,
     /// Files of facron's own that the daemon has named.
     own: Vec<PathBuf>,
+    /// Tasks that have come during a walk.
+    later: VecDeque<Task>,
     last_sign_of_life: Instant,
+    next_interruption: Instant,
 }
 
 impl Walker {
+    fn new(channel: Channel) -> Self {
+        let now = Instant::now();
+        Self {
+            channel,
+            own: Vec::new(),
+            later: VecDeque::new(),
+            last_sign_of_life: now,
+            next_interruption: now,
+        }
+    }
+
     /// Until the daemon is gone.
     fn serve(&mut self) -> Result<(), Errno> {
-        while let Some((task, _)) = self.channel.receive_blocking()? {
+        while let Some(task) = self.next_task()? {
             match task {
                 Task::Protect(own) => self.own.extend(own.iter().map(path_of)),
                 Task::Walk { number, rule, work } => {
@@ -105,16 +122,38 @@ impl Walker {
                     let refusal = Walk { walker: self, number, rule: *rule, work, filter, mounts }.run()?;
                     self.send(&Finding::End { number, refusal }, None)?;
                 }
-                Task::Find(lost) => {
-                    // Without an answer the gate starts anew, and so remembers nothing.
-                    if let Ok(found) = find(&lost) {
-                        let order = Order::Found(lost.number);
-                        self.send(&Finding::Order { walk: None, order }, found.as_ref().map(AsFd::as_fd))?;
-                    }
-                }
+                Task::Find(lost) => self.find(&lost)?,
             }
         }
         Ok(())
+    }
+
+    fn next_task(&mut self) -> Result<Option<Task>, Errno> {
+        match self.later.pop_front() {
+            Some(task) => Ok(Some(task)),
+            None => Ok(self.channel.receive_blocking()?.map(|(task, _)| task)),
+        }
+    }
+
+    /// Without an answer the gate starts anew, and so remembers nothing.
+    fn find(&mut self, lost: &Lost) -> Result<(), Errno> {
+        let Ok(found) = find(lost) else { return Ok(()) };
+        let order = Order::Found(lost.number);
+        self.send(&Finding::Order { walk: None, order }, found.as_ref().map(AsFd::as_fd))
+    }
+
+    /// Finds the files that are asked for meanwhile: the gate does not wait for a whole walk.
+    fn interrupt(&mut self) -> Result<(), Errno> {
+        self.next_interruption = Instant::now() + INTERRUPTION;
+        loop {
+            match self.channel.receive() {
+                Ok(Some((Task::Find(lost), _))) => self.find(&lost)?,
+                Ok(Some((task, _))) => self.later.push_back(task),
+                Ok(None) => return Err(Errno::EPIPE),
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+        }
     }
 
     fn send(&mut self, finding: &Finding, fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
@@ -126,7 +165,11 @@ impl Walker {
         }
     }
 
-    fn show_life(&mut self) -> Result<(), Errno> {
+    /// During a walk.
+    fn pause(&mut self) -> Result<(), Errno> {
+        if self.next_interruption <= Instant::now() {
+            self.interrupt()?;
+        }
         if self.last_sign_of_life.elapsed() < SIGN_OF_LIFE {
             return Ok(());
         }
@@ -244,7 +287,7 @@ impl Walk<'_> {
                 if kind.is_none_or(|kind| kind == Kind::Directory) {
                     directories.push(name.into());
                 }
-                is_heard = is_heard.and_then(|()| self.walker.show_life());
+                is_heard = is_heard.and_then(|()| self.walker.pause());
             });
             is_heard?;
             if let Err(errno) = read {
@@ -259,7 +302,7 @@ impl Walk<'_> {
         let path = from.path.join(OsStr::from_bytes(name));
         let below =
             if from.below.is_empty() { name.to_vec() } else { [&from.below, &b"/"[..], name].concat() };
-        self.walker.show_life()?;
+        self.walker.pause()?;
         // An excluded directory may be where nobody answers.
         if self.is_left_out(&path, &below)? {
             return Ok(None);
@@ -320,4 +363,65 @@ fn path_of(text: &Text) -> PathBuf {
 
 fn text(path: &Path) -> Text {
     Text::from(path.as_os_str().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::filter::Patterns;
+    use crate::config::permission::{Decision, Verdict};
+    use crate::config::process_filter::ProcessFilter;
+    use crate::gate::message::Afterwards;
+    use crate::kernel::packet;
+    use facron_proto::RuleId;
+
+    fn recursive(path: &Path) -> Rule {
+        Rule {
+            id: RuleId(1),
+            path: text(path),
+            is_directory: true,
+            events: Events::OPEN_PERM.mask(),
+            recursive: true,
+            patterns: Patterns::default(),
+            process_filter: ProcessFilter::default(),
+            decision: Decision::Always(Verdict::Allow),
+            afterwards: Afterwards::Nothing,
+            deadline_ms: 1000,
+            on_failure: Verdict::Allow,
+            cache_ms: None,
+            gives_file: false,
+            spared: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_file_is_found_during_a_walk() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        let inode = Object::open(dir.path()).unwrap().inode();
+        let lost = Lost {
+            number: 7,
+            path: text(dir.path()),
+            device: inode.device,
+            inode: inode.number,
+            handle: Text::from(&b""[..]),
+        };
+        let (daemon, walker) = packet::pair().unwrap();
+        let mut daemon = Channel::new(daemon);
+        let walk = Task::Walk { number: 1, rule: Box::new(recursive(dir.path())), work: Work::Place };
+        for task in [walk, Task::Find(lost)] {
+            daemon.send(&task, None).unwrap();
+        }
+        let thread = std::thread::spawn(move || Walker::new(Channel::new(walker)).serve());
+        let mut found = false;
+        loop {
+            match daemon.receive_blocking().unwrap().unwrap().0 {
+                Finding::Order { order: Order::Found(7), .. } => found = true,
+                Finding::End { refusal, .. } => break assert!(found && refusal.is_none(), "{refusal:?}"),
+                _ => {}
+            }
+        }
+        drop(daemon);
+        thread.join().unwrap().unwrap();
+    }
 }
