@@ -63,7 +63,7 @@ impl Word {
     /// Two backslashes before a `$` are one literal backslash. All other backslashes
     /// stay. So every sequence of bytes and tokens can be written.
     pub(super) fn with_dollars_unescaped(&self) -> Self {
-        let mut word = Self { span: self.span.clone(), ..Self::default() };
+        let mut word = Self { span: self.span.clone(), quoted: self.quoted, ..Self::default() };
         let mut backslashes = 0;
         for (index, byte) in self.bytes.iter().enumerate() {
             if *byte == b'$' && backslashes > 0 {

@@ -30,7 +30,9 @@ pub fn parse_words(words: &Words<'_>) -> Result<(RuleSpec, Vec<Diagnostic>), Vec
     let path = put(words.path, &mut text);
     let events = put(words.events, &mut text);
     let options = put_options(words.options, &mut text);
-    let command: Vec<_> = words.command.iter().map(|word| put(word, &mut text)).collect();
+    // Here OPTIONS have a place of their own: a command may begin with `[`.
+    let mut command: Vec<_> = words.command.iter().map(|word| put(word, &mut text)).collect();
+    command.iter_mut().for_each(|word| word.quoted = true);
     text.pop();
 
     let line = Line { file: None, number: 1, text: &text };

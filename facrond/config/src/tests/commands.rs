@@ -152,7 +152,7 @@ fn words_are_what_they_are() {
         path: b"/a b'c\xff/",
         events: b"open|modify",
         options: b" include='a b' env=X=[a ",
-        command: vec![b"[", b"a\nb", b"x\\y", b""],
+        command: vec![b"[once]", b"a\nb", b"x\\y", b""],
     };
     let (spec, _) = parse_words(&given).unwrap();
     let line = b"\"/a b'c\xff\" OPEN|MODIFY [include='a b' env=X=\\[a] -";
