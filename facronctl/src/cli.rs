@@ -3,8 +3,11 @@
 #![expect(clippy::doc_markdown, reason = "these comments are what --help shows")]
 
 use crate::style::When;
+use crate::time;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use facron_config::process_filter::user_number;
+use jiff::Timestamp;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -25,6 +28,16 @@ Examples:
 
 Put tokens such as $$ (the path) and $% (the events) in single quotes, or the shell takes them.
 facron.conf(5) has all events, options and tokens.";
+
+const TAIL_EXAMPLES: &str = "\
+Examples:
+  facronctl tail -f --failed
+  facronctl tail --since yesterday --until 10:00 --path '/srv/in/**'
+  facronctl tail --since -2h --exe rsync --uid backup
+
+TIME is as journalctl takes it: now, today, yesterday, tomorrow; -2h, +5min, 3 days ago; 2026-11-24, \
+2026-11-24 10:00[:00], 10:00; @ and the seconds since 1970.
+GLOB is as in include= of a rule on /: without a slash it is matched on the file name, and /srv/in/** is all below /srv/in.";
 
 /// Shows and changes what facrond does.
 #[derive(Debug, Parser)]
@@ -110,10 +123,11 @@ pub(crate) struct Rule {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = TAIL_EXAMPLES)]
 pub(crate) struct Tail {
-    /// How many of the last events to show
-    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = facron_proto::method::DEFAULT_LIMIT)]
-    pub(crate) limit: u64,
+    /// How many of the last events to show [default: 10; with --since, all]
+    #[arg(short = 'n', long = "lines", value_name = "N")]
+    pub(crate) limit: Option<u64>,
     /// Go on, and show each event when it is known what became of it
     #[arg(short, long)]
     pub(crate) follow: bool,
@@ -123,6 +137,25 @@ pub(crate) struct Tail {
     /// Only what went wrong
     #[arg(long)]
     pub(crate) failed: bool,
+    /// Only events of this time and later
+    #[arg(long, value_name = "TIME", value_parser = time::parse, allow_hyphen_values = true)]
+    pub(crate) since: Option<Timestamp>,
+    /// Only events of this time and earlier
+    #[arg(long, value_name = "TIME", value_parser = time::parse, allow_hyphen_values = true)]
+    pub(crate) until: Option<Timestamp>,
+    /// Only events with such a path; of a rename either one
+    #[arg(long, value_name = "GLOB", value_hint = ValueHint::AnyPath)]
+    pub(crate) path: Option<String>,
+    /// Only events that such a program caused, or with a ! did not cause
+    #[arg(long, value_name = "GLOB", value_hint = ValueHint::ExecutablePath)]
+    pub(crate) exe: Option<String>,
+    /// Only events that this user caused, by name or number
+    #[arg(long, value_name = "USER", value_parser = user, value_hint = ValueHint::Username)]
+    pub(crate) uid: Option<u32>,
+}
+
+fn user(value: &str) -> Result<u32, String> {
+    user_number(value.as_bytes(), "write the name or the number of a user")
 }
 
 #[derive(Debug, Args)]
@@ -189,6 +222,18 @@ mod tests {
         assert_eq!(add("facronctl add a OPEN -").command, ["-"]);
         assert_eq!(add("facronctl add a OPEN -- cmd -x").command, ["cmd", "-x"]);
         assert!(Cli::try_parse_from(["facronctl", "add", "/a", "OPEN"]).is_err());
+    }
+
+    #[test]
+    fn a_time_may_begin_with_a_hyphen() {
+        let line = ["facronctl", "tail", "--since", "-2h", "--until", "@5", "--uid", "root", "-n", "3"];
+        let Command::Tail(tail) = Cli::try_parse_from(line).unwrap().command else { panic!() };
+        assert_eq!((tail.until, tail.uid, tail.limit), (Timestamp::from_second(5).ok(), Some(0), Some(3)));
+        assert!(tail.since < Some(Timestamp::now()));
+        for bad in [["--since", "noon"], ["--uid", "no-such-user"], ["--uid", "!0"]] {
+            let error = Cli::try_parse_from(["facronctl", "tail"].iter().chain(&bad)).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{error}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod format;
 mod style;
 mod table;
 mod terminal;
+mod time;
 
 use clap::Parser;
 use cli::Cli;

@@ -50,7 +50,7 @@
 //! | `add` | `path`, `events`, `command`, and optionally `options` (`""`), `persist` (`false`): [`method::AddParams`] | the [`Rule`], with `warnings` ([`Diagnostic`]s) if there are any; sent when its marks are in the kernel |
 //! | `remove`, `pause`, `resume` | `rules`, an array | `{"rules": [7, 9]}`, numbers in the order of the request; all or none are done |
 //! | `reload` | | `{"added": 1, "removed": 0, "changed": 0, "kept": 12}`, numbers of rules |
-//! | `tail` | optionally `limit` (`10`), `rule`, `failed` (`false`), `follow` (`false`): [`method::TailParams`] | `{"records": [...]}`, [`Record`]s, the oldest first; with `follow` also `subscription`; `truncated` if older ones are left out because the reply would be too large |
+//! | `tail` | optionally `limit` (`10`), `rule`, `failed` (`false`), `since`, `until`, `path`, `exe`, `uid`, `after`, `follow` (`false`): [`method::TailParams`] | `{"records": [...]}`, [`Record`]s, the oldest first; with `follow` also `subscription`; `truncated` if older ones are left out because the reply would be too large; `too_old` and `oldest` if records after `after` are kept no more |
 //! | `unsubscribe` | `subscription` | `{}` |
 //! | `status` | | [`Status`] |
 //! | `explain` | `path`, `events` | `[{"rule": 7, "argv": [...]}]`, the commands that would run; nothing is run |
@@ -80,6 +80,21 @@
 //! records; `lagged` has their number, at the place where they are missing. After the reply
 //! to `unsubscribe` there are no more notifications. A connection may have 16
 //! subscriptions, and so may all connections together of a user who may only read.
+//!
+//! A client that goes away and comes back sends `after`, the `seq` of the last record that it
+//! has dealt with, or 0. It gets each later record once and in the order of `seq`: the first
+//! `limit` of them in the reply, and with `follow` all others in notifications. Only records
+//! with a final outcome are sent, so one that is still pending or running holds back all with a
+//! greater `seq`; with `rule`, only those of this rule are waited for. While the client does
+//! not read, records wait in the history and not for it, so there is no `lagged` unless the
+//! history does not reach back any more. If it does not at the beginning, the reply says
+//! `too_old`, and `oldest`, the `seq` from which on all records are kept. The same if `after`
+//! is greater than any `seq` that was given: it is from the history of another machine, or the
+//! state of the daemon was removed.
+//!
+//! ```text
+//! -> {"jsonrpc": "2.0", "id": 3, "method": "tail", "params": {"after": 1234, "limit": 0, "follow": true}}
+//! ```
 //!
 //! # Errors
 //!

@@ -182,7 +182,7 @@ fn default_limit() -> u64 {
 /// The parameters of the method `tail`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TailParams {
-    /// The greatest number of past records.
+    /// The greatest number of past records: the last ones; with `after`, the first ones.
     #[serde(default = "default_limit")]
     pub limit: u64,
     /// Only records of this rule.
@@ -191,19 +191,45 @@ pub struct TailParams {
     /// Only records of failures.
     #[serde(default)]
     pub failed: bool,
+    /// Only events of this time and later ones (RFC 3339, UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Only events of this time and earlier ones (RFC 3339, UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Only events with such a path, a glob as in `include=` of a rule on `/`: `*.conf`, `/srv/in/**`.
+    /// Of a rename either path may be such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Only events of such a program, a glob as in `exe=`: `rsync`, `!/usr/bin/*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
+    /// Only events of this user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Only records with a greater `seq`, in the order of `seq`, with final outcomes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
     /// Whether future records are sent as notifications.
     #[serde(default)]
     pub follow: bool,
 }
 
 /// The result of the method `tail`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TailReply {
-    /// The last records, the oldest first.
+    /// The records, the oldest first.
     pub records: Vec<Record>,
     /// Whether older records are left out because the reply would be too large. Absent if not.
     #[serde(default, skip_serializing_if = "is_false")]
     pub truncated: bool,
+    /// With `after`: whether a record with a greater `seq` is kept no more, or was never kept in
+    /// this history. The reply goes on with the oldest that is. Absent if not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub too_old: bool,
+    /// With `too_old`: the `seq` from which on all records are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<u64>,
     /// With `follow`: the number that the notifications will have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<SubscriptionId>,
@@ -280,7 +306,8 @@ mod tests {
     #[test]
     fn tail_has_the_defaults_of_tail() {
         let tail: TailParams = from_str("{}").unwrap();
-        assert_eq!(tail, TailParams { limit: 10, rule: None, failed: false, follow: false });
+        assert_eq!((tail.limit, tail.failed, tail.follow), (10, false, false));
+        assert_eq!(to_string(&tail).unwrap(), r#"{"limit":10,"failed":false,"follow":false}"#);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod filesystems;
 mod follow;
 mod gate;
 mod harness;
+mod history;
 mod hostile;
 mod hung;
 mod mount_events;

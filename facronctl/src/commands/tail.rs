@@ -6,11 +6,15 @@ use crate::error::Error;
 use crate::format::{Precision, local_time, outcome, quoted};
 use crate::style::Tone;
 use crate::terminal::Terminal;
-use facron_proto::method::{Lagged, LaggedParams, NewRecord, Notice, Tail, TailParams};
+use facron_proto::method::{DEFAULT_LIMIT, Lagged, LaggedParams, NewRecord, Notice, Tail, TailParams};
 use facron_proto::rpc::Incoming;
 use facron_proto::{Outcome, OutcomeState, Record, RuleRef, Text};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+/// The last second of the daemon's calendar.
+const LAST: Timestamp = Timestamp::constant(253_402_207_200, 0);
 
 pub(super) fn run(args: &cli::Tail, client: &mut Client, terminal: &mut Terminal<'_>) -> Result<(), Error> {
     /// The reply, with its records as raw JSON.
@@ -21,18 +25,12 @@ pub(super) fn run(args: &cli::Tail, client: &mut Client, terminal: &mut Terminal
         #[serde(default)]
         truncated: bool,
     }
-    let params = TailParams {
-        limit: args.limit,
-        rule: args.rule.as_deref().map(RuleRef::from),
-        failed: args.failed,
-        follow: args.follow,
-    };
-    let answer: Answer<Tail> = client.call(&params)?;
+    let answer: Answer<Tail> = client.call(&params(args))?;
     let Records { records, truncated } = answer.parse()?;
     if truncated {
         writeln!(
             terminal.err,
-            "facronctl: older records are left out, because there are too many; use --rule"
+            "facronctl: older records are left out, because there are too many; --until shows them"
         )?;
     }
     for record in records {
@@ -45,6 +43,24 @@ pub(super) fn run(args: &cli::Tail, client: &mut Client, terminal: &mut Terminal
         }
     }
     Ok(())
+}
+
+fn params(args: &cli::Tail) -> TailParams {
+    // What the daemon's calendar does not have is no time of an event either.
+    let time = |time: Timestamp| time.clamp(Timestamp::UNIX_EPOCH, LAST).to_string();
+    let default = if args.since.is_some() { u64::MAX } else { DEFAULT_LIMIT };
+    TailParams {
+        limit: args.limit.unwrap_or(default),
+        rule: args.rule.as_deref().map(RuleRef::from),
+        failed: args.failed,
+        since: args.since.map(time),
+        until: args.until.map(time),
+        path: args.path.clone(),
+        exe: args.exe.clone(),
+        uid: args.uid,
+        after: None,
+        follow: args.follow,
+    }
 }
 
 /// Waits for one notification and shows it.

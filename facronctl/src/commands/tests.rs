@@ -175,6 +175,19 @@ fn tail_is_a_line_a_record() {
 }
 
 #[test]
+fn tail_sends_its_conditions_as_the_daemon_takes_them() {
+    let words = ["tail", "--since", "@5.25", "--until", "2026-11-24T10:00:00+01:00"];
+    let more = ["--path", "*.c", "--exe", "!vi", "--uid", "7"];
+    let mut expected = json!({"limit": u64::MAX, "failed": false, "since": "1970-01-01T00:00:05.25Z",
+        "until": "2026-11-24T09:00:00Z", "path": "*.c", "exe": "!vi", "uid": 7, "follow": false});
+    assert_eq!(ran(&[&words[..], &more].concat(), json!({"records": []})).params, expected);
+    expected["limit"] = 2.into();
+    assert_eq!(ran(&[&words[..], &more, &["-n", "2"]].concat(), json!({"records": []})).params, expected);
+    let params = ran(&["tail", "--until", "@-9"], json!({"records": []})).params;
+    assert_eq!((&params["limit"], &params["until"]), (&10.into(), &"1970-01-01T00:00:00Z".into()));
+}
+
+#[test]
 fn tail_goes_on_until_the_daemon_ends() {
     let notice = |method: &str, member: &str, value: Value| json!({"jsonrpc": "2.0", "method": method, "params": {"subscription": 1, member: value}});
     let then = [

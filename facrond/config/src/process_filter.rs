@@ -121,22 +121,25 @@ impl Program {
 pub(super) fn uid(value: &[u8]) -> Result<Condition<u32>, String> {
     let (is_negated, name) = negation(value);
     let help = "write the name or the number of a user, like `uid=backup` or `uid=!0`";
+    user_number(name, help).map(|uid| condition(is_negated, uid))
+}
+
+/// The number of a user who is named by that or by name.
+pub fn user_number(name: &[u8], help: &str) -> Result<u32, String> {
     let name = str::from_utf8(name).ok().filter(|name| !name.is_empty()).ok_or(help)?;
-    let uid = if name.bytes().all(|byte| byte.is_ascii_digit()) {
+    if name.bytes().all(|byte| byte.is_ascii_digit()) {
         // The largest number stands for no user: chown(2).
-        name.parse().ok().filter(|uid| *uid != u32::MAX).ok_or(help)?
-    } else {
-        match User::from_name(name) {
-            Ok(Some(user)) => user.uid.as_raw(),
-            Ok(None) => return Err(format!("there is no user `{}`", show(name.as_bytes()))),
-            Err(errno) => return Err(format!("the users cannot be looked up: {}", errno.desc())),
-        }
-    };
-    Ok(condition(is_negated, uid))
+        return Ok(name.parse().ok().filter(|uid| *uid != u32::MAX).ok_or(help)?);
+    }
+    match User::from_name(name) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        Ok(None) => Err(format!("there is no user `{}`", show(name.as_bytes()))),
+        Err(errno) => Err(format!("the users cannot be looked up: {}", errno.desc())),
+    }
 }
 
 /// The value of `exe=`: a glob.
-pub(super) fn exe(value: &[u8]) -> Result<Condition<Program>, String> {
+pub fn exe(value: &[u8]) -> Result<Condition<Program>, String> {
     let (is_negated, pattern) = negation(value);
     let pattern = str::from_utf8(pattern)
         .map_err(|_| "a glob must be UTF-8; write `?` for a byte that is not".to_owned())?;

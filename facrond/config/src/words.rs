@@ -32,7 +32,9 @@ pub fn parse_words(words: &Words<'_>) -> Result<(RuleSpec, Vec<Diagnostic>), Vec
     let options = put_options(words.options, &mut text);
     // Here OPTIONS have a place of their own: a command may begin with `[`.
     let mut command: Vec<_> = words.command.iter().map(|word| put(word, &mut text)).collect();
-    command.iter_mut().for_each(|word| word.quoted = true);
+    for word in &mut command {
+        word.quoted = true;
+    }
     text.pop();
 
     let line = Line { file: None, number: 1, text: &text };

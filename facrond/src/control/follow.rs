@@ -17,6 +17,9 @@ use tokio::sync::Notify;
 /// Records that wait in one subscription.
 pub const MAX_QUEUED: usize = 8192;
 
+/// Records that wait in a subscription whose other records wait in the history.
+const MAX_FETCHED: usize = MAX_QUEUED / 2;
+
 /// Subscriptions of one connection.
 pub const MAX_SUBSCRIPTIONS: usize = 16;
 
@@ -24,8 +27,9 @@ pub const MAX_SUBSCRIPTIONS: usize = 16;
 const OVERHEAD: usize = 64;
 
 /// A record as it travels, made once for all who follow.
-pub fn encode(record: &Record) -> serde_json::Result<Arc<RawValue>> {
-    to_raw_value(record).map(Arc::from)
+pub fn encode(record: &Record) -> Option<Arc<RawValue>> {
+    let line = to_raw_value(record).inspect_err(|error| tracing::error!(%error, "cannot encode a record"));
+    line.ok().map(Arc::from)
 }
 
 /// The engine's end of a subscription. Dropping it ends nothing: the client just gets no more.
@@ -50,6 +54,18 @@ impl Follower {
     pub fn send(&self, record: &Arc<RawValue>) {
         if let Some(connection) = self.connection.upgrade() {
             connection.push(self.id, record);
+        }
+    }
+
+    /// Queues a record; false if the client has to fetch others first.
+    pub fn try_send(&self, record: &Arc<RawValue>) -> bool {
+        self.connection.upgrade().is_none_or(|connection| connection.try_push(self.id, record))
+    }
+
+    /// Counts records as missed.
+    pub fn lag(&self, missed: u64) {
+        if let Some(connection) = self.connection.upgrade() {
+            connection.lag(self.id, missed);
         }
     }
 }
@@ -82,6 +98,16 @@ struct Queue {
 struct Counts {
     queued: usize,
     missed: u64,
+}
+
+impl Counts {
+    /// Marks the place where records are missing, if that is not done.
+    fn miss(&mut self, id: SubscriptionId, count: u64, notices: &mut VecDeque<(SubscriptionId, Notice)>) {
+        if self.missed == 0 {
+            notices.push_back((id, Notice::Lagged));
+        }
+        self.missed += count;
+    }
 }
 
 #[derive(Debug)]
@@ -151,16 +177,36 @@ impl Connection {
         let Queue { open, notices, .. } = &mut *queue;
         let Some(counts) = open.get_mut(&id) else { return };
         let notice = Notice::Record(record.clone());
-        if counts.missed > 0 {
-            counts.missed += 1;
-        } else if counts.queued == MAX_QUEUED || !self.place.queue(notice.size()) {
-            counts.missed = 1;
-            notices.push_back((id, Notice::Lagged));
+        if counts.missed > 0 || counts.queued == MAX_QUEUED || !self.place.queue(notice.size()) {
+            counts.miss(id, 1, notices);
         } else {
             counts.queued += 1;
             notices.push_back((id, notice));
         }
         self.ready.notify_one();
+    }
+
+    fn try_push(&self, id: SubscriptionId, record: &Arc<RawValue>) -> bool {
+        let mut queue = self.lock();
+        let Queue { open, notices, .. } = &mut *queue;
+        let Some(counts) = open.get_mut(&id) else { return true };
+        let notice = Notice::Record(record.clone());
+        if counts.missed > 0 || counts.queued >= MAX_FETCHED || !self.place.queue(notice.size()) {
+            return false;
+        }
+        counts.queued += 1;
+        notices.push_back((id, notice));
+        self.ready.notify_one();
+        true
+    }
+
+    fn lag(&self, id: SubscriptionId, missed: u64) {
+        let mut queue = self.lock();
+        let Queue { open, notices, .. } = &mut *queue;
+        if let Some(counts) = open.get_mut(&id) {
+            counts.miss(id, missed, notices);
+            self.ready.notify_one();
+        }
     }
 
     /// Waits until there may be something to take.
@@ -237,6 +283,22 @@ mod tests {
         assert_eq!(lines[MAX_QUEUED + 1], r#"{"subscription":2,"record":0}"#);
         slow.send(&raw(9));
         assert_eq!(taken(&connection), [r#"{"subscription":1,"record":9}"#]);
+    }
+
+    #[test]
+    fn who_is_sent_what_he_can_take_misses_nothing_that_others_do_not_drop() {
+        let connection = connection();
+        let follower = Connection::subscribe(&connection).unwrap();
+        let sent = (0..MAX_QUEUED).take_while(|number| follower.try_send(&raw(*number))).count();
+        assert_eq!(sent, MAX_FETCHED);
+        connection.take().unwrap().unwrap();
+        assert!(follower.try_send(&raw(sent)) && !follower.try_send(&raw(sent + 1)));
+        follower.lag(7);
+        follower.lag(2);
+        let lines = taken(&connection);
+        assert_eq!(lines.len(), MAX_FETCHED + 1);
+        assert_eq!(lines[MAX_FETCHED], r#"{"subscription":1,"missed":9}"#);
+        assert!(follower.try_send(&raw(0)));
     }
 
     #[test]

@@ -4,72 +4,52 @@
 //! Records get their numbers here and nowhere else. A record is opened when a job is
 //! queued, updated while its command runs, and closed once. It takes its travelling form
 //! only for clients that ask; the history keeps the job, most of which it shares with
-//! others. It is bounded in records and in bytes, since paths may be long.
+//! others.
+
+mod cursors;
+mod recent;
+mod wanted;
+
+pub use recent::Page;
+pub use wanted::Wanted;
 
 use crate::control::{Follower, encode};
-use crate::event::Event;
 use crate::job::Job;
 use crate::job::outcome::{Ended, Ending, Outcome};
 use crate::job::output::LogTo;
 use crate::kernel::wait::Exit;
 use crate::wire;
-use facron_proto::{Jobs, Record, RuleId, Text};
-use std::collections::VecDeque;
+use cursors::{Cursors, OpenRecords};
+use facron_proto::{Jobs, Text};
+use recent::{Past, Recent};
 use std::io::{self, Write};
-use std::time::Duration;
-
-/// Which records a client asks for.
-#[derive(Debug)]
-pub struct Wanted {
-    pub rule: Option<RuleId>,
-    pub failed: bool,
-}
-
-impl Wanted {
-    fn covers(&self, job: &Job, outcome: &Outcome) -> bool {
-        self.rule.is_none_or(|rule| rule == job.rule) && (!self.failed || outcome.is_failure())
-    }
-}
-
-/// A job and what became of it so far.
-#[derive(Debug)]
-struct Past {
-    job: Job,
-    outcome: Outcome,
-}
-
-impl Past {
-    /// Its memory in bytes.
-    fn size(&self) -> usize {
-        let Event { path, old_path, exe, .. } = &self.job.event;
-        let texts = [Some(path), old_path.as_ref(), exe.as_ref()].into_iter().flatten();
-        size_of::<Self>() + texts.map(|text| text.len()).sum::<usize>() + self.outcome.text_size()
-    }
-}
-
-/// The bytes of the history, and the more for each record of `--history`.
-const BYTES: usize = 8 << 20;
-const BYTES_A_RECORD: usize = 512;
+use std::time::{Duration, Instant};
+use wanted::Facts;
 
 /// The one owner of numbers, outcomes and counts.
 #[derive(Debug)]
 pub struct JobLog {
     next_seq: u64,
-    /// How many records the history keeps.
-    limit: usize,
-    /// The last jobs. Their numbers have no gaps.
-    history: VecDeque<Past>,
-    /// The memory of the history.
-    bytes: usize,
+    recent: Recent,
+    open: OpenRecords,
     followers: Vec<(Follower, Wanted)>,
+    /// Those who get records in the order of their numbers.
+    cursors: Cursors,
     counts: Jobs,
     log_to: LogTo,
 }
 
 impl JobLog {
     pub fn new(limit: usize, log_to: LogTo) -> Self {
-        let (history, followers) = (VecDeque::new(), Vec::new());
-        Self { next_seq: 1, limit, history, bytes: 0, followers, counts: Jobs::default(), log_to }
+        Self {
+            next_seq: 1,
+            recent: Recent::new(limit),
+            open: OpenRecords::default(),
+            followers: Vec::new(),
+            cursors: Cursors::default(),
+            counts: Jobs::default(),
+            log_to,
+        }
     }
 
     /// The number that the next record gets.
@@ -80,30 +60,20 @@ impl JobLog {
     /// Opens the record of a job that waits, and numbers the job.
     pub fn open(&mut self, job: &mut Job) {
         self.push(job, Outcome::Pending);
+        self.open.insert(job.rule, job.seq);
     }
 
     /// Updates the record of a job that goes on.
     pub fn update(&mut self, job: &Job, outcome: Outcome) {
-        let new = Past { job: job.without_batch(), outcome };
-        let size = new.size();
-        if let Some(past) = self.past_mut(job.seq) {
-            let before = std::mem::replace(past, new).size();
-            self.bytes = self.bytes + size - before;
-        }
+        self.recent.update(job, outcome);
     }
 
     /// The job of this number stands for one more event.
     pub fn merge(&mut self, into: u64) {
         self.counts.merged += 1;
-        if let Some(past) = self.past_mut(into) {
+        if let Some(past) = self.recent.get_mut(into) {
             past.job.merged += 1;
         }
-    }
-
-    fn past_mut(&mut self, seq: u64) -> Option<&mut Past> {
-        let first = self.history.front()?;
-        let index = usize::try_from(seq.checked_sub(first.job.seq)?).ok()?;
-        self.history.get_mut(index)
     }
 
     /// Events became part of a job before its record was opened.
@@ -114,6 +84,7 @@ impl JobLog {
     /// Closes the record of a job.
     pub fn close(&mut self, job: &Job, outcome: Outcome) {
         self.conclude(job, &outcome);
+        self.open.remove(job.rule, job.seq);
         self.update(job, outcome);
     }
 
@@ -127,13 +98,7 @@ impl JobLog {
     fn push(&mut self, job: &mut Job, outcome: Outcome) {
         job.seq = self.next_seq;
         self.next_seq += 1;
-        let past = Past { job: job.without_batch(), outcome };
-        self.bytes += past.size();
-        self.history.push_back(past);
-        while self.history.len() > self.limit || self.bytes > BYTES + self.limit * BYTES_A_RECORD {
-            let Some(oldest) = self.history.pop_front() else { break };
-            self.bytes -= oldest.size();
-        }
+        self.recent.push(job, outcome);
     }
 
     fn conclude(&mut self, job: &Job, outcome: &Outcome) {
@@ -173,12 +138,10 @@ impl JobLog {
         if self.followers.is_empty() {
             return;
         }
-        let line = encode(&wire::record(job, outcome));
-        let Ok(line) = line.inspect_err(|error| tracing::error!(%error, "cannot encode a record")) else {
-            return;
-        };
+        let Some(line) = encode(&wire::record(job, outcome)) else { return };
+        let facts = Facts::of(job, outcome);
         for (follower, wanted) in &self.followers {
-            if wanted.covers(job, outcome) {
+            if wanted.covers(&facts) {
                 follower.send(&line);
             }
         }
@@ -189,20 +152,41 @@ impl JobLog {
         self.followers.push((follower, wanted));
     }
 
-    /// The last records of a kind, the oldest first, as far as they have not more bytes than
-    /// this; and whether there were more.
-    pub fn last(&self, limit: u64, bytes: usize, wanted: &Wanted) -> (Vec<Record>, bool) {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let past = self.history.iter().rev().filter(|past| wanted.covers(&past.job, &past.outcome));
-        let (mut records, mut left) = (Vec::new(), Some(bytes));
-        for Past { job, outcome } in past.take(limit).take_while(|past| {
-            left = left.and_then(|left| left.checked_sub(past.size()));
-            left.is_some()
-        }) {
-            records.push(wire::record(job, outcome));
-        }
-        records.reverse();
-        (records, left.is_none())
+    /// A client wants all records of a kind from this number on, in the order of the numbers.
+    pub fn follow_in_order(&mut self, follower: Follower, wanted: Wanted, next: u64) {
+        self.cursors.add(follower, wanted, next);
+    }
+
+    /// Sends what has come to those who get it in order.
+    pub fn advance(&mut self) {
+        self.cursors.advance(&self.recent, &self.open, self.next_seq);
+    }
+
+    /// When there is more to send.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.cursors.next_due()
+    }
+
+    /// Fills a page with the last records of a kind, the oldest first.
+    pub fn last(&self, wanted: &Wanted, page: &mut Page) {
+        let _ = self.recent.backwards().filter(|past| past.is_wanted(wanted)).all(|past| page.take(past));
+        page.records.reverse();
+    }
+
+    /// Fills a page with records of a kind from this number on, whose outcomes are final as those
+    /// of all before them. The number from which on there may be more.
+    pub fn first(&self, next: u64, wanted: &Wanted, page: &mut Page) -> u64 {
+        let end = self.open.first(wanted.rule).unwrap_or(self.next_seq).max(next);
+        let is_wanted = |past: &&Past| past.job.seq < end && past.is_wanted(wanted);
+        let rest = self.recent.from(next).filter(is_wanted).find(|past| !page.take(past));
+        rest.map_or(end, |past| past.job.seq)
+    }
+
+    /// The number to go on with after `seq`: the next one, or the oldest one of the history if
+    /// that does not reach back, or does not know this number.
+    pub fn after(&self, seq: u64) -> Result<u64, u64> {
+        let oldest = self.recent.oldest();
+        if seq >= self.next_seq || seq + 1 < oldest { Err(oldest) } else { Ok(seq + 1) }
     }
 
     pub fn counts(&self) -> &Jobs {
@@ -230,11 +214,12 @@ fn warn_of_failure(job: &Job, outcome: &Outcome, then: &str) {
 mod tests {
     use super::*;
     use crate::job::testing::job;
-
-    const ALL: Wanted = Wanted { rule: None, failed: false };
+    use facron_proto::RuleId;
 
     fn seqs(log: &JobLog, limit: u64, wanted: &Wanted) -> Vec<u64> {
-        log.last(limit, usize::MAX, wanted).0.iter().map(|record| record.seq).collect()
+        let mut page = Page::new(limit, usize::MAX);
+        log.last(wanted, &mut page);
+        page.records.iter().map(|record| record.seq).collect()
     }
 
     #[test]
@@ -247,11 +232,12 @@ mod tests {
         log.merge(second.seq);
         assert_eq!((first.seq, second.seq, log.next_seq()), (1, 3, 4));
         log.record(&mut job(0, 1, "/d"), Outcome::Recorded);
-        assert_eq!(seqs(&log, 9, &ALL), [2, 3, 4]);
-        assert_eq!(seqs(&log, 2, &ALL), [3, 4]);
-        assert_eq!(seqs(&log, 9, &Wanted { rule: Some(RuleId(2)), failed: false }), [3]);
-        assert_eq!(seqs(&log, 9, &Wanted { rule: None, failed: true }), [2]);
-        assert_eq!(log.last(2, usize::MAX, &ALL).0[0].merged, 1);
+        let all = Wanted::default();
+        assert_eq!(seqs(&log, 9, &all), [2, 3, 4]);
+        assert_eq!(seqs(&log, 2, &all), [3, 4]);
+        assert_eq!(seqs(&log, 9, &Wanted { rule: Some(RuleId(2)), ..Wanted::default() }), [3]);
+        assert_eq!(seqs(&log, 9, &Wanted { failed: true, ..Wanted::default() }), [2]);
+        assert_eq!(log.recent.get_mut(3).unwrap().job.merged, 1);
     }
 
     #[test]
@@ -264,32 +250,37 @@ mod tests {
         log.close(&first, Outcome::NotStarted { why: "why".to_owned() });
         log.close(&second, Outcome::skipped("why"));
         let expected = Jobs { failed: 1, skipped: 1, ..Jobs::default() };
-        assert_eq!((log.counts(), seqs(&log, 9, &ALL)), (&expected, vec![2]));
+        assert_eq!((log.counts(), seqs(&log, 9, &Wanted::default())), (&expected, vec![2]));
         let mut none = JobLog::new(0, LogTo::Log);
         none.record(&mut job(0, 1, "/a"), Outcome::Recorded);
-        assert_eq!((none.next_seq(), seqs(&none, 9, &ALL).len()), (2, 0));
+        assert_eq!((none.next_seq(), seqs(&none, 9, &Wanted::default()).len()), (2, 0));
     }
 
     #[test]
-    fn the_history_and_a_reply_are_bounded_in_bytes() {
-        let mut log = JobLog::new(1000, LogTo::Log);
-        let path = "/x".repeat(50_000);
-        for _ in 0..200 {
-            log.record(&mut job(0, 1, &path), Outcome::Recorded);
+    fn what_is_not_final_holds_back_what_is_after_it() {
+        let mut log = JobLog::new(4, LogTo::Log);
+        let (mut first, mut second) = (job(0, 1, "/a"), job(0, 2, "/b"));
+        log.open(&mut first);
+        log.open(&mut second);
+        log.record(&mut job(0, 1, "/c"), Outcome::Recorded);
+        let first_of = |log: &JobLog, next, rule: Option<u64>, limit| {
+            let mut page = Page::new(limit, usize::MAX);
+            let wanted = Wanted { rule: rule.map(RuleId), ..Wanted::default() };
+            let next = log.first(next, &wanted, &mut page);
+            (page.records.iter().map(|record| record.seq).collect::<Vec<_>>(), next)
+        };
+        assert_eq!(first_of(&log, 1, None, 9), (vec![], 1));
+        log.close(&first, Outcome::skipped("why"));
+        assert_eq!(first_of(&log, 1, None, 9), (vec![1], 2));
+        assert_eq!(first_of(&log, 1, Some(1), 9), (vec![1, 3], 4));
+        assert_eq!(first_of(&log, 1, Some(1), 1), (vec![1], 3));
+        assert_eq!(first_of(&log, 1, Some(2), 9), (vec![], 2));
+        log.close(&second, Outcome::skipped("why"));
+        assert_eq!(first_of(&log, 2, None, 9), (vec![2, 3], 4));
+        assert_eq!([0, 3, 4, 99].map(|seq| log.after(seq)), [Ok(1), Ok(4), Err(1), Err(1)]);
+        for _ in 0..3 {
+            log.record(&mut job(0, 1, "/c"), Outcome::Recorded);
         }
-        let kept = log.history.len();
-        assert!(
-            (80..100).contains(&kept) && log.bytes == log.history.iter().map(Past::size).sum::<usize>(),
-            "{kept}"
-        );
-        assert_eq!(seqs(&log, 1000, &ALL).last(), Some(&200));
-        let (records, is_truncated) = log.last(1000, 1 << 20, &ALL);
-        assert!((9..=10).contains(&records.len()) && is_truncated, "{}", records.len());
-        assert!(!log.last(3, 1 << 20, &ALL).1);
-        // an update may be the larger one
-        let mut waiting = job(0, 1, "/a");
-        log.open(&mut waiting);
-        log.close(&waiting, Outcome::NotStarted { why: "y".repeat(1000) });
-        assert_eq!(log.bytes, log.history.iter().map(Past::size).sum::<usize>());
+        assert_eq!([0, 1, 2, 6].map(|seq| log.after(seq)), [Err(3), Err(3), Ok(3), Ok(7)]);
     }
 }

@@ -123,6 +123,7 @@ impl Engine {
         self.permissions.advance(&mut self.runner, &mut self.log, self.queue.limits());
         let now = Instant::now();
         while Waiter::run_next(self, now) {}
+        self.log.advance();
         self.launch_checked();
         // A rule that was to be added is gone by now: the client was told why.
         for id in self.permissions.rules_mut().take_failed() {
@@ -168,6 +169,7 @@ impl Engine {
             self.permissions.next_due(),
             self.waiters.next_due(),
             self.watchdog.next_due(),
+            self.log.next_due(),
         ];
         parts.into_iter().flatten().min()
     }

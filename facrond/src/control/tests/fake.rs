@@ -69,7 +69,7 @@ serve! {
         let follower = if params.follow { Some(caller.subscribe()?) } else { None };
         let subscription = follower.as_ref().map(Follower::id);
         engine.followers.extend(follower);
-        Ok(TailReply { records: vec![], truncated: false, subscription })
+        Ok(TailReply { subscription, ..TailReply::default() })
     };
     GetStatus: |engine, _params: Empty, _caller| Ok(Status {
         version: String::new(),
