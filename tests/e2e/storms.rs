@@ -91,42 +91,58 @@ fn unseen(place: &Place, tree: &Path, views: &[Mutex<Seen>]) -> Vec<String> {
     unseen
 }
 
-#[track_caller]
-fn storm(kind: &'static str) {
-    let duration = Duration::from_secs(number_from("FACRON_TEST_SECONDS", 20));
-    let place = Place::new();
-    let volume = place.volume(kind);
-    let mount = volume.mount();
-    let tree = volume.path("tree");
-    fs::create_dir(&tree).unwrap();
-    fs::create_dir(volume.path("outside")).unwrap();
-    place.conf(&RULES.map(|(name, events)| format!("{tree} {events} [recursive name={name}] -\n")).concat());
-    let daemon = place.start();
-    let seed = Random::seed();
-    let mut random = Random::of(seed);
-    let views = RULES.map(|_| Mutex::new(Seen::default()));
-    let is_over = AtomicBool::new(false);
-    let mut followers = RULES.map(|(rule, _)| place.follow(rule));
-    let wrong = thread::scope(|scope| {
-        for (follower, seen) in followers.iter_mut().zip(&views) {
-            let is_over = &is_over;
-            scope.spawn(move || {
-                while !is_over.load(Ordering::Relaxed) {
-                    let record = follower.next(Duration::from_millis(100));
-                    if let Some(path) = record.as_ref().and_then(|record| record["path"].as_str()) {
-                        seen.lock().unwrap().look(Path::new(path));
+/// A tree in which processes do anything, and what was seen of it.
+pub struct Storm {
+    root: String,
+    tree: PathBuf,
+    seed: u64,
+}
+
+impl Storm {
+    /// In a directory of its own; the rules are [`Storm::rules`].
+    pub fn new(root: &str) -> Self {
+        let tree = Path::new(root).join("tree");
+        fs::create_dir(&tree).unwrap();
+        fs::create_dir(Path::new(root).join("outside")).unwrap();
+        Self { root: root.to_owned(), tree, seed: Random::seed() }
+    }
+
+    pub fn rules(&self) -> String {
+        let tree = self.tree.display();
+        RULES.map(|(name, events)| format!("{tree} {events} [recursive name={name}] -\n")).concat()
+    }
+
+    /// Goes on for so long; then, or whenever they rest, all must have been told.
+    #[track_caller]
+    pub fn run(&self, place: &Place, duration: Duration) {
+        let views = RULES.map(|_| Mutex::new(Seen::default()));
+        let is_over = AtomicBool::new(false);
+        let mut followers = RULES.map(|(rule, _)| place.follow(rule));
+        let wrong = thread::scope(|scope| {
+            for (follower, seen) in followers.iter_mut().zip(&views) {
+                let is_over = &is_over;
+                scope.spawn(move || {
+                    while !is_over.load(Ordering::Relaxed) {
+                        let record = follower.next(Duration::from_millis(100));
+                        if let Some(path) = record.as_ref().and_then(|record| record["path"].as_str()) {
+                            seen.lock().unwrap().look(Path::new(path));
+                        }
                     }
-                }
-            });
-        }
+                });
+            }
+            let wrong = self.rage(place, &views, duration);
+            is_over.store(true, Ordering::Relaxed);
+            wrong
+        });
+        assert!(wrong.is_empty(), "seed {}:\n{}", self.seed, wrong.join("\n"));
+    }
+
+    fn rage(&self, place: &Place, views: &[Mutex<Seen>], duration: Duration) -> Vec<String> {
         let _load = Load::start();
+        let mut random = Random::of(self.seed);
         let mut start = |number: u64| {
-            Actor::start(&[
-                "storm",
-                &volume.path(""),
-                &random.below(u64::MAX).to_string(),
-                &number.to_string(),
-            ])
+            let seed = random.below(u64::MAX).to_string();
+            Actor::start(&["storm", &self.root, &seed, &number.to_string()])
         };
         let mut actors: Vec<_> = (0..ACTORS).map(&mut start).collect();
         let (started, mut wrong, mut rests, mut done) = (Instant::now(), Vec::new(), 0, 0);
@@ -138,16 +154,25 @@ fn storm(kind: &'static str) {
                 done += actor.hear().parse::<u64>().unwrap();
             }
             rests += 1;
-            wrong = unseen(&place, Path::new(&tree), &views);
+            wrong = unseen(place, &self.tree, views);
         }
-        is_over.store(true, Ordering::Relaxed);
         let fired = RULES.map(|(rule, _)| place.fired(rule));
-        report(&format!("{kind}: {done} steps, {rests} rests, fired {fired:?}"));
+        report(&format!("{}: {done} steps, {rests} rests, fired {fired:?}", self.root));
         wrong
-    });
+    }
+}
+
+#[track_caller]
+fn storm(kind: &'static str) {
+    let place = Place::new();
+    let volume = place.volume(kind);
+    let mount = volume.mount();
+    let storm = Storm::new(&volume.path(""));
+    place.conf(&storm.rules());
+    let daemon = place.start();
+    storm.run(&place, Duration::from_secs(number_from("FACRON_TEST_SECONDS", 20)));
     drop(daemon);
     drop(mount);
-    assert!(wrong.is_empty(), "{kind}, seed {seed}:\n{}", wrong.join("\n"));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Trees of names, numbers and depths that the user chooses.
 
 use crate::harness::{Actor, Daemon, Mount, Neighbour, Place, STRANGER, report, wait_until, wait_until_idle};
+use crate::storms::Storm;
+use std::thread;
+use std::time::Duration;
 
 /// How long an attack goes on, in milliseconds.
 const ATTACK: &str = "3000";
@@ -23,9 +26,13 @@ impl<'a> Field<'a> {
             std::fs::create_dir(dir).unwrap();
             crate::harness::give(dir);
         }
-        let rule = format!("{inside} {event} [recursive name={event}] -\n");
-        place.conf(&(rule + &Neighbour::line(place)));
-        Self { place, _mount: mount, inside, outside }
+        let field = Self { place, _mount: mount, inside, outside };
+        place.conf(&(field.rule(event) + &Neighbour::line(place)));
+        field
+    }
+
+    fn rule(&self, event: &str) -> String {
+        format!("{} {event} [recursive name={event}] -\n", self.inside)
     }
 
     /// Does this in a process of a user, beside the neighbour, until the daemon is at rest again.
@@ -98,4 +105,31 @@ fn paths_that_are_too_long_fail_and_need_little_memory() {
     let recorded = records.iter().filter(|record| record["outcome"]["state"] == "recorded").count();
     assert!(recorded >= 14 && recorded + too_long >= 500, "{recorded} recorded, {too_long} too long");
     assert!(records.iter().all(|record| record["path"].as_str().unwrap().len() < 4200));
+}
+
+/// Whatever a user does, others miss nothing, not even in a storm.
+#[test]
+fn storms_of_others_are_told_during_attacks() {
+    let attacks: [&[&str]; 5] = [
+        &["below", "10000"],
+        &["moves", "20000", ATTACK],
+        &["wide", "20000", ATTACK],
+        &["rename", "100", "500"],
+        &["nodes", "5000"],
+    ];
+    for attack in attacks {
+        let place = Place::new();
+        let field = Field::new(&place, "ARRIVED");
+        let storm = Storm::new(&place.mkdir("storm"));
+        place.conf(&(field.rule("ARRIVED") + &storm.rules()));
+        let daemon = place.start();
+        let takes_outside = !matches!(attack[0], "rename" | "nodes");
+        let outside: &[&str] = if takes_outside { &[&field.outside] } else { &[] };
+        let args = [&["trees", attack[0], &field.inside], outside, &attack[1..]].concat();
+        thread::scope(|scope| {
+            scope.spawn(|| Actor::start_as_user(&place, STRANGER, &args).finish());
+            storm.run(&place, Duration::from_secs(4));
+        });
+        daemon.stop();
+    }
 }
