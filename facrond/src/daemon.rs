@@ -2,12 +2,13 @@
 
 use crate::cli::Daemon;
 use crate::control::{BindError, Socket, channel};
-use crate::engine::{self, Engine, Setup, Store};
+use crate::engine::{self, Engine, Setup, StateFiles};
 use crate::job::output::LogTo;
 use crate::job::queue::Limits;
 use crate::kernel::detach::{Ready, Side, detach};
 use crate::kernel::fanotify::Privilege;
 use crate::own_dir::OwnError;
+use crate::store::{self, Store};
 use crate::{config, exit, log, service_manager, watch};
 use nix::errno::Errno;
 use sd_notify::NotifyState;
@@ -27,6 +28,8 @@ enum Error {
     Socket(#[from] BindError),
     #[error(transparent)]
     Own(#[from] OwnError),
+    #[error(transparent)]
+    Store(#[from] store::Error),
     #[error("the configuration has errors and not one usable rule")]
     Configuration,
     #[error("cannot {0}: {1}")]
@@ -38,7 +41,9 @@ impl Error {
         let code = match self {
             Self::Configuration => exit::CONFIGURATION,
             Self::Engine(engine::Error::Watch(watch::Error::Open(Errno::EPERM))) => exit::NOT_PERMITTED,
-            Self::Own(error) | Self::Socket(BindError::Own(error)) => match error {
+            Self::Own(error)
+            | Self::Socket(BindError::Own(error))
+            | Self::Store(store::Error::Own(error)) => match error {
                 OwnError::Untrusted { .. } => exit::CONFIGURATION,
                 OwnError::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
                     exit::NOT_PERMITTED
@@ -94,12 +99,15 @@ fn make_absolute(options: &mut Daemon) {
 
 async fn serve(options: Daemon, ready: Option<Ready>) -> Result<(), Error> {
     let socket = Socket::bind(&options.socket)?;
-    let store = Store::new(options.state_dir, options.runtime_dir);
-    store.check()?;
+    let (state, runtime) = (options.state_dir, options.runtime_dir);
+    let (store, saved) = Store::open(&state, &store::boot_of(&runtime)?)?;
+    let files = StateFiles::new(state, runtime);
     let mut engine = Engine::new(Setup {
         conf: options.files.conf,
         conf_dir: options.files.conf_dir,
-        store: Some(store),
+        files: Some(files),
+        store,
+        saved,
         history: options.history,
         limits: Limits { pending: options.limits.max_pending, running: options.limits.max_jobs },
         log_to: LogTo::Log,

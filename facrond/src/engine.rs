@@ -19,12 +19,12 @@ mod rule_book;
 mod run;
 mod setup;
 mod shortage;
-mod store;
+mod state_files;
 mod waiters;
 mod wakeups;
 
 pub use setup::{Error, Setup};
-pub use store::Store;
+pub use state_files::StateFiles;
 
 use crate::config::rule::{Command, RuleSpec};
 use crate::config::{self, Diagnostic, Loaded, Located};
@@ -36,6 +36,7 @@ use crate::job::supervisor::Supervisor;
 use crate::kernel::sources::Sources;
 use crate::process::Processes;
 use crate::service_manager::Watchdog;
+use crate::store::{Change, Promise, Saved, Store};
 use crate::watch::{self, PathState, Watch};
 use crate::wire;
 use facron_proto::{RuleId, Text};
@@ -60,6 +61,7 @@ const LOOK: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Engine {
     setup: Setup,
+    store: Store,
     started: Instant,
     /// Problems of the start that still exist.
     start_problems: Vec<String>,
@@ -88,7 +90,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub fn new(setup: Setup) -> Result<Self, Error> {
+    pub fn new(mut setup: Setup) -> Result<Self, Error> {
         let io = |what| move |source| Error::Io { what, source };
         // Orphans of commands become ours: they are reaped, and known as our own.
         nix::sys::prctl::set_child_subreaper(true)
@@ -110,7 +112,7 @@ impl Engine {
             sources,
             hits: Vec::new(),
             processes,
-            rules: RuleBook::new(setup.store.clone()),
+            rules: RuleBook::default(),
             permissions: Permissions::new(Pid::this().as_raw(), &setup.own_places()),
             waiters: Waiters::default(),
             loop_guard: LoopGuard::new(watch.privilege()),
@@ -120,10 +122,11 @@ impl Engine {
             checking: Vec::new(),
             supervisor: Supervisor::default(),
             shortage: Shortage::default(),
-            log: JobLog::new(setup.history, setup.log_to),
+            log: JobLog::new(setup.history, setup.saved.next_seq, setup.log_to),
             watchdog: Watchdog::new(),
             ignored_own: 0,
             unknown_processes: 0,
+            store: std::mem::replace(&mut setup.store, Store::absent()),
             setup,
         })
     }
@@ -136,9 +139,7 @@ impl Engine {
     /// Reads all layers of rules. Lines with errors are left out and returned: the
     /// good ones run.
     pub fn load(&mut self) -> Vec<Diagnostic> {
-        for problem in self.rules.load() {
-            self.note_problem(problem);
-        }
+        self.take_saved_rules();
         let saved: Vec<_> = self.rules.iter().map(|entry| (entry.id, Rc::clone(&entry.spec))).collect();
         for (id, spec) in saved {
             self.attach(id, spec);
@@ -148,8 +149,8 @@ impl Engine {
         for located in rules {
             self.insert(located);
         }
-        self.rules.save_ids();
-        match job_store::take(self.setup.store.as_ref()) {
+        self.store.write(self.rules.numbers());
+        match job_store::take(self.setup.files.as_ref()) {
             Ok(jobs) => self.take_saved_jobs(jobs),
             Err(error) => self.note_problem(error.to_string()),
         }
@@ -157,6 +158,23 @@ impl Engine {
             self.start_problems.push("the configuration has errors; `facrond check` shows them".to_owned());
         }
         diagnostics
+    }
+
+    /// Takes in the rules that were added at runtime, also those of an earlier version.
+    fn take_saved_rules(&mut self) {
+        let mut saved = std::mem::take(&mut self.setup.saved);
+        let known = saved.rules.len();
+        let files = self.setup.files.as_ref();
+        let found = files.map(|files| files.add_rules(&mut saved)).unwrap_or_default();
+        let mut new: Vec<_> = saved.rules[known..].iter().cloned().map(Change::Rule).collect();
+        let Saved { rules, next_rule, problems, .. } = saved;
+        let refused = self.rules.take_saved(rules, next_rule);
+        new.extend((!found.is_empty()).then(|| self.rules.numbers()));
+        problems.into_iter().chain(refused).for_each(|problem| self.note_problem(problem));
+        self.once_kept(new, move |_, kept| match kept {
+            Ok(()) => state_files::remove_rules(&found),
+            Err(why) => tracing::error!("{why}; the rules of an earlier version stay where they are"),
+        });
     }
 
     fn note_problem(&mut self, problem: String) {
@@ -251,7 +269,9 @@ impl Engine {
     /// `once`: the rule has fired and is over.
     fn retire(&mut self, id: RuleId) {
         self.take_out_of_force(id);
-        self.rules.retire(id);
+        if self.rules.retire(id) {
+            self.store.write(Change::RemoveRule { id: id.0 });
+        }
     }
 
     /// Removes a rule and its waiting jobs. Its running commands go on to their end.
@@ -371,6 +391,20 @@ impl Engine {
     fn once_looked(&mut self, work: impl FnOnce(&mut Self) + 'static) {
         let (deadline, pending) = (Some(Instant::now() + LOOK), self.watch.pending());
         self.waiters.push(deadline, move |engine| engine.watch.is_over(&pending), work);
+    }
+
+    /// Goes on when changes are on the disk, or it is known why not.
+    fn once_kept(
+        &mut self,
+        changes: Vec<Change>,
+        work: impl FnOnce(&mut Self, Result<(), String>) + 'static,
+    ) {
+        let promise: Promise = self.store.promise(changes);
+        let condition = move |engine: &Self| engine.store.is_decided(promise);
+        self.waiters.push(None, condition, move |engine| {
+            let outcome = engine.store.outcome(promise);
+            work(engine, outcome);
+        });
     }
 
     /// Goes on when the gate has told its numbers, or has not for a while.

@@ -24,6 +24,7 @@ mod matcher;
 mod own_dir;
 mod process;
 mod service_manager;
+mod store;
 mod watch;
 mod watch_command;
 mod wire;

@@ -6,6 +6,10 @@
 //! is good enough: what the daemon makes there, others cannot take away, and what others have
 //! made there is refused.
 
+mod lock;
+
+pub use lock::{Lock, LockError, RemovedAtEnd};
+
 use crate::config::trust::{Missing, Refusal, Trust, Untrusted, Writers};
 use facron_proto::Text;
 use nix::errno::Errno;
@@ -15,7 +19,7 @@ use nix::unistd::{Gid, UnlinkatFlags, fchownat, geteuid, unlinkat};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -81,6 +85,12 @@ impl OwnDir {
         Ok(Self { path: path.to_owned(), fd })
     }
 
+    /// The path without links, as the kernel knows it.
+    pub fn real_path(&self) -> Result<PathBuf, OwnError> {
+        let link = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        std::fs::read_link(link).map_err(|error| OwnError::io("find", &self.path, error))
+    }
+
     pub fn path_of(&self, name: &OsStr) -> PathBuf {
         self.path.join(name)
     }
@@ -131,6 +141,11 @@ impl OwnDir {
         let mut file = self.open_file(&new, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?;
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(self.during("write", &new))?;
         self.rename(&new, name)?;
+        self.sync()
+    }
+
+    /// Makes sure that what was made, renamed and removed in it outlives a power failure.
+    pub fn sync(&self) -> Result<(), OwnError> {
         let directory = openat(&self.fd, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
         directory
             .map_err(io::Error::from)

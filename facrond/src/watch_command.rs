@@ -8,6 +8,7 @@ use crate::engine::{Engine, Error, Setup};
 use crate::job::output::LogTo;
 use crate::job::queue::Limits;
 use crate::kernel::fanotify::Privilege;
+use crate::store::{Saved, Store};
 use crate::watch::{self, PathState};
 use crate::{exit, log};
 use facron_proto::Text;
@@ -78,7 +79,9 @@ async fn serve(options: &Watch, spec: RuleSpec) -> Result<ExitCode, Error> {
     let mut engine = Engine::new(Setup {
         conf: PathBuf::new(),
         conf_dir: PathBuf::new(),
-        store: None,
+        files: None,
+        store: Store::absent(),
+        saved: Saved::default(),
         history: 0,
         limits: Limits { pending: options.limits.max_pending, running: options.limits.max_jobs },
         log_to: LogTo::Stdout,

@@ -34,6 +34,7 @@ mod remounts;
 mod rpc;
 mod scale;
 mod start_and_end;
+mod state;
 mod stopping;
 mod storms;
 mod systemd;

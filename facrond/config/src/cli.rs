@@ -65,11 +65,11 @@ pub struct Daemon {
     #[arg(short, long, value_name = "SOCKET")]
     #[arg(default_value_os_t = Paths::default().socket, hide_default_value = true, value_hint = ValueHint::FilePath)]
     pub socket: PathBuf,
-    /// Where persisted rules are kept [default: /var/lib/facron; for a user $XDG_STATE_HOME/facron]
+    /// Where the state is kept, for one daemon [default: /var/lib/facron; for a user $XDG_STATE_HOME/facron]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     #[arg(default_value_os_t = Paths::default().state_dir, hide_default_value = true)]
     pub state_dir: PathBuf,
-    /// Where runtime rules are kept until the next boot [default: /run/facron; for a user $XDG_RUNTIME_DIR/facron]
+    /// Runtime rules last until it is emptied, as a boot does [default: /run/facron; for a user $XDG_RUNTIME_DIR/facron]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     #[arg(default_value_os_t = Paths::default().runtime_dir, hide_default_value = true)]
     pub runtime_dir: PathBuf,

@@ -1,29 +1,23 @@
 //! The socket itself: one daemon has it, and whoever connects gets a task.
 //!
-//! Which daemon has it is decided by a lock on `SOCKET.lock`, which the kernel
-//! drops with the process, so a socket that is there once the lock is held is
-//! stale. The lock's file holds the owner's pid, for the one that comes second.
+//! Which daemon has it is decided by a lock on `SOCKET.lock`, so a socket that is there
+//! once the lock is held is stale.
 
 use super::shares::Shares;
 use super::{Access, Api, Caller, EngineHandle, connection};
 use crate::kernel::peer::Peer;
-use crate::own_dir::{OwnDir, OwnError, is};
+use crate::own_dir::{Lock, LockError, OwnDir, OwnError, RemovedAtEnd, is};
 use facron_proto::Text;
 use facron_proto::rpc::{Code, Error, Id, Reply};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
-use nix::sys::signal::kill;
-use nix::sys::stat::{Mode, SFlag, fstat, umask};
-use nix::unistd::{Gid, Group, Pid, geteuid};
+use nix::sys::stat::{Mode, SFlag, umask};
+use nix::unistd::{Gid, Group, geteuid};
 use std::convert::Infallible;
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::ffi::OsStr;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{JoinSet, yield_now};
 use tracing::{debug, warn};
@@ -37,10 +31,6 @@ const ACCEPTED: u64 = 16;
 
 /// After `accept` failed, usually for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A command that a daemon was starting when it died has the daemon's lock until it
-/// executes its program; no longer than this.
-const INHERITED: Duration = Duration::from_secs(2);
 
 /// Why the socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -80,15 +70,20 @@ impl Socket {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(listen(io::ErrorKind::InvalidInput.into()));
         };
-        let dir = Rc::new(OwnDir::make(parent)?);
-        let lock = Lock::take(path, &dir, name)?;
+        let dir = Arc::new(OwnDir::make(parent)?);
+        let mut lock = name.to_owned();
+        lock.push(".lock");
+        let lock = Lock::take(&dir, &lock).map_err(|error| match error {
+            LockError::Held { pid } => BindError::InUse { path: path.to_owned(), pid },
+            LockError::Own(error) => error.into(),
+        })?;
         remove_stale(path, &dir, name)?;
         // By its path, which only trusted users can change by now, and for users to see.
         let before = umask(Mode::from_bits_truncate(0o117));
         let listener = UnixListener::bind(path);
         umask(before);
         let listener = listener.map_err(listen)?;
-        let guard = RemovedAtEnd { dir: Rc::clone(&dir), name: name.to_owned() };
+        let guard = RemovedAtEnd::new(&dir, name);
         let readers = Group::from_name(GROUP).unwrap_or_default().map(|group| group.gid);
         if let Some(group) = readers.filter(|_| geteuid().is_root()) {
             dir.give_to_group(name, group)?;
@@ -163,78 +158,6 @@ fn remove_stale(path: &Path, dir: &OwnDir, name: &OsStr) -> Result<(), BindError
         Some(stat) if !is(SFlag::S_IFSOCK, &stat) => Err(BindError::NotASocket(path.to_owned())),
         _ => Ok(dir.remove(name)?),
     }
-}
-
-#[derive(Debug)]
-struct RemovedAtEnd {
-    dir: Rc<OwnDir>,
-    name: OsString,
-}
-
-impl Drop for RemovedAtEnd {
-    fn drop(&mut self) {
-        if let Err(error) = self.dir.remove(&self.name) {
-            debug!("{error}");
-        }
-    }
-}
-
-/// What makes this daemon the only one on its socket.
-#[derive(Debug)]
-struct Lock {
-    // removed while still locked, so that nobody locks a file about to go
-    _path: RemovedAtEnd,
-    _file: Flock<File>,
-}
-
-impl Lock {
-    fn take(socket: &Path, dir: &Rc<OwnDir>, name: &OsStr) -> Result<Self, BindError> {
-        let mut name = name.to_owned();
-        name.push(".lock");
-        let failed = |what, error| BindError::from(OwnError::io(what, &dir.path_of(&name), error));
-        let end = Instant::now() + INHERITED;
-        loop {
-            let file = dir.open_file(&name, OFlag::O_RDWR | OFlag::O_CREAT)?;
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                // its last owner removed it in between
-                Ok(lock) if !is_at(&lock, dir, &name) => {}
-                Ok(lock) => {
-                    write_pid(&lock).map_err(|error| failed("write to", error))?;
-                    return Ok(Self { _path: RemovedAtEnd { dir: Rc::clone(dir), name }, _file: lock });
-                }
-                Err((file, Errno::EWOULDBLOCK)) => {
-                    let pid = read_pid(file);
-                    if Instant::now() > end || !is_gone(&pid) {
-                        return Err(BindError::InUse { path: socket.to_owned(), pid });
-                    }
-                    thread::sleep(Duration::from_millis(5));
-                }
-                Err((_, errno)) => return Err(failed("lock", errno.into())),
-            }
-        }
-    }
-}
-
-fn is_gone(pid: &str) -> bool {
-    pid.parse().is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
-}
-
-fn is_at(file: &File, dir: &OwnDir, name: &OsStr) -> bool {
-    match (fstat(file), dir.stat(name)) {
-        (Ok(ours), Ok(Some(there))) => (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino),
-        _ => false,
-    }
-}
-
-fn write_pid(mut file: &File) -> io::Result<()> {
-    file.set_len(0)?;
-    writeln!(file, "{}", std::process::id())
-}
-
-fn read_pid(file: File) -> String {
-    let mut text = String::new();
-    let _ = file.take(16).read_to_string(&mut text);
-    text.trim().parse().map_or_else(|_| "?".to_owned(), |pid: u32| pid.to_string())
 }
 
 #[cfg(test)]

@@ -40,9 +40,10 @@ pub struct JobLog {
 }
 
 impl JobLog {
-    pub fn new(limit: usize, log_to: LogTo) -> Self {
+    /// The first record gets the number `next_seq`.
+    pub fn new(limit: usize, next_seq: u64, log_to: LogTo) -> Self {
         Self {
-            next_seq: 1,
+            next_seq,
             recent: Recent::new(limit),
             open: OpenRecords::default(),
             followers: Vec::new(),
@@ -224,7 +225,7 @@ mod tests {
 
     #[test]
     fn records_are_numbered_without_gaps_and_the_oldest_go() {
-        let mut log = JobLog::new(3, LogTo::Log);
+        let mut log = JobLog::new(3, 1, LogTo::Log);
         let (mut first, mut second) = (job(0, 1, "/a"), job(0, 2, "/b"));
         log.open(&mut first);
         log.record(&mut job(0, 1, "/c"), Outcome::Dropped { why: String::new() });
@@ -242,7 +243,7 @@ mod tests {
 
     #[test]
     fn what_is_closed_counts_once_and_what_is_forgotten_does_no_harm() {
-        let mut log = JobLog::new(1, LogTo::Log);
+        let mut log = JobLog::new(1, 1, LogTo::Log);
         let (mut first, mut second) = (job(0, 1, "/a"), job(0, 1, "/b"));
         log.open(&mut first);
         log.open(&mut second);
@@ -251,14 +252,14 @@ mod tests {
         log.close(&second, Outcome::skipped("why"));
         let expected = Jobs { failed: 1, skipped: 1, ..Jobs::default() };
         assert_eq!((log.counts(), seqs(&log, 9, &Wanted::default())), (&expected, vec![2]));
-        let mut none = JobLog::new(0, LogTo::Log);
+        let mut none = JobLog::new(0, 1, LogTo::Log);
         none.record(&mut job(0, 1, "/a"), Outcome::Recorded);
         assert_eq!((none.next_seq(), seqs(&none, 9, &Wanted::default()).len()), (2, 0));
     }
 
     #[test]
     fn what_is_not_final_holds_back_what_is_after_it() {
-        let mut log = JobLog::new(4, LogTo::Log);
+        let mut log = JobLog::new(4, 1, LogTo::Log);
         let (mut first, mut second) = (job(0, 1, "/a"), job(0, 2, "/b"));
         log.open(&mut first);
         log.open(&mut second);

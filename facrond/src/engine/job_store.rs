@@ -1,6 +1,7 @@
 //! The job store: jobs that wait when the daemon stops, for its next start.
 
-use super::store::{SavedRule, Store};
+use super::rule_book::SavedRule;
+use super::state_files::StateFiles;
 use crate::config::rule::RuleSpec;
 use crate::event::{Event, ObjectId};
 use crate::job::Job;
@@ -22,7 +23,7 @@ const VERSION: u32 = 2;
 struct Saved {
     /// The rules of the jobs, as they were.
     #[serde(default)]
-    rules: Vec<SavedRule>,
+    rules: Vec<JobRule>,
     #[serde(default)]
     jobs: Vec<SavedJob>,
 }
@@ -42,7 +43,14 @@ struct SavedJob {
 enum RuleForm {
     /// The place among the rules.
     Place(usize),
-    Whole(SavedRule),
+    Whole(JobRule),
+}
+
+#[derive(Serialize, Deserialize)]
+struct JobRule {
+    id: RuleId,
+    #[serde(flatten)]
+    words: SavedRule,
 }
 
 /// A job of an earlier daemon.
@@ -57,7 +65,7 @@ pub(super) struct EarlierJob {
 
 impl Saved {
     fn into_jobs(self) -> Vec<EarlierJob> {
-        let parse = |rule: &SavedRule| (rule.id, rule.spec().map(Rc::new));
+        let parse = |rule: &JobRule| (rule.id, rule.words.spec().map(Rc::new));
         let rules: Vec<_> = self.rules.iter().map(parse).collect();
         let unknown = || (RuleId(0), Err("its rule is not in the file".to_owned()));
         let jobs = self.jobs.into_iter().map(|SavedJob { rule, event, merged, object }| {
@@ -115,7 +123,8 @@ impl Serialize for Kept<'_> {
                 serializer.collect_seq(self.0.jobs.iter().flat_map(|job| self.0.save(job)))
             }
         }
-        let rules: Vec<_> = self.rules.iter().map(|job| SavedRule::new(job.rule, &job.spec)).collect();
+        let rules: Vec<_> =
+            self.rules.iter().map(|job| JobRule { id: job.rule, words: SavedRule::new(&job.spec) }).collect();
         let mut saved = serializer.serialize_struct("Saved", 3)?;
         saved.serialize_field("version", &VERSION)?;
         saved.serialize_field("rules", &rules)?;
@@ -125,15 +134,15 @@ impl Serialize for Kept<'_> {
 }
 
 /// Saves jobs for the next start. Without a store they are lost, and the log says so.
-pub(super) fn keep(store: Option<&Store>, jobs: &[Job]) {
+pub(super) fn keep(files: Option<&StateFiles>, jobs: &[Job]) {
     let pending = jobs.len();
-    let Some(store) = store else {
+    let Some(files) = files else {
         if pending > 0 {
             tracing::warn!(pending, "stopping: these events did not get their command");
         }
         return;
     };
-    match store.write_state(FILE, &Kept::new(jobs)) {
+    match files.write_state(FILE, &Kept::new(jobs)) {
         Ok(()) if pending > 0 => tracing::info!(pending, "kept for the next start"),
         Ok(()) => {}
         Err(error) => tracing::error!(pending, "{error}; these events will not get their command"),
@@ -141,8 +150,8 @@ pub(super) fn keep(store: Option<&Store>, jobs: &[Job]) {
 }
 
 /// Reads the saved jobs, and empties the store.
-pub(super) fn take(store: Option<&Store>) -> Result<Vec<EarlierJob>, OwnError> {
-    store.map_or_else(|| Ok(Vec::new()), |store| Ok(store.take_state::<Saved>(FILE)?.into_jobs()))
+pub(super) fn take(files: Option<&StateFiles>) -> Result<Vec<EarlierJob>, OwnError> {
+    files.map_or_else(|| Ok(Vec::new()), |files| Ok(files.take_state::<Saved>(FILE)?.into_jobs()))
 }
 
 #[cfg(test)]

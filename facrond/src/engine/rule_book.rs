@@ -1,12 +1,11 @@
 //! The rules as the engine knows them: identity, origin, counters, and what a reload changes.
-//!
-//! It also saves the rules that outlive the daemon, and the numbers that it gave out.
 
 mod difference;
+mod saved;
 
-use super::store::Store;
+pub(super) use saved::SavedRule;
+
 use crate::config::rule::RuleSpec;
-use crate::own_dir::OwnError;
 use facron_proto::{Failure, RuleId, RuleRef, Source};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -50,6 +49,8 @@ pub struct Entry {
     pub spec: Rc<RuleSpec>,
     pub origin: Origin,
     pub switch: Switch,
+    /// Why a saved rule cannot be understood now.
+    pub refused: Option<String>,
     pub added: SystemTime,
     pub fired: u64,
     /// Commands of it that failed.
@@ -67,9 +68,14 @@ impl Entry {
         self.spec.options.name.clone().unwrap_or_else(|| self.id.to_string())
     }
 
-    /// Whether it is switched on. It may have failed all the same.
+    /// Whether it is switched on, and can be. It may have failed all the same.
     pub fn is_on(&self) -> bool {
-        self.switch == Switch::On
+        self.switch == Switch::On && self.refused.is_none()
+    }
+
+    /// Whether the store keeps it.
+    pub fn is_kept(&self) -> bool {
+        self.origin.source() != Source::File
     }
 }
 
@@ -81,62 +87,15 @@ pub struct RuleBook {
     /// Numbers from here on are free.
     next_id: u64,
     matched: u64,
-    store: Option<Store>,
+}
+
+impl Default for RuleBook {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), names: HashMap::new(), next_id: 1, matched: 0 }
+    }
 }
 
 impl RuleBook {
-    /// Without a store no rule outlives the daemon.
-    pub fn new(store: Option<Store>) -> Self {
-        Self { entries: BTreeMap::new(), names: HashMap::new(), next_id: 1, matched: 0, store }
-    }
-
-    /// Takes in the saved rules. What cannot be read is left out and returned.
-    pub fn load(&mut self) -> Vec<String> {
-        let Some(store) = self.store.clone() else { return Vec::new() };
-        let mut problems = Vec::new();
-        for origin in [Origin::Persisted, Origin::Runtime] {
-            let saved = match store.load(origin.source()) {
-                Ok(saved) => saved,
-                Err(error) => {
-                    problems.push(error.to_string());
-                    continue;
-                }
-            };
-            self.next_id = self.next_id.max(saved.next_id);
-            for rule in saved.rules {
-                match rule.spec() {
-                    Ok(spec) => {
-                        let switch = if rule.paused { Switch::Paused } else { Switch::On };
-                        self.insert_as(rule.id, Rc::new(spec), origin.clone()).switch = switch;
-                    }
-                    Err(why) => problems
-                        .push(format!("the saved rule {} on {} is left out: {why}", rule.id, rule.path)),
-                }
-            }
-        }
-        problems
-    }
-
-    /// Saves the rules that were added at runtime.
-    pub fn save(&self) {
-        for source in [Source::Runtime, Source::Persisted] {
-            self.save_layer(source).unwrap_or_else(|error| tracing::error!("{error}"));
-        }
-    }
-
-    pub fn save_layer(&self, source: Source) -> Result<(), OwnError> {
-        let Some(store) = &self.store else { return Ok(()) };
-        let entries = self.iter().filter(|entry| entry.origin.source() == source);
-        store.save(source, self.next_id, entries)
-    }
-
-    /// Numbers that were given out are not given out again, whatever happens.
-    pub fn save_ids(&self) {
-        self.save_layer(Source::Persisted).unwrap_or_else(|error| {
-            tracing::warn!("{error}; rules may get numbers that others had before the next start");
-        });
-    }
-
     /// Takes a rule in under a number of its own.
     pub fn insert(&mut self, spec: Rc<RuleSpec>, origin: Origin) -> RuleId {
         self.insert_as(RuleId(self.next_id), spec, origin).id
@@ -154,6 +113,7 @@ impl RuleBook {
             spec,
             origin,
             switch: Switch::On,
+            refused: None,
             added: SystemTime::now(),
             fired: 0,
             failed: 0,
@@ -186,14 +146,12 @@ impl RuleBook {
         }
     }
 
-    /// Removes a rule that has fired its only time; one of a file stays, switched off.
-    pub fn retire(&mut self, id: RuleId) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
+    /// Removes a rule that has fired its only time; one of a file stays, switched off. Whether
+    /// it was removed.
+    pub fn retire(&mut self, id: RuleId) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
         entry.switch = Switch::Done;
-        if entry.origin.source() != Source::File {
-            self.remove(id);
-            self.save();
-        }
+        entry.is_kept() && self.remove(id).is_some()
     }
 
     /// Counts events that a rule matched, the last of them at `time`.

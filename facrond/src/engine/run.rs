@@ -96,6 +96,8 @@ impl Engine {
                     self.on_permissions();
                     self.start_jobs();
                 }
+                // What waits for that goes on in the next turn.
+                () = self.store.wake() => {}
                 finished = self.supervisor.next() => {
                     self.on_finished(finished);
                     self.start_jobs();
@@ -120,6 +122,7 @@ impl Engine {
     /// Starts what is due for permission rules, and goes on with what waited for them.
     fn advance(&mut self) {
         self.watch.rest();
+        self.store.use_up(self.log.next_seq());
         self.permissions.advance(&mut self.runner, &mut self.log, self.queue.limits());
         let now = Instant::now();
         while Waiter::run_next(self, now) {}
@@ -241,7 +244,9 @@ impl Engine {
         }
         let Some(entry) = self.rules.get(hit.rule).filter(|entry| entry.is_on()) else { return };
         let spec = Rc::clone(&entry.spec);
-        if hit.own && !spec.options.include_own {
+        let is_of_store =
+            || self.setup.files.as_ref().is_some_and(|files| files.is_of_store(&hit.event.path));
+        if hit.own && !spec.options.include_own || is_of_store() {
             self.ignored_own += 1;
             return;
         }
@@ -450,7 +455,8 @@ impl Engine {
         // The next daemon would not learn of events that happened until now.
         self.drain_all().await?;
         self.release_echoes(None);
-        job_store::keep(self.setup.store.as_ref(), &self.queue.drain());
+        job_store::keep(self.setup.files.as_ref(), &self.queue.drain());
+        self.store.close(self.log.next_seq()).await;
         Ok(())
     }
 }

@@ -1,18 +1,21 @@
 //! What the engine is made with, and what ends it.
 
-use super::Store;
+use super::StateFiles;
 use crate::job::output::LogTo;
 use crate::job::queue::Limits;
+use crate::store::{Saved, Store};
 use crate::watch;
 use std::io;
 use std::path::{Path, PathBuf};
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Setup {
     pub conf: PathBuf,
     pub conf_dir: PathBuf,
-    /// Where rules outlive the daemon; `watch` has no such place.
-    pub store: Option<Store>,
+    /// Where the state is; `watch` has no such place.
+    pub files: Option<StateFiles>,
+    pub store: Store,
+    pub saved: Saved,
     pub history: usize,
     pub limits: Limits,
     /// What becomes of the commands' output.
@@ -23,7 +26,7 @@ impl Setup {
     /// Files and directories of the daemon's own, as far as they are known at its start.
     pub(super) fn own_places(&self) -> Vec<PathBuf> {
         let mut own = vec![self.conf.clone(), self.conf_dir.clone()];
-        own.extend(self.store.iter().flat_map(Store::directories).map(Path::to_owned));
+        own.extend(self.files.iter().flat_map(StateFiles::directories).map(Path::to_owned));
         let resolved: Vec<_> = own.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
         own.extend(resolved);
         // `facrond watch` has none, and says so by empty paths.

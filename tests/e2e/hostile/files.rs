@@ -56,7 +56,8 @@ fn is_refused(output: &Output, because: &str) {
 fn directories_of_others_are_refused() {
     let place = Place::new();
     let precious = precious(&place);
-    let names = ["s", "s.lock", "rules.json", "rules.json.new", "jobs.json", "jobs.json.new"];
+    let names =
+        ["s", "s.lock", "facron.db", "facron.db-wal", "facron.db.lock", "rules.json", "boot", "boot.new"];
     let dir = trap(&place, "theirs", &names, &precious);
     for (option, value) in [
         ("--socket", format!("{dir}/s")),
@@ -94,7 +95,7 @@ fn in_a_directory_for_all_only_own_files_count() {
     assert_eq!(place.call("list", &serde_json::json!({})).as_array().unwrap().len(), 1);
     assert!(daemon.stop().success());
     is_untouched(&precious);
-    assert_eq!(fs::symlink_metadata(format!("{dir}/rules.json")).unwrap().uid(), 0);
+    assert_eq!(fs::symlink_metadata(format!("{dir}/facron.db")).unwrap().uid(), 0);
 
     let refuses_lock = || {
         let output = facrond_with(&place, "--socket", &format!("{dir}/s")).output().unwrap();

@@ -7,13 +7,12 @@ use crate::engine::rule_book::Origin;
 use crate::watch::PathState;
 use facron_proto::method::{Add, AddParams, AddReply};
 use facron_proto::rpc::{Code, Error};
-use facron_proto::{RuleId, RuleRef, Source, Text};
+use facron_proto::{RuleId, RuleRef, Text};
 use std::rc::Rc;
 
 /// A rule that was asked for, and may not be in force yet.
 struct Asked {
     id: RuleId,
-    source: Source,
     uid: u32,
     warnings: Vec<Diagnostic>,
 }
@@ -22,7 +21,7 @@ impl ServeLater<Add> for Engine {
     /// The rule is in the kernel and on the disk when the reply is sent, or nowhere.
     fn serve_later(&mut self, params: AddParams, caller: &Caller, reply: ReplyHandle<Add>) {
         match self.begin_add(&params, caller) {
-            Ok(asked) => self.once_in_force(asked.id, move |engine| reply.send(engine.end_add(&asked))),
+            Ok(asked) => self.once_in_force(asked.id, move |engine| engine.keep_added(asked, reply)),
             Err(error) => reply.send(Err(error)),
         }
     }
@@ -45,28 +44,28 @@ impl Engine {
             return Err(Error::new(Code::RULE_REFUSED, message));
         }
         let origin = if params.persist { Origin::Persisted } else { Origin::Runtime };
-        let source = origin.source();
         let spec = Rc::new(spec);
         let id = self.rules.insert(Rc::clone(&spec), origin);
         self.follow_processes(&spec);
         self.put_in_force(id, spec);
-        Ok(Asked { id, source, uid: caller.uid, warnings })
+        Ok(Asked { id, uid: caller.uid, warnings })
     }
 
-    fn end_add(&mut self, asked: &Asked) -> Result<AddReply, Error> {
-        let id = asked.id;
-        if let Some(PathState::Failed(why)) = self.path_state(id) {
+    fn keep_added(&mut self, asked: Asked, reply: ReplyHandle<Add>) {
+        if let Some(PathState::Failed(why)) = self.path_state(asked.id) {
             let error = Error::new(Code::RULE_REFUSED, format!("this cannot be watched: {why}"));
-            self.forget(id);
-            return Err(error);
+            self.forget(asked.id);
+            return reply.send(Err(error));
         }
-        if let Err(error) = self.rules.save_layer(asked.source) {
+        let changes = self.rules.to_keep(asked.id);
+        self.once_kept(changes, move |engine, kept| reply.send(engine.end_add(&asked, kept)));
+    }
+
+    fn end_add(&mut self, asked: &Asked, kept: Result<(), String>) -> Result<AddReply, Error> {
+        let id = asked.id;
+        if let Err(why) = kept {
             self.forget(id);
-            return Err(Error::new(Code::FAILED, format!("{error}; the rule was not added")));
-        }
-        // A number that a runtime rule has taken is used up, too.
-        if asked.source == Source::Runtime {
-            self.rules.save_ids();
+            return Err(Error::new(Code::FAILED, format!("{why}; the rule was not added")));
         }
         let rule = self.find(&RuleRef::Id(id)).map(|entry| self.rule(entry))?;
         tracing::info!(rule = %id, path = %rule.path, uid = asked.uid, "rule added");

@@ -73,6 +73,9 @@ impl Engine {
     }
 
     fn state_of(&self, entry: &Entry) -> (State, Option<String>) {
+        if let Some(why) = &entry.refused {
+            return (State::Failed, Some(why.clone()));
+        }
         match (entry.switch, self.path_state(entry.id)) {
             (Switch::Paused, _) => (State::Paused, None),
             (Switch::Done, _) => (State::Done, Some("it was to fire once, and has".to_owned())),
@@ -159,6 +162,8 @@ impl Engine {
             let (count, some) = (unresponsive.len(), &unresponsive[..unresponsive.len().min(SHOWN)]);
             let more = if count > SHOWN { ", …" } else { "" };
             format!("file systems that do not answer, {count}: {}{more}", some.join(", "))
+        } else if let Some(problem) = self.store.problem() {
+            problem
         } else if let Some(why) = self.shortage.why() {
             format!("commands wait, and are tried again: {why}")
         } else if let Some(stuck) = self.stuck() {

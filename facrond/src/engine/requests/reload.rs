@@ -47,7 +47,7 @@ impl Engine {
         for id in difference.removed {
             self.take_out(id);
         }
-        self.rules.save_ids();
+        self.store.write(self.rules.numbers());
         Ok(reply)
     }
 }

@@ -1,0 +1,233 @@
+//! The store: what outlives the daemon, in one SQLite database in the state directory.
+//!
+//! It knows plain rows: numbers, texts and bytes. Other rooms make rows of what they have, and
+//! read what they were from them. A thread of the store's own has the database, and the engine
+//! never waits for it: [`Store::write`] takes a change and returns. Changes are written in
+//! groups, one transaction each. Only where a reply promises that something is on the disk does
+//! somebody wait, for a [`Promise`]: its group is written at once, and synced.
+//!
+//! Where the disk takes nothing, the changes wait, and are tried again after growing pauses.
+//! What waits is bounded; what there is no room for is lost, counted and reported.
+//! A promise is not kept late: it has failed when its group has.
+
+mod boot;
+mod database;
+mod group;
+mod inbox;
+mod rows;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use boot::boot_of;
+pub use rows::{Change, Layer, Number, RuleRow, Saved};
+
+use crate::own_dir::{Lock, LockError, OwnDir, OwnError};
+use database::Database;
+use facron_proto::Text;
+use inbox::Inbox;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use writer::Writer;
+
+/// The database, in the state directory; SQLite's other files have longer names.
+pub const FILE: &str = "facron.db";
+const LOCK: &str = "facron.db.lock";
+
+/// So many numbers of records are marked as used up before they are: they are not used again
+/// after a crash, and not each costs a write.
+const RESERVED: u64 = 100_000;
+
+/// How long the end of the daemon waits for the last group.
+const LAST_GROUP: Duration = Duration::from_secs(5);
+
+/// Why there is no store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the state directory {} is in use by the facrond with pid {pid}; stop that one, or choose another directory with --state-dir", Text::from(.path.as_os_str().as_bytes()))]
+    InUse { path: PathBuf, pid: String },
+    #[error(transparent)]
+    Own(#[from] OwnError),
+    #[error("cannot {what} the database {}: {error}", Text::from(.path.as_os_str().as_bytes()))]
+    Database {
+        /// What was to be done.
+        what: &'static str,
+        path: PathBuf,
+        error: rusqlite::Error,
+    },
+    #[error("the database {} is damaged: {why}", Text::from(.path.as_os_str().as_bytes()))]
+    Damaged { path: PathBuf, why: String },
+    #[error("the database {} is of a later version of facron ({version})", Text::from(.path.as_os_str().as_bytes()))]
+    Newer { path: PathBuf, version: i64 },
+}
+
+impl Error {
+    /// Whether the daemon must not start, since others could change its state, or do.
+    fn is_fatal(&self) -> bool {
+        matches!(self, Self::InUse { .. })
+    }
+}
+
+/// Changes that somebody waits for, until they are on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Promise(u64);
+
+/// The engine's end of the store.
+#[derive(Debug)]
+pub struct Store(State);
+
+#[derive(Debug)]
+enum State {
+    /// Nothing is to outlive the daemon.
+    Absent,
+    /// Nothing can outlive the daemon, for this reason.
+    Unusable(String),
+    Open(Open),
+}
+
+#[derive(Debug)]
+struct Open {
+    inbox: Arc<Inbox>,
+    /// Numbers of records below this are marked as used up.
+    reserved: u64,
+    /// Dropped after the inbox is closed and the writer has ended, or is given up.
+    _lock: Lock,
+}
+
+impl Store {
+    /// A store for who keeps nothing.
+    pub fn absent() -> Self {
+        Self(State::Absent)
+    }
+
+    /// Opens the store, and reads what an earlier daemon has left. Where that cannot be, the
+    /// daemon does without, and says so; except where its state is another daemon's, or others
+    /// could change it.
+    ///
+    /// `boot` tells one boot from the other: runtime rules of another one are gone.
+    pub fn open(state: &Path, boot: &str) -> Result<(Self, Saved), Error> {
+        let dir = match OwnDir::make(state) {
+            Err(error @ OwnError::Untrusted { .. }) => return Err(error.into()),
+            Err(error) => return Ok(Self::unusable(&error.into(), Saved::default())),
+            Ok(dir) => Arc::new(dir),
+        };
+        match Self::open_in(&dir, state, boot) {
+            Err(error) if error.is_fatal() => Err(error),
+            Err(error) => Ok(Self::unusable(&error, Database::look(&dir, boot).unwrap_or_default())),
+            opened => opened,
+        }
+    }
+
+    fn open_in(dir: &Arc<OwnDir>, state: &Path, boot: &str) -> Result<(Self, Saved), Error> {
+        let lock = Lock::take(dir, OsStr::new(LOCK)).map_err(|error| match error {
+            LockError::Held { pid } => Error::InUse { path: state.to_owned(), pid },
+            LockError::Own(error) => error.into(),
+        })?;
+        let (database, saved) = Database::open(Arc::clone(dir), boot.to_owned())?;
+        let inbox = Arc::new(Inbox::default());
+        Writer::new(database, Arc::clone(&inbox))
+            .spawn()
+            .map_err(|error| OwnError::io("start a thread for", &dir.path_of(OsStr::new(FILE)), error))?;
+        let mut open = Open { inbox, reserved: 0, _lock: lock };
+        open.reserve(saved.next_seq);
+        Ok((Self(State::Open(open)), saved))
+    }
+
+    fn unusable(error: &Error, mut saved: Saved) -> (Self, Saved) {
+        saved.problems.push(format!("{error}; nothing that happens now outlives the daemon"));
+        (Self(State::Unusable(error.to_string())), saved)
+    }
+
+    fn inbox(&self) -> Option<&Arc<Inbox>> {
+        if let State::Open(open) = &self.0 { Some(&open.inbox) } else { None }
+    }
+
+    /// Writes a change when there is time.
+    pub fn write(&self, change: Change) {
+        if let Some(inbox) = self.inbox() {
+            inbox.push(change);
+        }
+    }
+
+    /// Writes changes at once, all or none.
+    pub fn promise(&self, changes: Vec<Change>) -> Promise {
+        match self.inbox() {
+            Some(inbox) if !changes.is_empty() => Promise(inbox.promise(changes)),
+            _ => Promise(u64::from(!changes.is_empty())),
+        }
+    }
+
+    /// Whether it is known what became of a promise.
+    pub fn is_decided(&self, promise: Promise) -> bool {
+        self.inbox().is_none_or(|inbox| inbox.is_decided(promise.0))
+    }
+
+    /// What became of a promise, to be asked once; `Err` says why it was not kept.
+    pub fn outcome(&self, promise: Promise) -> Result<(), String> {
+        match &self.0 {
+            State::Open(open) => open.inbox.outcome(promise.0),
+            State::Unusable(why) if promise != Promise(0) => Err(why.clone()),
+            State::Absent | State::Unusable(_) => Ok(()),
+        }
+    }
+
+    /// Waits until something is known of a promise. Cancel safe.
+    pub async fn wake(&self) {
+        match self.inbox() {
+            Some(inbox) => inbox.told.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Notes that the numbers of records below `next` are used up.
+    pub fn use_up(&mut self, next: u64) {
+        if let State::Open(open) = &mut self.0
+            && next + RESERVED / 2 > open.reserved
+        {
+            open.reserve(next);
+        }
+    }
+
+    /// What is wrong with it, for the health.
+    pub fn problem(&self) -> Option<String> {
+        self.inbox().and_then(|inbox| inbox.problem())
+    }
+
+    /// Writes all that waits, and closes the database. `next` is the first number of a record
+    /// that was not used.
+    pub async fn close(&mut self, next: u64) {
+        let State::Open(open) = &self.0 else { return };
+        open.inbox.push(Change::Number { name: Number::NextSeq, value: next });
+        open.inbox.close();
+        if tokio::time::timeout(LAST_GROUP, open.inbox.ended()).await.is_err() {
+            let waiting = open.inbox.waiting();
+            tracing::error!(waiting, "the last changes of the state are not on the disk, and are lost");
+        }
+    }
+
+    /// The same without a runtime, for the start and for tests.
+    #[cfg(test)]
+    fn settle(&self, promise: Promise) -> Result<(), String> {
+        while !self.is_decided(promise) {
+            std::thread::yield_now();
+        }
+        self.outcome(promise)
+    }
+}
+
+impl Open {
+    fn reserve(&mut self, next: u64) {
+        self.reserved = next + RESERVED;
+        self.inbox.push(Change::Number { name: Number::NextSeq, value: self.reserved });
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
+}

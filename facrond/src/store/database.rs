@@ -1,0 +1,339 @@
+//! The database itself: opened, read, written, and set aside where it is damaged.
+//!
+//! SQLite takes paths. So the directory is checked first, and all files that SQLite opens in it
+//! are made by us, or found to be ours: then others can neither remove nor exchange them.
+
+use super::group::Group;
+use super::rows::{Change, Layer, Number, RuleRow, Saved};
+use super::{Error, FILE, schema};
+use crate::own_dir::OwnDir;
+use crate::wire::timestamp;
+use nix::fcntl::OFlag;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Result, Row, Transaction, params};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// What SQLite appends to the name for its other files.
+const SUFFIXES: [&str; 4] = ["", "-journal", "-wal", "-shm"];
+
+/// Its cache in KiB; there is little to read again.
+const CACHE: i64 = 1024;
+
+/// What the log is cut to when all of it is in the database, in bytes.
+const LOG: i64 = 4 << 20;
+
+#[derive(Debug)]
+pub(super) struct Database {
+    connection: Connection,
+    dir: Arc<OwnDir>,
+    boot: String,
+}
+
+impl Database {
+    /// Opens it and reads it. One that cannot be read is set aside, with a new one in its place
+    /// that has what could be read.
+    pub(super) fn open(dir: Arc<OwnDir>, boot: String) -> Result<(Self, Saved), Error> {
+        match connect(&dir, &boot) {
+            Ok((connection, saved)) => Ok((Self { connection, dir, boot }, saved)),
+            Err(why @ (Error::Damaged { .. } | Error::Newer { .. })) => {
+                let (connection, saved) = replace(&dir, &boot, &why)?;
+                Ok((Self { connection, dir, boot }, saved))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What can be read of one that cannot be written.
+    pub(super) fn look(dir: &OwnDir, boot: &str) -> Result<Saved, Error> {
+        salvage(dir, OsStr::new(FILE), boot)
+    }
+
+    /// Sets it aside, and begins a new one with what can be read of it.
+    pub(super) fn begin_anew(&mut self) -> Result<(), Error> {
+        self.connection = Connection::open_in_memory().map_err(|error| failed(&self.dir, "leave", error))?;
+        let why =
+            Error::Damaged { path: self.dir.path_of(OsStr::new(FILE)), why: "a write failed".to_owned() };
+        let (connection, saved) = replace(&self.dir, &self.boot, &why)?;
+        saved.problems.iter().for_each(|problem| tracing::error!("{problem}"));
+        self.connection = connection;
+        Ok(())
+    }
+
+    /// Writes a group, all or nothing. What somebody waits for is on the disk afterwards.
+    pub(super) fn write(&mut self, group: &Group) -> Result<(), Error> {
+        let synchronous = if group.is_promised() { "FULL" } else { "NORMAL" };
+        let Self { connection, boot, .. } = self;
+        let mut write = || {
+            connection.pragma_update(None, "synchronous", synchronous)?;
+            let transaction = connection.transaction()?;
+            group.apply(&transaction, boot)?;
+            transaction.commit()?;
+            if group.is_promised() { checkpoint(connection) } else { Ok(()) }
+        };
+        write().map_err(|error| failed(&self.dir, "write to", error))
+    }
+
+    pub(super) fn change(transaction: &Transaction<'_>, boot: &str, change: &Change) -> Result<()> {
+        let run = |sql: &str, params: &[&dyn rusqlite::ToSql]| {
+            transaction.prepare_cached(sql)?.execute(params).map(drop)
+        };
+        match change {
+            Change::Number { name, value } => {
+                let (name, sum) = (name.name(), sum(*value, Some(name.name()), b""));
+                run("REPLACE INTO number VALUES(?, ?, ?)", params![name, signed(*value), sum])
+            }
+            Change::Rule(RuleRow { id, layer, paused, data }) => {
+                let boot = Some(boot).filter(|_| *layer == Layer::UntilBoot);
+                let sum = sum(*id, boot, data) + i64::from(*paused);
+                run("REPLACE INTO rule VALUES(?, ?, ?, ?, ?)", params![signed(*id), boot, paused, data, sum])
+            }
+            Change::PauseRule { id, paused } => {
+                let sql = "UPDATE rule SET paused = ?1, sum = sum - paused + ?1 WHERE id = ?2";
+                run(sql, params![paused, signed(*id)])
+            }
+            Change::RemoveRule { id } => run("DELETE FROM rule WHERE id = ?", params![signed(*id)]),
+        }
+    }
+}
+
+/// Opens the database for writing, and reads it.
+fn connect(dir: &OwnDir, boot: &str) -> Result<(Connection, Saved), Error> {
+    let was_empty = dir.stat(OsStr::new(FILE))?.is_some_and(|stat| stat.st_size == 0);
+    for suffix in SUFFIXES {
+        drop(dir.open_file(&name(suffix), OFlag::O_RDWR | OFlag::O_CREAT)?);
+    }
+    dir.sync()?;
+    let failed = |error| failed(dir, "open", error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let mut connection =
+        Connection::open_with_flags(dir.real_path()?.join(FILE), flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(failed)?;
+    let version = prepare(&connection).map_err(failed)?;
+    if version > schema::VERSION {
+        return Err(Error::Newer { path: dir.path_of(OsStr::new(FILE)), version });
+    }
+    let check: String =
+        connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(failed)?;
+    if check != "ok" {
+        return Err(damaged(dir, check));
+    }
+    schema::migrate(&mut connection, version).map_err(failed)?;
+    checkpoint(&connection).map_err(failed)?;
+    let (mut saved, is_whole) = load(&connection, boot, Damage::Ends).map_err(failed)?;
+    if !is_whole {
+        return Err(damaged(dir, "bits have changed".to_owned()));
+    }
+    if was_empty {
+        let path = dir.path_of(OsStr::new(FILE));
+        saved.problems.push(format!("the database {} was empty", path.display()));
+    }
+    connection.execute("DELETE FROM rule WHERE boot <> ?", [boot]).map_err(failed)?;
+    Ok((connection, saved))
+}
+
+/// Brings what is in the log into the file itself, which can be read without writing.
+fn checkpoint(connection: &Connection) -> Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))
+}
+
+fn prepare(connection: &Connection) -> Result<i64> {
+    connection.pragma_update(None, "cache_size", -CACHE)?;
+    connection.pragma_update(None, "journal_size_limit", LOG)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.query_row("PRAGMA journal_mode = WAL", (), |_| Ok(()))?;
+    schema::version(connection)
+}
+
+/// Sets the database aside, and opens a new one with what could be read.
+fn replace(dir: &OwnDir, boot: &str, why: &Error) -> Result<(Connection, Saved), Error> {
+    let kind = if matches!(why, Error::Newer { .. }) { "newer" } else { "damaged" };
+    let aside = OsString::from(format!("{FILE}.{kind}-{}", timestamp(SystemTime::now())));
+    for suffix in SUFFIXES {
+        let mut to = aside.clone();
+        to.push(suffix);
+        match dir.stat(&name(suffix))? {
+            Some(stat) if stat.st_size > 0 => dir.rename(&name(suffix), &to)?,
+            _ => dir.remove(&name(suffix))?,
+        }
+    }
+    let (found, notes) = match why {
+        Error::Newer { .. } => (Saved::default(), None),
+        _ => salvage(dir, &aside, boot)
+            .map_or_else(|error| (Saved::default(), Some(error.to_string())), |saved| (saved, None)),
+    };
+    let (mut connection, mut saved) = connect(dir, boot)?;
+    take_over(&mut connection, boot, &found).map_err(|error| failed(dir, "write to", error))?;
+    let (rules, note) = (found.rules.len(), notes.map(|note| format!(" ({note})")).unwrap_or_default());
+    saved = Saved { problems: saved.problems, ..found };
+    saved.problems.push(format!(
+        "{why}; it is kept as {}, and a new one is begun with what could be read of it: {rules} rules{note}",
+        dir.path_of(&aside).display()
+    ));
+    Ok((connection, saved))
+}
+
+/// Reads what can be read.
+fn salvage(dir: &OwnDir, file: &OsStr, boot: &str) -> Result<Saved, Error> {
+    if dir.stat(file)?.is_none() {
+        return Ok(Saved::default());
+    }
+    drop(dir.open_file(file, OFlag::O_RDONLY)?);
+    let read = |connection: Connection| {
+        // Without a file that is shared with others, for which there may be no room.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        // A file that is shorter than it was is read as far as it goes.
+        connection.pragma_update(None, "writable_schema", true)?;
+        // The first look finds out whether the log can be read.
+        schema::version(&connection)?;
+        Ok(load(&connection, boot, Damage::IsLeftOut)?.0)
+    };
+    let flags = OpenFlags::SQLITE_OPEN_NOFOLLOW | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let path = dir.real_path()?.join(file);
+    Connection::open_with_flags(&path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .and_then(&read)
+        .or_else(|_| {
+            // Where nothing can be written, the log cannot be read.
+            let flags = flags | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+            Connection::open_with_flags(immutable(&path), flags).and_then(&read)
+        })
+        .map_err(|error| failed(dir, "read", error))
+}
+
+/// The URI of a file of which SQLite is to think that nobody changes it.
+fn immutable(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes().iter();
+    let path: String = bytes
+        .map(|byte| match byte {
+            b'/' => "/".to_owned(),
+            byte => format!("%{byte:02x}"),
+        })
+        .collect();
+    format!("file://{path}?immutable=1")
+}
+
+fn take_over(connection: &mut Connection, boot: &str, found: &Saved) -> Result<()> {
+    let transaction = connection.transaction()?;
+    let numbers = [(Number::NextRule, found.next_rule), (Number::NextSeq, found.next_seq)];
+    let numbers = numbers.into_iter().map(|(name, value)| Change::Number { name, value });
+    let rules = found.rules.iter().map(|row| Change::Rule(row.clone()));
+    numbers.chain(rules).try_for_each(|change| Database::change(&transaction, boot, &change))?;
+    transaction.commit()
+}
+
+/// What becomes of a row that cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    Ends,
+    IsLeftOut,
+}
+
+/// Reads all; and whether the sums are right.
+fn load(connection: &Connection, boot: &str, damage: Damage) -> Result<(Saved, bool)> {
+    let (numbers, are_right) = rows(connection, "SELECT name, value, sum FROM number", number, damage)?;
+    let number = |name: Number| {
+        let found = numbers.iter().find(|(found, _)| found == name.name());
+        found.map_or(1, |(_, value)| (*value).max(1))
+    };
+    let sql = "SELECT id, boot, paused, data, sum FROM rule";
+    let (rules, is_whole) = rows(connection, sql, rule, damage)?;
+    let highest = rules.iter().map(|(rule, _)| rule.id + 1).max().unwrap_or(1);
+    let lasts = |(_, of): &(RuleRow, Option<String>)| of.as_ref().is_none_or(|of| of == boot);
+    let rules = rules.into_iter().filter(lasts).map(|(rule, _)| rule).collect();
+    let next_rule = number(Number::NextRule).max(highest);
+    let next_seq = number(Number::NextSeq);
+    Ok((Saved { rules, next_rule, next_seq, problems: Vec::new() }, is_whole && are_right))
+}
+
+fn number(row: &Row<'_>) -> Result<((String, u64), bool)> {
+    let (name, value): (String, i64) = (row.get(0)?, row.get(1)?);
+    let is_right = sum(value.cast_unsigned(), Some(&name), b"") == row.get::<_, i64>(2)?;
+    Ok(((name, value.cast_unsigned()), is_right))
+}
+
+/// A rule with its boot, and whether the sum is right.
+fn rule(row: &Row<'_>) -> Result<((RuleRow, Option<String>), bool)> {
+    let (id, boot): (i64, Option<String>) = (row.get(0)?, row.get(1)?);
+    let layer = if boot.is_some() { Layer::UntilBoot } else { Layer::ForEver };
+    let rule = RuleRow { id: id.cast_unsigned(), layer, paused: row.get(2)?, data: row.get(3)? };
+    let paused: i64 = row.get(2)?;
+    let is_right = sum(rule.id, boot.as_deref(), &rule.data) + paused == row.get::<_, i64>(4)?;
+    Ok(((rule, boot), is_right))
+}
+
+/// The rows of a table whose sums are right, and whether all are.
+fn rows<T>(
+    connection: &Connection,
+    sql: &str,
+    read: fn(&Row<'_>) -> Result<(T, bool)>,
+    damage: Damage,
+) -> Result<(Vec<T>, bool)> {
+    let (mut all, mut is_whole) = (Vec::new(), true);
+    let mut fill = || -> Result<()> {
+        let mut statement = connection.prepare(sql)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            match read(row) {
+                Ok((row, true)) => all.push(row),
+                _ => is_whole = false,
+            }
+        }
+        Ok(())
+    };
+    match fill() {
+        Err(error) if damage == Damage::Ends => Err(error),
+        Err(_) => Ok((all, false)),
+        Ok(()) => Ok((all, is_whole)),
+    }
+}
+
+/// FNV-1a: not against people, but against bits that change.
+fn sum(id: u64, text: Option<&str>, data: &[u8]) -> i64 {
+    let text = text.map_or(b"".as_slice(), str::as_bytes);
+    let bytes = id.to_le_bytes().into_iter().chain(text.iter().chain(data).copied());
+    let mix = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    // Something small may be added to it.
+    (bytes.fold(0xcbf2_9ce4_8422_2325, mix) >> 2).cast_signed()
+}
+
+fn signed(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+fn name(suffix: &str) -> OsString {
+    OsString::from(format!("{FILE}{suffix}"))
+}
+
+fn damaged(dir: &OwnDir, why: String) -> Error {
+    Error::Damaged { path: dir.path_of(OsStr::new(FILE)), why }
+}
+
+/// Whether the medium, and not the content, is to blame. Our files are there and can be
+/// written, so that "read-only" is about the content.
+fn is_of_medium(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{
+        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, PermissionDenied, SystemIoFailure,
+    };
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            CannotOpen
+                | DatabaseBusy
+                | DatabaseLocked
+                | DiskFull
+                | OutOfMemory
+                | PermissionDenied
+                | SystemIoFailure
+        )
+    )
+}
+
+fn failed(dir: &OwnDir, what: &'static str, error: rusqlite::Error) -> Error {
+    if is_of_medium(&error) {
+        let path: PathBuf = dir.path_of(OsStr::new(FILE));
+        return Error::Database { what, path, error };
+    }
+    damaged(dir, error.to_string())
+}

@@ -1,0 +1,39 @@
+//! The tables, and how those of earlier versions become these.
+
+use rusqlite::{Connection, Result, Transaction, TransactionBehavior};
+
+/// Step N makes version N + 1 of version N. A step that was released is never changed.
+const STEPS: [&str; 1] = [
+    // Sums tell what was written from bits that have changed on the disk.
+    // A rule without a boot lasts for ever.
+    "CREATE TABLE number(name TEXT PRIMARY KEY, value INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+     CREATE TABLE rule(id INTEGER PRIMARY KEY, boot TEXT, paused INTEGER NOT NULL, data BLOB NOT NULL,
+         sum INTEGER NOT NULL) STRICT;",
+];
+
+/// The version that this facron writes.
+#[expect(clippy::cast_possible_wrap, reason = "there are not so many")]
+pub(super) const VERSION: i64 = STEPS.len() as i64;
+
+pub(super) fn version(connection: &Connection) -> Result<i64> {
+    connection.query_row("PRAGMA user_version", (), |row| row.get(0))
+}
+
+/// Brings the tables of an earlier version, or of none, to this one.
+pub(super) fn migrate(connection: &mut Connection, from: i64) -> Result<()> {
+    if from == VERSION {
+        return Ok(());
+    }
+    let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
+    for step in STEPS.iter().skip(usize::try_from(from).unwrap_or_default()) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+/// The steps to a version, for tests.
+#[cfg(test)]
+pub(super) fn steps(to: usize) -> impl Iterator<Item = &'static str> {
+    STEPS.into_iter().take(to)
+}

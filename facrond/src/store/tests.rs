@@ -1,0 +1,200 @@
+//! What the store keeps, whatever happens to its file.
+
+use super::*;
+use rusqlite::Connection;
+use std::fs;
+use std::ops::Range;
+use tempfile::TempDir;
+
+const BOOT: &str = "this boot";
+
+/// Enough for some pages.
+const RULES: Range<u64> = 1..60;
+
+fn row(id: u64) -> RuleRow {
+    let layer = if id.is_multiple_of(2) { Layer::ForEver } else { Layer::UntilBoot };
+    RuleRow { id, layer, paused: id.is_multiple_of(3), data: format!("rule {id} ").repeat(20).into_bytes() }
+}
+
+fn open(dir: &Path, boot: &str) -> (Store, Saved) {
+    Store::open(dir, boot).unwrap()
+}
+
+/// Closes a store as the end of the daemon does.
+fn close(mut store: Store, next_seq: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(store.close(next_seq));
+}
+
+fn keep(store: &Store, changes: Vec<Change>) {
+    assert_eq!(store.settle(store.promise(changes)), Ok(()));
+}
+
+/// A state directory whose store has [`RULES`].
+fn filled() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, saved) = open(dir.path(), BOOT);
+    assert_eq!((saved.rules.len(), saved.next_rule, saved.next_seq, saved.problems), (0, 1, 1, vec![]));
+    let number = Change::Number { name: Number::NextRule, value: 100 };
+    keep(&store, RULES.map(|id| Change::Rule(row(id))).chain([number]).collect());
+    close(store, 7);
+    dir
+}
+
+/// The files that were set aside.
+fn set_aside(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("facron.db.newer-")).collect()
+}
+
+#[test]
+fn what_was_kept_comes_back() {
+    let dir = filled();
+    let (store, saved) = open(dir.path(), BOOT);
+    assert_eq!((saved.next_rule, saved.next_seq, &saved.problems), (100, 7, &vec![]));
+    assert_eq!(saved.rules, RULES.map(row).collect::<Vec<_>>());
+    keep(&store, vec![Change::RemoveRule { id: 2 }, Change::PauseRule { id: 4, paused: true }]);
+    // not closed, as after a crash
+    drop(store);
+    let (store, saved) = reopen(dir.path(), "another boot");
+    let expected = RULES.map(row).filter(|row| row.layer == Layer::ForEver && row.id != 2);
+    let paused = |row: RuleRow| RuleRow { paused: row.paused || row.id == 4, ..row };
+    assert_eq!(saved.rules, expected.map(paused).collect::<Vec<_>>());
+    assert!(saved.next_seq >= RESERVED, "numbers of records are used up in advance");
+    close(store, 9);
+    assert_eq!(
+        open(dir.path(), BOOT).1.rules.len(),
+        saved.rules.len(),
+        "rules of another boot do not return"
+    );
+}
+
+/// Opens a store that another thread may not have left yet.
+fn reopen(dir: &Path, boot: &str) -> (Store, Saved) {
+    loop {
+        match Store::open(dir, boot) {
+            Ok((Store(State::Open(open)), saved)) => return (Store(State::Open(open)), saved),
+            other => assert!(matches!(other, Ok((Store(State::Unusable(_)), _))), "{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_second_one_is_refused_and_told_who_is_first() {
+    let dir = filled();
+    let first = open(dir.path(), BOOT);
+    let error = Store::open(dir.path(), BOOT).unwrap_err().to_string();
+    let pid = std::process::id();
+    let (dir, expected) = (dir.path().display(), format!("in use by the facrond with pid {pid};"));
+    assert!(error.starts_with(&format!("the state directory {dir} is {expected}")), "{error}");
+    drop(first);
+}
+
+#[test]
+fn a_later_version_is_set_aside_and_an_earlier_one_is_taken_over() {
+    let dir = filled();
+    let file = dir.path().join(FILE);
+    let set = |version: i64| {
+        let connection = Connection::open(&file).unwrap();
+        connection.pragma_update(None, "user_version", version).unwrap();
+    };
+    set(schema::VERSION + 1);
+    let (store, saved) = open(dir.path(), BOOT);
+    let problem = format!("is of a later version of facron ({})", schema::VERSION + 1);
+    assert!(saved.rules.is_empty() && saved.problems[0].contains(&problem), "{saved:?}");
+    close(store, 1);
+    let [aside] = &set_aside(dir.path())[..] else { panic!() };
+    fs::rename(dir.path().join(aside), &file).unwrap();
+    set(schema::VERSION);
+    let saved = open(dir.path(), BOOT).1;
+    assert_eq!(saved.rules.len(), RULES.count(), "nothing in it was changed: {saved:?}");
+}
+
+#[test]
+fn each_earlier_version_becomes_this_one() {
+    for version in 0..=schema::VERSION {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = Connection::open(dir.path().join(FILE)).unwrap();
+        schema::steps(usize::try_from(version).unwrap())
+            .for_each(|step| connection.execute_batch(step).unwrap());
+        connection.pragma_update(None, "user_version", version).unwrap();
+        drop(connection);
+        let (store, saved) = open(dir.path(), BOOT);
+        assert_eq!(saved.problems, [""; 0], "{version}");
+        keep(&store, vec![Change::Rule(row(1))]);
+        close(store, 1);
+        assert_eq!(open(dir.path(), BOOT).1.rules, [row(1)]);
+    }
+}
+
+/// Opens what is left of a store: nothing that comes back is wrong, whatever is missing is
+/// complained about, and the store works.
+fn survives(dir: &Path, what: &str) -> usize {
+    let (store, saved) = open(dir, BOOT);
+    let right: Vec<_> = RULES.map(row).collect();
+    assert!(saved.rules.iter().all(|found| right.contains(found)), "{what}");
+    assert!(saved.rules.len() == right.len() || !saved.problems.is_empty(), "{what}: nobody is told");
+    keep(&store, vec![Change::Rule(row(1000))]);
+    close(store, 8);
+    let again = open(dir, BOOT).1;
+    assert!(
+        again.rules.len() == saved.rules.len() + 1,
+        "{what}: {} and {}",
+        saved.rules.len(),
+        again.rules.len()
+    );
+    saved.rules.len()
+}
+
+#[test]
+fn a_file_that_was_cut_or_changed_does_no_harm() {
+    let whole = fs::read(filled().path().join(FILE)).unwrap();
+    let damage = |bytes: &[u8], what: &str| {
+        // In memory, where nothing waits for a disk.
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        fs::write(dir.path().join(FILE), bytes).unwrap();
+        survives(dir.path(), what)
+    };
+    let mut best = 0;
+    for step in 0..200 {
+        let length = whole.len() * step / 200;
+        best = best.max(damage(&whole[..length], &format!("cut to {length}")));
+    }
+    assert!(best > 10, "what can be read is kept: {best}");
+    let (mut kept, mut random) = (0, fastrand());
+    let count = if std::env::var_os("FACRON_LONG").is_some() { 2000 } else { 300 };
+    for _ in 0..count {
+        let mut bytes = whole.clone();
+        let (at, flip) = (random() % whole.len(), u8::try_from(1 + random() % 255).unwrap());
+        bytes[at] ^= flip;
+        kept += damage(&bytes, &format!("byte {at} xor {flip}"));
+    }
+    assert!(kept > count * RULES.count() / 2, "what can be read is kept: {kept}");
+}
+
+/// Numbers without a pattern, the same in each run.
+fn fastrand() -> impl FnMut() -> usize {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 16).unwrap()
+    }
+}
+
+#[test]
+fn links_and_files_of_others_are_not_used() {
+    let dir = filled();
+    let precious = dir.path().join("precious");
+    fs::write(&precious, "precious").unwrap();
+    for suffix in ["", "-wal", "-journal", "-shm"] {
+        let theirs = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(&precious, theirs.path().join(format!("{FILE}{suffix}"))).unwrap();
+        let (store, saved) = open(theirs.path(), BOOT);
+        assert_eq!(saved.problems.len(), 1, "{suffix}: {saved:?}");
+        let kept = store.settle(store.promise(vec![Change::Rule(row(1))]));
+        assert!(kept.is_err_and(|why| why.contains(&format!("{FILE}{suffix}"))), "{suffix}");
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+    }
+}

@@ -1,0 +1,103 @@
+//! The thread that has the database.
+
+use super::Error;
+use super::database::Database;
+use super::group::Group;
+use super::inbox::{Inbox, Taken};
+use nix::sys::signal::SigSet;
+use std::io;
+use std::sync::Arc;
+use std::thread::Builder;
+use std::time::{Duration, Instant};
+
+/// Before the next try; it doubles as long as the disk takes nothing.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How often it is logged that it takes nothing.
+const LOGGED: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    database: Database,
+    inbox: Arc<Inbox>,
+    group: Group,
+    pause: Duration,
+    logged: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) fn new(database: Database, inbox: Arc<Inbox>) -> Self {
+        Self { database, inbox, group: Group::default(), pause: Duration::ZERO, logged: None }
+    }
+
+    /// Starts the thread. It takes no signals: those are for the engine's thread.
+    pub(super) fn spawn(self) -> io::Result<()> {
+        let before = SigSet::thread_get_mask()?;
+        SigSet::all().thread_block()?;
+        let spawned = Builder::new().name("facrond-store".to_owned()).spawn(|| self.run());
+        before.thread_set_mask()?;
+        spawned.map(drop)
+    }
+
+    fn run(mut self) {
+        // Told also if this thread ends by a defect: then nobody waits for it for ever.
+        let _end = End(Arc::clone(&self.inbox));
+        self.serve();
+        // The database is closed by then.
+        drop(self);
+    }
+
+    fn serve(&mut self) {
+        loop {
+            let retry = (!self.pause.is_zero()).then(|| Instant::now() + self.pause);
+            let Taken { changes, promised, is_last } = self.inbox.take(retry);
+            self.group.add(changes, promised);
+            if !self.group.is_empty() {
+                self.write();
+            }
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        let mut result = self.database.write(&self.group);
+        if let Err(Error::Damaged { .. }) = &result {
+            result = self.database.begin_anew().and_then(|()| self.database.write(&self.group));
+        }
+        match result {
+            Ok(()) => self.on_written(),
+            Err(error) => self.on_failed(&error.to_string()),
+        }
+    }
+
+    fn on_written(&mut self) {
+        if !self.pause.is_zero() {
+            tracing::info!("the state is written again");
+        }
+        (self.pause, self.logged) = (Duration::ZERO, None);
+        let promises = std::mem::take(&mut self.group).take_promises();
+        self.inbox.written(&promises);
+    }
+
+    fn on_failed(&mut self, why: &str) {
+        let now = Instant::now();
+        if self.logged.is_none_or(|logged| now - logged >= LOGGED) {
+            tracing::error!("{why}; what changes is not kept, and tried again");
+            self.logged = Some(now);
+        }
+        self.pause = (2 * self.pause).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        let promises = self.group.take_promises();
+        self.inbox.failed(self.group.waiting(), why, &promises);
+    }
+}
+
+struct End(Arc<Inbox>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}

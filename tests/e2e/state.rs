@@ -1,0 +1,141 @@
+//! The state directory: who has it, what is in it, and a disk that takes nothing.
+
+use crate::harness::{FACROND, Mount, Place, code, err, wait_until};
+use serde_json::json;
+use std::fs;
+use std::process::Command;
+
+#[test]
+fn a_second_daemon_on_one_state_directory_is_refused() {
+    let place = Place::new();
+    let daemon = place.start();
+    let options = place.options().map(|option| option.replace("control.sock", "other.sock"));
+    let output = Command::new(FACROND).args(options).output().unwrap();
+    let expected = format!("{} is in use by the facrond with pid {};", place.path("state"), daemon.pid());
+    assert!(code(&output) == 1 && err(&output).contains(&expected), "{output:?}");
+    assert!(!fs::exists(place.path("other.sock")).unwrap());
+    assert_eq!(place.status()["pid"], daemon.pid(), "the first is not disturbed");
+    daemon.kill();
+    let _after = place.start();
+}
+
+#[test]
+fn the_files_of_earlier_versions_are_taken_over() {
+    let place = Place::new();
+    let rule = |id: u64, name: &str, paused: bool| {
+        json!({"id": id, "path": place.play(""), "events": "FAN_CLOSE_WRITE", "options": format!("name={name}"),
+            "command": ["-"], "paused": paused})
+    };
+    let layers = [("state", rule(7, "persisted", true)), ("run", rule(8, "runtime", false))];
+    for (dir, rule) in &layers {
+        fs::create_dir_all(place.path(dir)).unwrap();
+        let file = json!({"version": 1, "next_id": 12, "rules": [rule]});
+        fs::write(place.path(&format!("{dir}/rules.json")), file.to_string()).unwrap();
+    }
+    let mut daemon = place.start();
+    let is_gone = |dir: &str| !fs::exists(place.path(&format!("{dir}/rules.json"))).unwrap();
+    wait_until("the files to be gone", || is_gone("state") && is_gone("run"));
+    for _ in 0..2 {
+        let (persisted, runtime) = (place.rule("persisted"), place.rule("runtime"));
+        assert_eq!((&persisted["id"], &persisted["source"]), (&7.into(), &"persisted".into()));
+        assert_eq!((&persisted["state"], &runtime["state"]), (&"paused".into(), &"active".into()));
+        assert_eq!((&runtime["id"], &runtime["source"]), (&8.into(), &"runtime".into()));
+        daemon.kill();
+        daemon = place.start();
+    }
+    let added = place.ctl_ok(&["add", &place.play(""), "CREATE", "-"]);
+    assert_eq!(added, "added rule 12\n");
+}
+
+#[test]
+fn a_rule_that_is_not_understood_stays_and_says_why() {
+    let place = Place::new();
+    fs::create_dir_all(place.path("state")).unwrap();
+    let rule = json!({"id": 7, "path": place.play(""), "events": "FAN_CREATE|FAN_DELETE",
+        "options": "user=nobody-has-this name", "command": ["touch", "$$"]});
+    let file = json!({"version": 1, "next_id": 8, "rules": [rule]});
+    fs::write(place.path("state/rules.json"), file.to_string()).unwrap();
+    for _ in 0..2 {
+        let daemon = place.start();
+        daemon.wait_for_log("the saved rule 7");
+        let rule = &place.ctl_json(&["list"])[0];
+        assert_eq!((&rule["id"], &rule["state"]), (&7.into(), &"failed".into()));
+        assert!(rule["reason"].as_str().unwrap().contains("nobody-has-this"), "{rule}");
+        assert_eq!((&rule["path"], &rule["events"][1]), (&place.play("").into(), &"FAN_DELETE".into()));
+        assert_eq!(place.ctl_json(&["list"]).as_array().unwrap().len(), 1);
+        daemon.kill();
+    }
+    let daemon = place.start();
+    place.ctl_ok(&["pause", "7"]);
+    place.ctl_ok(&["resume", "7"]);
+    place.ctl_ok(&["remove", "7"]);
+    daemon.kill();
+    let _daemon = place.start();
+    assert_eq!(place.ctl_json(&["list"]), json!([]));
+}
+
+/// A state directory of one megabyte, and a rule of a file that records.
+fn on_a_small_disk() -> (Place, Mount) {
+    let place = Place::new();
+    place.conf(&format!("{} CLOSE_WRITE [name=filed] -\n", place.play("")));
+    let disk = Mount::of_type("tmpfs", "size=1m,mode=755", &place.path("state"));
+    (place, disk)
+}
+
+fn fires(place: &Place, file: &str) {
+    let before = place.fired("filed");
+    place.write(file);
+    wait_until("the rule of a file to fire", || place.fired("filed") > before);
+}
+
+#[test]
+fn a_full_disk_refuses_promises_and_nothing_else() {
+    let (place, _disk) = on_a_small_disk();
+    let daemon = place.start();
+    let add = |name: &str| {
+        let name = format!("name={name}");
+        place.ctl(&["add", "--persist", "-o", &name, &place.play(""), "CREATE", "-"])
+    };
+    assert_eq!(code(&add("before")), 0);
+    let rest = place.path("state/rest");
+    let filled = fs::write(&rest, vec![0; 2 << 20]);
+    assert_eq!(filled.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    let refused = (0..100).map(|number| add(&format!("full-{number}"))).find(|output| code(output) != 0);
+    let why = err(&refused.expect("a disk that is full"));
+    assert!(why.contains("facron.db") && why.contains("the rule was not added"), "{why}");
+    fires(&place, "full");
+    daemon.wait_for_log("what changes is not kept");
+    wait_until("the health to tell", || place.status()["health"].as_str().unwrap().contains("facron.db"));
+    fs::remove_file(&rest).unwrap();
+    assert_eq!(code(&add("after")), 0);
+    daemon.kill();
+    let _daemon = place.start();
+    assert_eq!(
+        (&place.rule("before")["state"], &place.rule("after")["state"]),
+        (&"active".into(), &"active".into())
+    );
+}
+
+#[test]
+fn a_read_only_disk_is_read() {
+    let (place, _disk) = on_a_small_disk();
+    let daemon = place.start();
+    place.ctl_ok(&["add", "--persist", "-o", "name=kept", &place.play(""), "CLOSE_WRITE", "-"]);
+    daemon.kill();
+    let remount = |how: &str| {
+        let mut mount = Command::new("mount");
+        assert!(mount.args(["-o", how, &place.path("state")]).status().unwrap().success());
+    };
+    remount("remount,ro");
+    let daemon = place.start();
+    daemon.wait_for_log("nothing that happens now outlives the daemon");
+    fires(&place, "file");
+    wait_until("the kept rule to fire", || place.fired("kept") == 1);
+    let refused = place.ctl(&["add", "--persist", &place.play(""), "CREATE", "-"]);
+    assert!(code(&refused) == 1 && err(&refused).contains("Read-only"), "{refused:?}");
+    assert!(place.status()["health"].as_str().unwrap().contains("outlives"), "{}", place.status());
+    assert!(daemon.stop().success());
+    remount("remount,rw");
+    let _daemon = place.start();
+    assert_eq!(place.rule("kept")["state"], "active");
+}
