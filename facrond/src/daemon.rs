@@ -8,8 +8,9 @@ use crate::job::queue::Limits;
 use crate::kernel::detach::{Ready, Side, detach};
 use crate::kernel::fanotify::Privilege;
 use crate::own_dir::OwnError;
+use crate::service_manager::{self, DescriptorStore};
 use crate::store::{self, Store};
-use crate::{config, exit, log, service_manager, watch};
+use crate::{config, exit, log, watch};
 use nix::errno::Errno;
 use sd_notify::NotifyState;
 use std::convert::Infallible;
@@ -110,6 +111,7 @@ async fn serve(options: Daemon, ready: Option<Ready>) -> Result<(), Error> {
         saved,
         history: options.history,
         limits: Limits { pending: options.limits.max_pending, running: options.limits.max_jobs },
+        descriptors: DescriptorStore::open(),
         log_to: LogTo::Log,
     })?;
     let diagnostics = engine.load();

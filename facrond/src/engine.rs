@@ -96,7 +96,7 @@ impl Engine {
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(io::Error::from)
             .map_err(io("become a subreaper"))?;
-        let watch = Watch::new()?;
+        let watch = Watch::new(std::mem::take(&mut setup.descriptors))?;
         let sources = Sources::new().map_err(io::Error::from).map_err(io("prepare to wait"))?;
         let runner = Runner::new(setup.log_to).map_err(io("prepare to run commands"))?;
         let processes = sources

@@ -19,16 +19,20 @@
 //! | `recheck` | places to be looked at again, and when a look may fire | yes |
 //! | `told` | the latest firings | yes |
 //! | `marks` | the groups, and all marks in the kernel | no |
+//! | `backlog` | the records from before this process | yes |
+//! | `old_marks` | the marks from before this process | no |
 //! | `scanner` | all looks: opening, reading, asking | no |
 //! | `workers` | looking where a server has to answer, in processes of our own | no |
 //! | `mount_table` | mounts | no |
 //! | `special`, `mounting` | rules about file system errors and mounts | no |
 
+mod backlog;
 mod marks;
 mod matcher;
 mod mirror;
 mod mount_table;
 mod mounting;
+mod old_marks;
 mod recheck;
 mod rules;
 mod scanner;
@@ -48,12 +52,15 @@ use crate::kernel::fanotify::{Privilege, READ_SIZE};
 use crate::kernel::object::Object;
 use crate::kernel::record::{FsId, Handle, Record, Records};
 use crate::kernel::sources::Sources;
+use crate::service_manager::DescriptorStore;
+use backlog::Backlog;
 use facron_proto::{RuleId, Text};
 use marks::{MarkTable, Noise};
 use matcher::{Cause, Firing, Matcher};
 use mirror::{Fired, Mirror};
 use mount_table::{CLOCK_SLACK, MountTable};
 use nix::errno::Errno;
+use old_marks::OldMarks;
 use recheck::{Change, Lanes, Place, Task};
 use rules::{Moves, join};
 use scanner::{Answer, Scanner};
@@ -154,6 +161,8 @@ pub struct Watch {
     workers: Workers,
     special: Special,
     mounts: MountTable,
+    backlog: Backlog,
+    old_marks: Option<OldMarks>,
     /// The number of rules with a process filter.
     filtering_rules: usize,
     /// When the queue was last empty and nothing had to be looked at.
@@ -163,14 +172,15 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Opens a watch without rules.
-    pub fn new() -> Result<Self, Error> {
-        let marks = MarkTable::open().map_err(Error::Open)?;
+    /// Opens a watch without rules, with what the store has kept of an earlier one.
+    pub fn new(store: DescriptorStore) -> Result<Self, Error> {
+        let marks = MarkTable::open(store).map_err(Error::Open)?;
         let moves = if marks.has_rename() { Moves::Rename } else { Moves::FromTo };
         let special = Special::new().map_err(Error::Open)?;
         let mounts = MountTable::read().map_err(Error::Mounts)?;
         let workers = Workers::new(Rc::clone(special.sources()));
-        let mirror = Mirror::new(moves, marks.privilege());
+        let mut mirror = Mirror::new(moves, marks.privilege());
+        mirror.set_late(marks.is_taken_back());
         let mut watch = Self {
             mirror,
             marks,
@@ -178,6 +188,8 @@ impl Watch {
             workers,
             special,
             mounts,
+            backlog: Backlog::default(),
+            old_marks: None,
             filtering_rules: 0,
             settled: SystemTime::now(),
             buffer: vec![0; READ_SIZE],
@@ -329,6 +341,9 @@ impl Watch {
         whose: &mut dyn Whose,
         hits: &mut Vec<Hit>,
     ) -> Result<bool, Errno> {
+        if self.marks.is_taken_back() && self.read_backlog(buffer, whose, hits)? {
+            return Ok(true);
+        }
         let mut fired = Vec::new();
         let special = self.special.read(buffer, &self.mirror, &mut fired)?;
         self.counters.read += special;
@@ -349,6 +364,81 @@ impl Watch {
         Ok(some)
     }
 
+    /// Whether records of the time before this process are still to be matched.
+    pub fn has_backlog(&self) -> bool {
+        self.marks.is_taken_back()
+    }
+
+    /// Reads from each group that was taken back, until their queues are empty, and then
+    /// matches what was read. Returns whether there was something to do.
+    fn read_backlog(
+        &mut self,
+        buffer: &mut [u8],
+        whose: &mut dyn Whose,
+        hits: &mut Vec<Hit>,
+    ) -> Result<bool, Errno> {
+        if self.backlog.is_reading() {
+            let mut some = false;
+            for index in 0..self.marks.groups().len() {
+                match self.marks.groups().read(index, buffer) {
+                    Ok(Some((fs, bytes))) => {
+                        whose.on_read();
+                        self.backlog.add(fs, bytes, &self.mirror);
+                        some = true;
+                    }
+                    Ok(None) => {}
+                    Err(Errno::EINTR) => some = true,
+                    Err(errno) => return Err(errno),
+                }
+            }
+            if !some || self.backlog.is_full() {
+                let departures = self.backlog.end_reading();
+                self.mirror.recall(&departures);
+            }
+            return Ok(true);
+        }
+        if let Some((fs, bytes)) = self.backlog.next() {
+            self.on_bytes(&bytes, fs, whose, hits);
+            return Ok(true);
+        }
+        let is_more = self.backlog.end_part();
+        if !is_more {
+            tracing::info!(records = self.counters.read, "told what happened while the daemon did not run");
+            self.marks.forget_newcomers();
+            self.mirror.set_late(false);
+            self.old_marks = Some(OldMarks::of(&self.marks));
+        }
+        Ok(is_more)
+    }
+
+    /// A directory came while nobody watched: it had no mark, so no records tell of what came
+    /// into it.
+    fn read_newcomer(&mut self, record: &Record<'_>) {
+        let events = Events::from_mask(record.mask);
+        let comes = record.new.is_some() || events.intersects(Events::CREATE.with(Events::MOVED_TO));
+        if comes
+            && events.contains(Events::ONDIR)
+            && let Some(object) = record.object
+            && self.marks.take_newcomer(object)
+        {
+            self.mirror.read_as_news(object);
+        }
+    }
+
+    /// Compares some marks of the earlier process with those that are needed. Returns whether
+    /// there are more.
+    fn compare_old_marks(&mut self) -> bool {
+        let Self { old_marks: Some(old), marks, mirror, scanner, mounts, .. } = self else { return false };
+        let started = Instant::now();
+        while started.elapsed() < TURN {
+            if !old.compare_next(marks, mirror, (scanner, mounts)) {
+                self.old_marks = None;
+                return false;
+            }
+        }
+        true
+    }
+
     fn on_bytes(&mut self, bytes: &[u8], fs: FsId, whose: &mut dyn Whose, hits: &mut Vec<Hit>) {
         let mut fired = Vec::new();
         for record in Records::new(bytes, fs) {
@@ -362,6 +452,9 @@ impl Watch {
                     let mut own = || *is_own.get_or_insert_with(|| whose.is_own(record.pid));
                     self.mirror.on_record(&record, &mut own, &mut fired);
                     hits.extend(fired.drain(..).map(|fired| hit(fired, whose)));
+                    if self.marks.is_taken_back() {
+                        self.read_newcomer(&record);
+                    }
                 }
                 Err(malformed) => tracing::error!("{malformed}"),
             }
@@ -391,11 +484,22 @@ impl Watch {
             self.marks.collect();
         }
         if !self.workers.are_busy() {
+            if self.compare_old_marks() {
+                return true;
+            }
             self.mirror.on_settled(now);
             self.give_back_memory();
             self.settled = now;
         }
         false
+    }
+
+    /// Fires what looks have found, and does those that are due, although there may be more
+    /// records: nobody will read them before this process ends.
+    pub fn settle_unread(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>, time: Duration) {
+        let started = Instant::now();
+        while self.settle(whose, hits) && started.elapsed() < time {}
+        self.scanner.rest();
     }
 
     /// Whether there are looks in the background.

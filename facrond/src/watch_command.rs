@@ -8,6 +8,7 @@ use crate::engine::{Engine, Error, Setup};
 use crate::job::output::LogTo;
 use crate::job::queue::Limits;
 use crate::kernel::fanotify::Privilege;
+use crate::service_manager::DescriptorStore;
 use crate::store::{Saved, Store};
 use crate::watch::{self, PathState};
 use crate::{exit, log};
@@ -84,6 +85,7 @@ async fn serve(options: &Watch, spec: RuleSpec) -> Result<ExitCode, Error> {
         saved: Saved::default(),
         history: 0,
         limits: Limits { pending: options.limits.max_pending, running: options.limits.max_jobs },
+        descriptors: DescriptorStore::default(),
         log_to: LogTo::Stdout,
     })?;
     let path = Text::from(spec.path.as_os_str().as_bytes());

@@ -38,6 +38,7 @@ mod state;
 mod stopping;
 mod storms;
 mod systemd;
+mod systemd_restarts;
 mod tail;
 mod trees;
 mod watch;

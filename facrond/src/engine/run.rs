@@ -228,11 +228,19 @@ impl Engine {
     }
 
     /// Reads the kernel's queue to its end, leaving room for clients and followers. Where others
-    /// fill it without an end, that must have one.
+    /// fill it without an end, that must have one. Then the next daemon may find the rest.
     async fn drain_all(&mut self) -> Result<(), Error> {
         let until = Instant::now() + LONGEST_DRAIN;
-        while self.drain()? == watch::Queue::More && Instant::now() < until {
+        // What was read of the time before this process is nowhere else any more.
+        while self.drain()? == watch::Queue::More && (Instant::now() < until || self.watch.has_backlog()) {
             yield_now().await;
+        }
+        if Instant::now() >= until {
+            let mut hits = Vec::new();
+            self.watch.settle_unread(&mut self.processes, &mut hits, LONGEST_DRAIN);
+            for hit in hits {
+                self.on_hit(hit);
+            }
         }
         Ok(())
     }

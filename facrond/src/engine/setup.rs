@@ -3,6 +3,7 @@
 use super::StateFiles;
 use crate::job::output::LogTo;
 use crate::job::queue::Limits;
+use crate::service_manager::DescriptorStore;
 use crate::store::{Saved, Store};
 use crate::watch;
 use std::io;
@@ -18,6 +19,8 @@ pub struct Setup {
     pub saved: Saved,
     pub history: usize,
     pub limits: Limits,
+    /// What the service manager keeps.
+    pub descriptors: DescriptorStore,
     /// What becomes of the commands' output.
     pub log_to: LogTo,
 }

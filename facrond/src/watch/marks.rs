@@ -12,11 +12,14 @@ pub(super) use groups::GroupOf;
 
 use crate::events::Events;
 use crate::kernel::fanotify::Privilege;
-use crate::kernel::object::Object;
+use crate::kernel::object::{Kind, Object};
 use crate::kernel::record::{FsId, Handle};
+use crate::service_manager::DescriptorStore;
+use crate::watch::scanner::InodeKey;
 use file_systems::FileSystems;
 use groups::Groups;
 use nix::errno::Errno;
+use std::collections::HashSet;
 use std::os::fd::BorrowedFd;
 
 /// Events that are often missing in a mark, to test whether the mark exists.
@@ -52,12 +55,32 @@ pub(super) fn absent_from(mask: u64) -> Option<u64> {
 pub(super) struct MarkTable {
     groups: Groups,
     file_systems: FileSystems,
+    /// The directories that had no mark in a group that was taken back, as long as its records
+    /// are read. Users choose handles by making directories, so the hash has a key.
+    newcomers: Option<HashSet<InodeKey>>,
 }
 
 impl MarkTable {
-    /// Opens the shared group.
-    pub(super) fn open() -> Result<Self, Errno> {
-        Ok(Self { groups: Groups::open()?, file_systems: FileSystems::default() })
+    /// Takes back the groups that the store has kept, or opens the shared group.
+    pub(super) fn open(store: DescriptorStore) -> Result<Self, Errno> {
+        let groups = Groups::open(store)?;
+        let newcomers = groups.old().next().map(|_| HashSet::new());
+        Ok(Self { groups, file_systems: FileSystems::default(), newcomers })
+    }
+
+    /// Whether records of the time before this process may still be in the queue.
+    pub(super) fn is_taken_back(&self) -> bool {
+        self.newcomers.is_some()
+    }
+
+    /// All records of that time were read.
+    pub(super) fn forget_newcomers(&mut self) {
+        self.newcomers = None;
+    }
+
+    /// Whether a directory was not marked by the earlier process. Says so once.
+    pub(super) fn take_newcomer(&mut self, dir: Handle<'_>) -> bool {
+        self.newcomers.as_mut().is_some_and(|new| new.remove(&(dir.fs, Box::from(dir.bytes))))
     }
 
     /// Becomes readable when one of the groups does.
@@ -116,6 +139,13 @@ impl MarkTable {
 impl Marker for MarkTable {
     fn add(&mut self, handle: Handle<'_>, object: &Object, before: u64, mask: u64) -> Result<u64, Errno> {
         if before | mask != before {
+            if let Some(newcomers) = &mut self.newcomers
+                && before == 0
+                && object.kind() == Kind::Directory
+                && self.groups.is_new(handle.fs, object, mask)
+            {
+                newcomers.insert((handle.fs, handle.bytes.into()));
+            }
             self.groups.add_mark(handle, object, mask)?;
             if before == 0 {
                 self.groups.count_mark(handle.fs);

@@ -8,16 +8,19 @@
 //! | `resolve` | a rule's PATH | the nodes that it leads through |
 //! | `passing` | a directory | its entries |
 //! | `bury` | places that are gone | marks to remove |
+//! | `recall` | records of a time when nobody watched | places that were gone by then |
 
 mod apply;
 mod bury;
 mod follow;
 mod passing;
+mod recall;
 mod resolve;
 
 use bury::Former;
 pub(super) use bury::Orphan;
 use passing::Passing;
+pub(super) use recall::Departure;
 
 use super::matcher::{Cause, Firing, Matcher, Sides};
 use super::recheck::{Arrival, Change, Lanes, News, Origin, Place, Recheck, Task, View};
@@ -75,6 +78,8 @@ pub(super) struct Mirror {
     /// Rules that no longer rely on the mark of a file system.
     unmarked: Vec<Slot>,
     told: Told,
+    /// Whether the records are of a time before the looks at what they are about.
+    is_late: bool,
     complaints: u64,
 }
 
@@ -93,6 +98,7 @@ impl Mirror {
             large: Vec::new(),
             unmarked: Vec::new(),
             told: Told::new(privilege),
+            is_late: false,
             complaints: 0,
         }
     }

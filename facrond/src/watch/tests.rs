@@ -3,6 +3,7 @@
 mod model;
 mod mounts;
 mod paths;
+mod restarts;
 mod trees;
 
 use super::*;
@@ -10,6 +11,7 @@ use crate::config::filter::{Filter, Patterns};
 use crate::config::rule::{Command, Options};
 use crate::kernel::object::Object;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 pub(super) struct Nobody;
@@ -20,15 +22,32 @@ impl Whose for Nobody {
     }
 }
 
+type Kept = Rc<std::cell::RefCell<Vec<(String, OwnedFd)>>>;
+
 struct Fixture {
     watch: Watch,
+    kept: Kept,
     dir: tempfile::TempDir,
     next: u64,
 }
 
 impl Fixture {
     fn new() -> Self {
-        Self { watch: Watch::new().unwrap(), dir: tempfile::tempdir().unwrap(), next: 1 }
+        let (watch, kept) = open(DescriptorStore::default());
+        Self { watch, kept, dir: tempfile::tempdir().unwrap(), next: 1 }
+    }
+
+    /// The watch ends, and another one takes back what was kept. It has the numbers of rules to
+    /// give out again.
+    fn restart(&mut self, meanwhile: impl FnOnce(&mut Self)) {
+        self.watch = open(DescriptorStore::default()).0;
+        meanwhile(self);
+        let kept =
+            self.kept.borrow().iter().map(|(name, fd)| (name.clone(), fd.try_clone().unwrap())).collect();
+        let store = DescriptorStore::of(kept);
+        store.kept.borrow_mut().append(&mut self.kept.borrow_mut());
+        (self.watch, self.kept) = open(store);
+        self.next = 1;
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -128,6 +147,11 @@ impl Fixture {
             self.watch.work();
         }
     }
+}
+
+fn open(store: DescriptorStore) -> (Watch, Kept) {
+    let kept = Rc::clone(&store.kept);
+    (Watch::new(store).unwrap(), kept)
 }
 
 fn one(rule: u64, path: &str, events: &str) -> Vec<(u64, String, String)> {

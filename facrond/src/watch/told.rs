@@ -22,6 +22,7 @@ type Key = (Slot, Rc<[u8]>);
 /// The latest firings, by rule and path.
 #[derive(Debug)]
 pub(super) struct Told {
+    usual: usize,
     most: usize,
     /// For each rule and path, the time of the last firing and the events of all. Users choose
     /// paths, so the hash has a key.
@@ -37,12 +38,18 @@ impl Told {
             Privilege::Full => MOST,
             Privilege::User => MOST_OF_USER,
         };
-        Self { most, known: HashMap::new(), latest: VecDeque::new() }
+        Self { usual: most, most, known: HashMap::new(), latest: VecDeque::new() }
+    }
+
+    /// Remembers more firings from now on, because many records may be read before the next
+    /// look; or no more than usual.
+    pub(super) fn expect_many(&mut self, are_many: bool) {
+        self.most = if are_many { MOST_OF_USER } else { self.usual };
     }
 
     /// Remembers a firing.
     pub(super) fn note(&mut self, slot: Slot, event: &Event) {
-        if self.latest.len() == self.most {
+        while self.latest.len() >= self.most {
             self.forget_oldest();
         }
         let key = (slot, Rc::clone(&event.path));

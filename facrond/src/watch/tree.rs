@@ -216,9 +216,17 @@ impl PathTree {
 
     /// The node of a name in a directory. Makes it if there is none.
     pub(super) fn child_or_new(&mut self, parent: NodeId, name: &[u8]) -> NodeId {
-        if let Some(id) = self.child(parent, name) {
-            return id;
-        }
+        self.child(parent, name).unwrap_or_else(|| self.new_node(parent, name))
+    }
+
+    /// A node for an object that was at a place, and is gone.
+    pub(super) fn new_ghost(&mut self, parent: NodeId, name: &[u8]) -> NodeId {
+        let id = self.new_node(parent, name);
+        self.make_ghost(id, Ghost::Gone);
+        id
+    }
+
+    fn new_node(&mut self, parent: NodeId, name: &[u8]) -> NodeId {
         let index = self.free.pop().unwrap_or_else(|| {
             push_slowly(&mut self.nodes, Node::new(NonZeroU32::MIN));
             u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 directories fit in memory")

@@ -3,11 +3,15 @@
 //! `nix` supports groups with open files only and drops the information records.
 //! So this module makes the three calls itself.
 
+mod info;
 mod special;
+
+pub use info::Listed;
 
 use super::object::Object;
 use nix::errno::Errno;
 use nix::libc;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// The size of the read buffer, in bytes. Larger buffers are not faster.
@@ -73,6 +77,21 @@ impl Group {
         Self { fd, privilege: Privilege::Full, target_fid: false }
     }
 
+    /// A group of an earlier process, with its marks and its queue. `None` if it is not of the
+    /// kind of `like`, which this process has opened.
+    pub fn taken_back(fd: OwnedFd, like: &Self) -> Option<Self> {
+        let is_alike = info::flags(fd.as_fd()).is_some_and(|flags| Some(flags) == info::flags(like.as_fd()));
+        is_alike.then_some(Self { fd, ..*like })
+    }
+
+    /// All marks of this group, as the kernel lists them.
+    ///
+    /// # Errors
+    /// Those of reading `/proc/self/fdinfo`.
+    pub fn marks(&self) -> io::Result<impl Iterator<Item = Listed> + use<>> {
+        info::marks(self.fd.as_fd())
+    }
+
     /// The kind of this group.
     pub fn privilege(&self) -> Privilege {
         self.privilege
@@ -128,6 +147,17 @@ impl Group {
         match self.mark(libc::FAN_MARK_REMOVE, object, absent) {
             Err(Errno::ENOENT) => Ok(false),
             other => other.map(|()| true),
+        }
+    }
+
+    /// Whether the inode has a mark in this group, other than an evictable one. If not, it gets an
+    /// evictable one for `mask`: the kernel refuses to make a lasting mark evictable. `None`
+    /// if the kernel is too old to say (before Linux 5.19).
+    pub fn is_marked(&self, object: &Object, mask: u64) -> Option<bool> {
+        match self.mark(libc::FAN_MARK_ADD | FAN_MARK_EVICTABLE, object, mask) {
+            Err(Errno::EEXIST) => Some(true),
+            Ok(()) => Some(false),
+            Err(_) => None,
         }
     }
 

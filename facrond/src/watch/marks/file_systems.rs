@@ -109,6 +109,12 @@ impl MarkTable {
         !self.file_systems.marks.is_empty() && self.file_systems.marks.contains_key(&fs)
     }
 
+    /// The mask of a file system's mark, as the kernel lists it; 0 without a mark.
+    pub(in crate::watch) fn mask_of_file_system(&self, fs: FsId) -> u64 {
+        let mark = self.file_systems.marks.get(&fs);
+        mark.map_or(0, |mark| mark.mask) | Events::EVENT_ON_CHILD.mask()
+    }
+
     /// Marks the file system of `object` for a rule.
     pub(in crate::watch) fn mark_file_system(
         &mut self,

@@ -1,14 +1,23 @@
 //! The fanotify groups. All file systems with an id share one group. File systems that
 //! cannot share it (FUSE mounts, btrfs subvolumes) have a group each. Every group slows
 //! writers down, so there are as few as possible.
+//!
+//! The service manager keeps each group for the next start. A group that is taken back has its
+//! marks, and in its queue the records of the time between.
 
 use crate::kernel::fanotify::{Group, Privilege};
 use crate::kernel::object::Object;
 use crate::kernel::record::{FsId, Handle};
+use crate::service_manager::DescriptorStore;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use rustc_hash::FxHashMap;
 use std::os::fd::{AsFd, BorrowedFd};
+
+/// The names under which groups are kept begin so. The number changes with the use of groups: it
+/// is not safe to go on with marks that were made for another one.
+const KEPT: &str = "facron-group-";
+const KEPT_NOW: &str = "facron-group-1-";
 
 /// A group, and the number of its marks.
 #[derive(Debug)]
@@ -19,6 +28,15 @@ struct Member {
     /// The id that this has by its records, if a worker told another one.
     named: FsId,
     marks: u64,
+    /// Whether it was taken back.
+    is_old: bool,
+}
+
+impl Member {
+    /// The name under which it is kept.
+    fn name(&self) -> String {
+        format!("{KEPT_NOW}{:x}", self.fs.0)
+    }
 }
 
 /// Which group a mark that a worker makes is in.
@@ -33,6 +51,7 @@ pub(in crate::watch) enum GroupOf {
 /// All groups. They can be waited for as one descriptor.
 #[derive(Debug)]
 pub(in crate::watch) struct Groups {
+    store: DescriptorStore,
     ready: Epoll,
     /// The first one is the shared group. The others come and go.
     members: Vec<Member>,
@@ -41,19 +60,60 @@ pub(in crate::watch) struct Groups {
 }
 
 impl Groups {
-    /// Opens the shared group.
-    pub(in crate::watch) fn open() -> Result<Self, Errno> {
+    /// Takes the groups of an earlier process back. Opens the shared group if it is not among
+    /// them.
+    pub(in crate::watch) fn open(mut store: DescriptorStore) -> Result<Self, Errno> {
         let ready = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let mut groups = Self { ready, members: Vec::new(), alone: FxHashMap::default() };
-        groups.join(FsId::default())?;
+        let kept = store.take(KEPT);
+        let mut groups = Self { store, ready, members: Vec::new(), alone: FxHashMap::default() };
+        let shared = Group::open()?;
+        let mut taken = Vec::new();
+        for (name, fd) in kept {
+            let fs = name.strip_prefix(KEPT_NOW).and_then(|fs| u64::from_str_radix(fs, 16).ok());
+            if let Some(member) = fs.and_then(|fs| Some((FsId(fs), Group::taken_back(fd, &shared)?))) {
+                taken.push(member);
+            } else {
+                tracing::warn!(%name, "a group of the last start is of another kind: its events are lost");
+                groups.store.discard(&name);
+            }
+        }
+        taken.sort_by_key(|(fs, _)| fs.0);
+        if taken.first().is_none_or(|(fs, _)| *fs != FsId::default()) {
+            groups.add(shared, FsId::default(), false)?;
+        }
+        for (fs, group) in taken {
+            let index = groups.add(group, fs, true)?;
+            if index > 0 {
+                groups.alone.insert(fs, index);
+            }
+        }
         Ok(groups)
     }
 
-    fn join(&mut self, fs: FsId) -> Result<usize, Errno> {
-        let group = Group::open()?;
+    fn add(&mut self, group: Group, fs: FsId, is_old: bool) -> Result<usize, Errno> {
         self.ready.add(group.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-        self.members.push(Member { group, fs, named: fs, marks: 0 });
+        let member = Member { group, fs, named: fs, marks: 0, is_old };
+        if !is_old {
+            self.store.keep(&member.name(), member.group.as_fd());
+        }
+        self.members.push(member);
         Ok(self.members.len() - 1)
+    }
+
+    fn join(&mut self, fs: FsId) -> Result<usize, Errno> {
+        self.add(Group::open()?, fs, false)
+    }
+
+    /// Those that were taken back.
+    pub(in crate::watch) fn old(&self) -> impl Iterator<Item = &Group> {
+        self.members.iter().filter(|member| member.is_old).map(|member| &member.group)
+    }
+
+    /// Whether an inode has got its first mark only now, in a group that was taken back; see
+    /// [`Group::is_marked`].
+    pub(in crate::watch) fn is_new(&self, fs: FsId, object: &Object, mask: u64) -> bool {
+        let member = &self.members[self.index(fs)];
+        member.is_old && member.group.is_marked(object, mask) == Some(false)
     }
 
     /// Becomes readable when one of the groups does.
@@ -113,8 +173,8 @@ impl Groups {
         let added = self.members[index].group.add_mark(object, mask);
         if added.is_ok() {
             self.alone.insert(fs, index);
-        } else {
-            self.members.pop();
+        } else if let Some(member) = self.members.pop() {
+            self.store.discard(&member.name());
         }
         added
     }
@@ -193,10 +253,15 @@ impl Groups {
         if self.members.iter().skip(1).all(|member| member.marks > 0) {
             return;
         }
+        let Self { store, members, .. } = self;
         let mut index = 0;
-        self.members.retain(|member| {
+        members.retain(|member| {
             index += 1;
-            index == 1 || member.marks > 0
+            let is_used = index == 1 || member.marks > 0;
+            if !is_used {
+                store.discard(&member.name());
+            }
+            is_used
         });
         let members = self.members.iter().enumerate().skip(1);
         self.alone =

@@ -8,6 +8,7 @@ use crate::watch::recheck::{Change, Place, Recheck};
 use crate::watch::rules::Slot;
 use crate::watch::scanner::InodeKey;
 use crate::watch::tree::{Content, Ghost, InodeId, NodeId, ROOT};
+use std::rc::Rc;
 
 /// The greatest number of replaced objects whose end is awaited.
 const MAX_FORMER: usize = 4096;
@@ -59,18 +60,32 @@ impl Mirror {
 
     /// Remembers a replaced object, for rules about the end of their object.
     pub(super) fn remember_former(&mut self, node: NodeId) {
-        let wants_end = |slot: &Slot| self.rules[*slot].events.intersects(Events::SELF);
-        let targets = self.tree.targets(node);
         if let Some(handle) = self.tree.handle(node)
-            && targets.iter().any(wants_end)
+            && self.is_end_awaited(node)
         {
-            if self.former.len() >= MAX_FORMER {
-                tracing::warn!("too many replaced files are still in use; some of their ends go untold");
-                self.former.clear();
-            }
-            let place = Place { dir: self.tree.parent(node), name: self.tree[node].name().into() };
-            self.former.insert((handle.fs, handle.bytes.into()), Former { place, awaited: Events::SELF });
+            let key = (handle.fs, handle.bytes.into());
+            self.add_former(key, self.tree.parent(node), self.tree[node].name().into());
         }
+    }
+
+    /// The same for an object that has left a place before it was seen there.
+    pub(super) fn await_end(&mut self, dir: NodeId, name: &[u8], object: Handle<'_>) {
+        if self.tree.child(dir, name).is_some_and(|node| self.is_end_awaited(node)) {
+            self.add_former((object.fs, object.bytes.into()), dir, name.into());
+        }
+    }
+
+    fn add_former(&mut self, key: InodeKey, dir: NodeId, name: Rc<[u8]>) {
+        if self.former.len() >= MAX_FORMER {
+            tracing::warn!("too many replaced files are still in use; some of their ends go untold");
+            self.former.clear();
+        }
+        self.former.insert(key, Former { place: Place { dir, name }, awaited: Events::SELF });
+    }
+
+    /// Whether a rule is about the end of the object at this place.
+    pub(super) fn is_end_awaited(&self, node: NodeId) -> bool {
+        self.tree.targets(node).iter().any(|slot| self.rules[*slot].events.intersects(Events::SELF))
     }
 
     /// An object was moved away from its place. What happens to it elsewhere is not about a

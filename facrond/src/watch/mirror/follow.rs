@@ -9,6 +9,7 @@ use crate::watch::matcher::{Side, Sides};
 use crate::watch::recheck::{Change, News};
 use crate::watch::rules::Slot;
 use crate::watch::tree::{Content, Ghost, NodeId};
+use std::time::SystemTime;
 
 /// Events of an object that leaves its place.
 const LEAVES: Events = Events::DELETE.with(Events::MOVED_FROM);
@@ -46,7 +47,9 @@ impl Mirror {
         if !is_led_through && !is_known {
             return;
         }
-        let news = News { own: own(), ..News::default() };
+        // What was made in it since is told by later records, if it is marked already.
+        let told = self.is_late.then(SystemTime::now);
+        let news = News { own: own(), told, ..News::default() };
         if events.intersects(LEAVES) {
             self.on_leaving(record, dir, name, events, &news);
         }

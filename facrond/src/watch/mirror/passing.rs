@@ -92,7 +92,7 @@ impl Mirror {
                 && let Some(news) = &mut reading.news
             {
                 // Records of the other entries may be read before it is their turn.
-                news.told = news.told.max(Some(SystemTime::now()));
+                news.told = news.told.or_else(|| Some(SystemTime::now()));
             }
             self.passing.push(passing);
         }

@@ -5,6 +5,7 @@ use super::super::{PathState, Queue};
 use super::*;
 use crate::config::filter::{Filter, Patterns};
 use crate::config::rule::{Command, Options, RuleSpec};
+use crate::service_manager::DescriptorStore;
 use crate::watch::{Hit, Watch};
 use facron_proto::RuleId;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -21,7 +22,11 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self { watch: Watch::new().unwrap(), dir: tempfile::tempdir().unwrap(), mounted: Vec::new() }
+        Self {
+            watch: Watch::new(DescriptorStore::default()).unwrap(),
+            dir: tempfile::tempdir().unwrap(),
+            mounted: Vec::new(),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
