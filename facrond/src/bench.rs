@@ -1,14 +1,21 @@
 //! The parts of the daemon that benchmarks drive, of which nobody else has to know.
 
 use crate::config::{Words, parse_words};
+use crate::engine::JobLog;
 use crate::event::Event;
 use crate::events::Events;
 use crate::job::Job;
+use crate::job::outcome::Outcome;
+use crate::job::output::LogTo;
 use crate::job::queue::{Limits, Queue};
+use crate::store::{Kept, Store};
 pub use crate::watch::simulated::Tree;
 use facron_proto::RuleId;
+use nix::time::{ClockId, clock_gettime};
+use std::path::Path;
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Jobs for as many paths, dealt out to some rules.
 #[derive(Debug)]
@@ -53,4 +60,41 @@ impl Jobs {
         }
         finished
     }
+}
+
+/// A history on the disk.
+#[derive(Debug)]
+pub struct History {
+    log: JobLog,
+    store: Store,
+}
+
+impl History {
+    /// One in this directory, of so many records.
+    pub fn open(dir: &Path, records: u64) -> Self {
+        let kept = Kept { records, age: Duration::from_secs(86_400) };
+        let (store, saved) = Store::open(dir, "boot", kept).expect("it can be opened");
+        Self { log: JobLog::new(kept, saved.next_seq, LogTo::Log), store }
+    }
+
+    /// Records jobs, some in each turn of the loop, until they are on the disk; the time that all
+    /// threads took.
+    pub fn record(&mut self, jobs: &mut Jobs, in_turn: usize) -> Duration {
+        let before = cpu_time();
+        for jobs in jobs.0.chunks_mut(in_turn) {
+            for job in jobs {
+                self.log.record(job, Outcome::Recorded);
+            }
+            self.log.advance(&self.store);
+        }
+        while !self.log.is_given(u64::MAX) {
+            sleep(Duration::from_millis(5));
+            self.log.advance(&self.store);
+        }
+        cpu_time().saturating_sub(before)
+    }
+}
+
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }

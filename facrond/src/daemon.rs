@@ -9,7 +9,7 @@ use crate::kernel::detach::{Ready, Side, detach};
 use crate::kernel::fanotify::Privilege;
 use crate::own_dir::OwnError;
 use crate::service_manager::{self, DescriptorStore};
-use crate::store::{self, Store};
+use crate::store::{self, Kept, Store};
 use crate::{config, exit, log, watch};
 use nix::errno::Errno;
 use sd_notify::NotifyState;
@@ -101,7 +101,8 @@ fn make_absolute(options: &mut Daemon) {
 async fn serve(options: Daemon, ready: Option<Ready>) -> Result<(), Error> {
     let socket = Socket::bind(&options.socket)?;
     let (state, runtime) = (options.state_dir, options.runtime_dir);
-    let (store, saved) = Store::open(&state, &store::boot_of(&runtime)?)?;
+    let kept = Kept { records: options.history.history, age: options.history.history_age };
+    let (store, saved) = Store::open(&state, &store::boot_of(&runtime)?, kept)?;
     let files = StateFiles::new(state, runtime);
     let mut engine = Engine::new(Setup {
         conf: options.files.conf,
@@ -109,7 +110,7 @@ async fn serve(options: Daemon, ready: Option<Ready>) -> Result<(), Error> {
         files: Some(files),
         store,
         saved,
-        history: options.history,
+        kept,
         limits: Limits { pending: options.limits.max_pending, running: options.limits.max_jobs },
         descriptors: DescriptorStore::open(),
         log_to: LogTo::Log,

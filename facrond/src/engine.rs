@@ -40,7 +40,7 @@ use crate::store::{Change, Promise, Saved, Store};
 use crate::watch::{self, PathState, Watch};
 use crate::wire;
 use facron_proto::{RuleId, Text};
-use job_log::JobLog;
+pub(crate) use job_log::JobLog;
 use job_store::EarlierJob;
 use loop_guard::LoopGuard;
 use nix::unistd::Pid;
@@ -122,7 +122,7 @@ impl Engine {
             checking: Vec::new(),
             supervisor: Supervisor::default(),
             shortage: Shortage::default(),
-            log: JobLog::new(setup.history, setup.saved.next_seq, setup.log_to),
+            log: JobLog::new(setup.kept, setup.saved.next_seq, setup.log_to),
             watchdog: Watchdog::new(),
             ignored_own: 0,
             unknown_processes: 0,

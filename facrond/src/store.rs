@@ -13,7 +13,9 @@
 mod boot;
 mod database;
 mod group;
+mod history;
 mod inbox;
+mod reader;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -21,12 +23,14 @@ mod tests;
 mod writer;
 
 pub use boot::boot_of;
+pub use history::{Block, Blocks, Kept, SPAN, seconds};
 pub use rows::{Change, Layer, Number, RuleRow, Saved};
 
 use crate::own_dir::{Lock, LockError, OwnDir, OwnError};
 use database::Database;
 use facron_proto::Text;
 use inbox::Inbox;
+use reader::Read;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -109,26 +113,27 @@ impl Store {
     /// could change it.
     ///
     /// `boot` tells one boot from the other: runtime rules of another one are gone.
-    pub fn open(state: &Path, boot: &str) -> Result<(Self, Saved), Error> {
+    pub fn open(state: &Path, boot: &str, kept: Kept) -> Result<(Self, Saved), Error> {
         let dir = match OwnDir::make(state) {
             Err(error @ OwnError::Untrusted { .. }) => return Err(error.into()),
             Err(error) => return Ok(Self::unusable(&error.into(), Saved::default())),
             Ok(dir) => Arc::new(dir),
         };
-        match Self::open_in(&dir, state, boot) {
+        match Self::open_in(&dir, state, boot, kept) {
             Err(error) if error.is_fatal() => Err(error),
             Err(error) => Ok(Self::unusable(&error, Database::look(&dir, boot).unwrap_or_default())),
             opened => opened,
         }
     }
 
-    fn open_in(dir: &Arc<OwnDir>, state: &Path, boot: &str) -> Result<(Self, Saved), Error> {
+    fn open_in(dir: &Arc<OwnDir>, state: &Path, boot: &str, kept: Kept) -> Result<(Self, Saved), Error> {
         let lock = Lock::take(dir, OsStr::new(LOCK)).map_err(|error| match error {
             LockError::Held { pid } => Error::InUse { path: state.to_owned(), pid },
             LockError::Own(error) => error.into(),
         })?;
-        let (database, saved) = Database::open(Arc::clone(dir), boot.to_owned())?;
+        let (database, saved) = Database::open(Arc::clone(dir), boot.to_owned(), kept)?;
         let inbox = Arc::new(Inbox::default());
+        inbox.set_oldest(saved.oldest);
         Writer::new(database, Arc::clone(&inbox))
             .spawn()
             .map_err(|error| OwnError::io("start a thread for", &dir.path_of(OsStr::new(FILE)), error))?;
@@ -146,10 +151,32 @@ impl Store {
         if let State::Open(open) = &self.0 { Some(&open.inbox) } else { None }
     }
 
-    /// Writes a change when there is time.
-    pub fn write(&self, change: Change) {
-        if let Some(inbox) = self.inbox() {
-            inbox.push(change);
+    /// Writes a change when there is time; its number, for [`Store::is_tried`].
+    pub fn write(&self, change: Change) -> u64 {
+        self.inbox().map_or(0, |inbox| inbox.push(change))
+    }
+
+    /// Whether a change is in the database, or could not be written so far.
+    pub fn is_tried(&self, number: u64) -> bool {
+        self.inbox().is_none_or(|inbox| inbox.is_tried(number))
+    }
+
+    /// Whether somebody wants to be [woken](Self::wake) whenever changes were tried.
+    pub fn set_awaited(&self, is_awaited: bool) {
+        self.inbox().inspect(|inbox| inbox.set_awaited(is_awaited));
+    }
+
+    /// From this number on, all records are in the history; `None` without one.
+    pub fn oldest(&self) -> Option<u64> {
+        self.inbox().map(|inbox| inbox.oldest())
+    }
+
+    /// Does work with the history in a thread of its own, when all is written that was before.
+    /// Without a history to read, it gets none.
+    pub fn read(&self, work: impl FnOnce(Option<&Blocks<'_>>) + Send + 'static) {
+        match self.inbox() {
+            Some(inbox) => inbox.read(Read(Box::new(work))),
+            None => work(None),
         }
     }
 
@@ -222,7 +249,10 @@ impl Store {
 impl Open {
     fn reserve(&mut self, next: u64) {
         self.reserved = next + RESERVED;
-        self.inbox.push(Change::Number { name: Number::NextSeq, value: self.reserved });
+        let change = Change::Number { name: Number::NextSeq, value: self.reserved };
+        // Tried until it is written, and synced: no power failure is to bring a number back.
+        self.inbox.push(change.clone());
+        self.inbox.promise(vec![change]);
     }
 }
 

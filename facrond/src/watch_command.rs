@@ -9,7 +9,7 @@ use crate::job::output::LogTo;
 use crate::job::queue::Limits;
 use crate::kernel::fanotify::Privilege;
 use crate::service_manager::DescriptorStore;
-use crate::store::{Saved, Store};
+use crate::store::{Kept, Saved, Store};
 use crate::watch::{self, PathState};
 use crate::{exit, log};
 use facron_proto::Text;
@@ -83,7 +83,7 @@ async fn serve(options: &Watch, spec: RuleSpec) -> Result<ExitCode, Error> {
         files: None,
         store: Store::absent(),
         saved: Saved::default(),
-        history: 0,
+        kept: Kept::default(),
         limits: Limits { pending: options.limits.max_pending, running: options.limits.max_jobs },
         descriptors: DescriptorStore::default(),
         log_to: LogTo::Stdout,

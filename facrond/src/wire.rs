@@ -114,17 +114,18 @@ pub fn record(job: &Job, outcome: &Outcome) -> Record {
         synthetic: event.synthetic,
         repeated: job.repeated,
         merged: job.merged,
-        outcome: flat(job, outcome),
+        outcome: self::outcome(job, outcome),
     }
 }
 
 /// A command that has failed just now, as clients see it.
 pub fn failure(job: &Job, outcome: &Outcome) -> Failure {
     let (time, path) = (timestamp(SystemTime::now()), Text::from(&*job.event.path));
-    Failure { seq: job.seq, time, path, outcome: flat(job, outcome) }
+    Failure { seq: job.seq, time, path, outcome: self::outcome(job, outcome) }
 }
 
-fn flat(job: &Job, outcome: &Outcome) -> proto::Outcome {
+/// An outcome as clients see it.
+pub fn outcome(job: &Job, outcome: &Outcome) -> proto::Outcome {
     let tries = Some(job.tries).filter(|tries| *tries > 1);
     let (state, pid, tries) = match outcome {
         Outcome::Pending | Outcome::Short { .. } => (OutcomeState::Pending, None, tries),
@@ -141,7 +142,7 @@ fn flat(job: &Job, outcome: &Outcome) -> proto::Outcome {
             };
             let (by, error) = (Some(answer.by), answer.why.clone());
             let duration_ms = answer.held.map(milliseconds);
-            return proto::Outcome { state, by, error, duration_ms, ..flat(job, &answer.command) };
+            return proto::Outcome { state, by, error, duration_ms, ..self::outcome(job, &answer.command) };
         }
     };
     proto::Outcome { pid, error: outcome.why().map(str::to_owned), tries, ..state.into() }
@@ -177,7 +178,7 @@ mod tests {
     use crate::job::testing::job;
     use serde_json::{Value, json, to_value};
 
-    fn outcome(tries: u32, outcome: &Outcome) -> Value {
+    fn outcome_of(tries: u32, outcome: &Outcome) -> Value {
         let job = Job { tries, ..job(1, 1, "/f") };
         to_value(record(&job, outcome).outcome).unwrap()
     }
@@ -194,26 +195,26 @@ mod tests {
             base.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             base
         };
-        assert_eq!(outcome(2, &Outcome::Pending), json!({"state": "pending", "tries": 2}));
-        assert_eq!(outcome(1, &Outcome::Running { pid: 9 }), json!({"state": "running", "pid": 9}));
+        assert_eq!(outcome_of(2, &Outcome::Pending), json!({"state": "pending", "tries": 2}));
+        assert_eq!(outcome_of(1, &Outcome::Running { pid: 9 }), json!({"state": "running", "pid": 9}));
         let exited = ended(Exit::Code(3), Ending::ByItself);
-        assert_eq!(outcome(3, &exited), with(ran("exited"), json!({"exit": 3, "tries": 3})));
+        assert_eq!(outcome_of(3, &exited), with(ran("exited"), json!({"exit": 3, "tries": 3})));
         let timeout = ended(Exit::Code(0), Ending::TimedOut);
-        assert_eq!(outcome(1, &timeout), with(ran("timeout"), json!({"exit": 0})));
+        assert_eq!(outcome_of(1, &timeout), with(ran("timeout"), json!({"exit": 0})));
         let restarted = ended(Exit::Signal(15), Ending::Stopped(Stop::ForLaterEvent));
         let members =
             json!({"signal": 15, "restarted": true, "error": "stopped to start anew for a later event"});
-        assert_eq!(outcome(1, &restarted), with(ran("signaled"), members));
+        assert_eq!(outcome_of(1, &restarted), with(ran("signaled"), members));
         let why = || "why".to_owned();
         let refused = |state: &str| json!({"state": state, "error": "why"});
-        assert_eq!(outcome(1, &Outcome::NotStarted { why: why() }), refused("spawn_failed"));
-        assert_eq!(outcome(2, &Outcome::Skipped { why: why() }), refused("skipped"));
-        assert_eq!(outcome(2, &Outcome::Dropped { why: why() }), refused("dropped"));
-        assert_eq!(outcome(1, &Outcome::Recorded), json!({"state": "recorded"}));
+        assert_eq!(outcome_of(1, &Outcome::NotStarted { why: why() }), refused("spawn_failed"));
+        assert_eq!(outcome_of(2, &Outcome::Skipped { why: why() }), refused("skipped"));
+        assert_eq!(outcome_of(2, &Outcome::Dropped { why: why() }), refused("dropped"));
+        assert_eq!(outcome_of(1, &Outcome::Recorded), json!({"state": "recorded"}));
         let (held, command) = (Some(Duration::from_millis(7)), ended(Exit::Code(0), Ending::ByItself));
         let answer = Answer { verdict: Verdict::Allow, by: proto::By::Command, why: None, held, command };
         let members = json!({"exit": 0, "by": "command", "duration_ms": 7.0});
-        assert_eq!(outcome(1, &Outcome::Answered(Box::new(answer))), with(ran("allowed"), members));
+        assert_eq!(outcome_of(1, &Outcome::Answered(Box::new(answer))), with(ran("allowed"), members));
     }
 
     #[test]

@@ -83,14 +83,15 @@
 //!
 //! A client that goes away and comes back sends `after`, the `seq` of the last record that it
 //! has dealt with, or 0. It gets each later record once and in the order of `seq`: the first
-//! `limit` of them in the reply, and with `follow` all others in notifications. Only records
-//! with a final outcome are sent, so one that is still pending or running holds back all with a
-//! greater `seq`; with `rule`, only those of this rule are waited for. While the client does
-//! not read, records wait in the history and not for it, so there is no `lagged` unless the
-//! history does not reach back any more. If it does not at the beginning, the reply says
-//! `too_old`, and `oldest`, the `seq` from which on all records are kept. The same if `after`
-//! is greater than any `seq` that was given: it is from the history of another machine, or the
-//! state of the daemon was removed.
+//! `limit` of them in the reply; with `follow`, all in notifications and none in the reply. Only
+//! records with a final outcome are sent, so one that is still pending or running holds back all
+//! with a greater `seq`; with `rule`, only those of this rule are waited for. A record is sent
+//! when it is on the disk, so that a crash takes back none that a client has seen. While the
+//! client does not read, records wait in the history and not for it, so there is no `lagged`
+//! unless the history does not reach back any more. If it does not at the beginning, the reply
+//! says `too_old`, and `oldest`, the `seq` from which on all records are kept. The same if
+//! `after` is greater than any `seq` that was given: it is from the history of another machine,
+//! or the state of the daemon was removed.
 //!
 //! ```text
 //! -> {"jsonrpc": "2.0", "id": 3, "method": "tail", "params": {"after": 1234, "limit": 0, "follow": true}}

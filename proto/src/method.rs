@@ -182,7 +182,8 @@ fn default_limit() -> u64 {
 /// The parameters of the method `tail`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TailParams {
-    /// The greatest number of past records: the last ones; with `after`, the first ones.
+    /// The greatest number of past records: the last ones; with `after`, the first ones, or none
+    /// if they are followed.
     #[serde(default = "default_limit")]
     pub limit: u64,
     /// Only records of this rule.

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 /// One firing of one rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Its number, from 1, in the order of the events.
+    /// Its number, from 1, in the order of the events. It is never used again, also after a
+    /// restart, as long as the state directory exists. Numbers may be left out.
     pub seq: u64,
     /// When the daemon read the event (RFC 3339, UTC, nanoseconds).
     pub time: String,

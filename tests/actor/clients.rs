@@ -44,9 +44,18 @@ fn text(kind: &str) -> io::Result<String> {
         "endless-lines" => "x".repeat(1 << 20),
         "batches" => batch("1", 1 << 19) + &batch("1", 15_000) + &batch("1", 1000),
         "followers" => (request("tail", r#"{"limit":0,"follow":true}"#) + "\n").repeat(16),
+        "returners" => (request("tail", r#"{"after":0,"limit":0,"follow":true}"#) + "\n").repeat(16),
+        "searches" => {
+            (request("tail", r#"{"limit":100000,"path":"*{x,y}*z","since":"2026-01-01T00:00:00Z"}"#) + "\n")
+                .repeat(8)
+        }
         "tails" => (request("tail", r#"{"limit":100000}"#) + "\n" + &request("list", "{}") + "\n").repeat(8),
         "flood" => "x\n".repeat(8192),
-        _ => return Err(io::Error::other("idle, endless-lines, batches, followers, tails or flood")),
+        _ => {
+            return Err(io::Error::other(
+                "idle, endless-lines, batches, followers, returners, searches, tails or flood",
+            ));
+        }
     })
 }
 

@@ -1,6 +1,6 @@
 //! The history: conditions on its records, and clients that go on where they were.
 
-use crate::harness::{Place, STRANGER, as_stranger, code, err, report, wait_until};
+use crate::harness::{Daemon, Place, STRANGER, as_stranger, code, err, report, wait_until};
 use facron_tests::{Random, number_from};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -117,34 +117,110 @@ fn a_record_waits_for_those_before_it_of_its_rule_only() {
     assert_eq!(after(json!({"limit": 1})).len(), 1);
 }
 
+/// All records that the daemon has, a page after the other.
+fn all_records(place: &Place) -> BTreeMap<u64, String> {
+    let mut reader = Client::default();
+    loop {
+        let before = reader.last();
+        reader.visit(place, 0, 0);
+        let reply = place.call("tail", &json!({"after": before, "limit": 300}));
+        reply["records"].as_array().unwrap().iter().for_each(|record| reader.see(record));
+        if reader.last() == before {
+            return reader.seen;
+        }
+    }
+}
+
+/// Makes files and lets a client come and go, the daemon too, as it is told.
+fn over_restarts(mut end: impl FnMut(&mut Random, Daemon<'_>)) {
+    let place = Place::new();
+    let dir = place.play("");
+    place.conf(&format!("{dir} CLOSE_WRITE [name=a] -\n{dir} CLOSE_WRITE [name=b] -\n"));
+    let mut daemon = place.start();
+    let seed = Random::seed();
+    report(&format!("FACRON_TEST_SEED={seed}"));
+    let (mut random, mut client) = (Random::of(seed), Client::default());
+    let mut count = 0;
+    for round in 0..number_from("FACRON_TEST_ROUNDS", 30) {
+        for number in 0..50 {
+            place.write(&format!("{round}.{number}"));
+        }
+        client.visit(&place, 0, random.below(80));
+        if round % 4 == 3 {
+            // so that the commits of the store and the end come in any order
+            wait_until("some records", || place.fired("a") > 20);
+            end(&mut random, daemon);
+            daemon = place.start();
+            count += 1;
+        }
+    }
+    place.settle();
+    let mut all = BTreeMap::new();
+    wait_until("all records", || {
+        client.visit(&place, 0, 5000);
+        all = all_records(&place);
+        all.last_key_value().map(|(seq, _)| *seq) == Some(client.last())
+    });
+    assert!(all.len() > 2000, "{}", all.len());
+    let (missing, doubled): (Vec<_>, Vec<_>) = (
+        all.iter().filter(|(seq, path)| client.seen.get(seq) != Some(path)).collect(),
+        client.seen.iter().filter(|(seq, _)| !all.contains_key(seq)).collect(),
+    );
+    assert!(missing.is_empty() && doubled.is_empty(), "missing {missing:?}; not in the history {doubled:?}");
+    report(&format!("{} records, {count} restarts", all.len()));
+    drop(daemon);
+}
+
+#[test]
+fn a_client_sees_each_record_once_over_stops_of_the_daemon() {
+    over_restarts(|_, daemon| assert!(daemon.stop().success()));
+}
+
+#[test]
+fn a_client_sees_each_record_once_over_kills_of_the_daemon() {
+    over_restarts(|_, daemon| daemon.kill());
+}
+
 #[test]
 fn a_client_learns_that_the_history_does_not_reach_back() {
     let place = Place::new();
     place.conf(&format!("{} CLOSE_WRITE [name=rule] -\n", place.play("")));
-    let _daemon = place.start_with(&["--history", "5"]);
-    for number in 0..9 {
+    let options = ["--history", "100"];
+    let daemon = place.start_with(&options);
+    for number in 0..1500 {
         place.write(&number.to_string());
     }
-    wait_until("nine records", || place.fired("rule") == 9);
+    wait_until("all records", || place.fired("rule") == 1500);
     let ask = |after: u64| place.call("tail", &json!({"after": after, "limit": 2}));
-    let oldest = ask(0)["oldest"].as_u64().unwrap();
-    assert!((2..=5).contains(&oldest), "{oldest}");
-    assert_eq!(ask(0)["too_old"], true);
-    assert_eq!(ask(0)["records"][0]["seq"], oldest);
-    assert!(ask(oldest - 1).get("too_old").is_none());
-    assert_eq!(ask(oldest)["records"][0]["seq"], oldest + 1);
-    // of another machine's history
-    assert_eq!(ask(1_000_000_000)["too_old"], true);
+    let check = || {
+        let oldest = ask(0)["oldest"].as_u64().unwrap();
+        assert!((2..=1401).contains(&oldest), "{oldest}");
+        assert_eq!(ask(0)["too_old"], true);
+        assert_eq!(ask(0)["records"][0]["seq"], oldest);
+        assert!(ask(oldest - 1).get("too_old").is_none());
+        assert_eq!(ask(oldest)["records"][0]["seq"], oldest + 1);
+        assert_eq!(ask(1499)["records"].as_array().unwrap().len(), 1);
+        assert_eq!(place.ctl_ok(&["tail", "-n", "9999"]).lines().count(), 100);
+        // of another machine's history
+        assert_eq!(ask(1_000_000_000)["too_old"], true);
+    };
+    check();
+    daemon.stop();
+    let _daemon = place.start_with(&options);
+    check();
+    assert!(ask(1500).get("too_old").is_none(), "nothing has come since");
 }
 
 #[test]
 fn conditions_choose_records() {
     let place = Place::new();
     let dir = place.mkdir_for_all("dir");
+    // with `exe=` also programs are known that have ended long ago
     place.conf(&format!(
-        "{dir} CLOSE_WRITE|RENAME [name=root uid=root] -\n{dir} CLOSE_WRITE [name=stranger uid={STRANGER}] -\n"
+        "{dir} CLOSE_WRITE|RENAME [name=root uid=root exe=!x] -\n\
+         {dir} CLOSE_WRITE [name=stranger uid={STRANGER} exe=!x] -\n"
     ));
-    let _daemon = place.start();
+    let daemon = place.start();
     let file = place.write("dir/a.txt");
     fs::rename(&file, place.play("dir/b.md")).unwrap();
     let script = format!("echo > {dir}/stranger.txt");
@@ -154,8 +230,8 @@ fn conditions_choose_records() {
     let times = place.tail_of("root").iter().map(time).collect::<Vec<_>>();
     let count = |args: &[&str]| place.ctl_ok(&[&["tail"], args].concat()).lines().count();
     let user = STRANGER.to_string();
-    for (args, expected) in [
-        (&["--path", "*.txt"][..], 3),
+    let cases: &[(&[&str], usize)] = &[
+        (&["--path", "*.txt"], 3),
         (&["--path", "b.*"], 1),
         (&["--path", &format!("{dir}/*.txt")], 3),
         (&["--path", "/srv/**"], 0),
@@ -170,9 +246,15 @@ fn conditions_choose_records() {
         (&["--since", &times[1]], 2),
         (&["--until", &times[0]], 1),
         (&["--since", &times[0], "--until", &times[1], "-n", "1"], 1),
-    ] {
-        assert_eq!(count(args), expected, "{args:?}");
-    }
+    ];
+    let check = || cases.iter().for_each(|(args, expected)| assert_eq!(count(args), *expected, "{args:?}"));
+    check();
+    // from the disk
+    let before = place.ctl_ok(&["tail", "--json"]);
+    daemon.stop();
+    let _daemon = place.start();
+    check();
+    assert_eq!(place.ctl_ok(&["tail", "--json"]), before);
     for (args, status, part) in [
         (["--since", "noon"], 2, "yesterday"),
         (["--uid", "no-such-user"], 2, "no-such-user"),

@@ -2,11 +2,13 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are what --help shows")]
 
+use crate::options::duration;
 use crate::paths::Paths;
 use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -73,9 +75,8 @@ pub struct Daemon {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     #[arg(default_value_os_t = Paths::default().runtime_dir, hide_default_value = true)]
     pub runtime_dir: PathBuf,
-    /// How many events are kept for `facronctl tail`
-    #[arg(long, value_name = "N", default_value_t = 1024)]
-    pub history: usize,
+    #[command(flatten)]
+    pub history: History,
     #[command(flatten)]
     pub limits: Limits,
     #[command(flatten)]
@@ -83,6 +84,23 @@ pub struct Daemon {
     /// Detach from the terminal and run in the background
     #[arg(short, long, visible_alias = "background")]
     pub daemon: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct History {
+    /// How many events are kept for `facronctl tail`
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub history: u64,
+    /// How long they are kept, such as 12h or 30d
+    #[arg(long, value_name = "DUR", default_value = "30d", value_parser = age)]
+    pub history_age: Duration,
+}
+
+/// A duration as in options of rules, or days.
+fn age(value: &str) -> Result<Duration, String> {
+    let days = value.strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
+    let in_days = days.map(|days| Ok(Duration::from_secs(86_400) * days));
+    in_days.unwrap_or_else(|| duration(value.as_bytes()).map_err(|why| why + "; or days: `30d`"))
 }
 
 #[derive(Debug, Args)]
@@ -182,6 +200,18 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_age_of_the_history_may_be_days() {
+        let age = |value: &str| {
+            let cli = Cli::try_parse_from(["facrond", "--history-age", value]);
+            cli.map(|cli| cli.daemon.history.history_age.as_secs()).map_err(|error| error.to_string())
+        };
+        assert_eq!(["30d", "12h", "0s"].map(age), [Ok(30 * 86_400), Ok(43_200), Ok(0)]);
+        for bad in ["d", "-1d", "30", "1.5d", "99999999999d"] {
+            assert!(age(bad).is_err_and(|why| why.contains("30d")), "{bad}");
+        }
     }
 
     #[test]

@@ -165,6 +165,11 @@ impl Events {
         Self(mask)
     }
 
+    /// All bits, for [`Events::from_mask`].
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
     /// The bits for the kernel, without facron's own.
     pub const fn mask(self) -> u64 {
         self.0 & !Self::ARRIVED.0

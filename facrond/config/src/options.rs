@@ -331,7 +331,7 @@ pub(super) fn positive(value: &[u8], zero: &str) -> Result<Duration, String> {
 }
 
 /// A duration: a whole number and a unit.
-fn duration(value: &[u8]) -> Result<Duration, String> {
+pub(crate) fn duration(value: &[u8]) -> Result<Duration, String> {
     let help = "write a whole number and a unit: `250ms`, `30s`, `5m` or `2h`";
     let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (number, unit) = value.split_at(digits);

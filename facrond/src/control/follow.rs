@@ -20,6 +20,9 @@ pub const MAX_QUEUED: usize = 8192;
 /// Records that wait in a subscription whose other records wait in the history.
 const MAX_FETCHED: usize = MAX_QUEUED / 2;
 
+/// The bytes of many records.
+const MUCH: usize = 128 << 10;
+
 /// Subscriptions of one connection.
 pub const MAX_SUBSCRIPTIONS: usize = 16;
 
@@ -55,6 +58,11 @@ impl Follower {
         if let Some(connection) = self.connection.upgrade() {
             connection.push(self.id, record);
         }
+    }
+
+    /// Whether it is worth while to look for many records for the client.
+    pub fn has_room(&self) -> bool {
+        self.connection.upgrade().is_none_or(|connection| connection.has_room(self.id))
     }
 
     /// Queues a record; false if the client has to fetch others first.
@@ -186,6 +194,12 @@ impl Connection {
         self.ready.notify_one();
     }
 
+    fn has_room(&self, id: SubscriptionId) -> bool {
+        let queue = self.lock();
+        let is_room = |counts: &Counts| counts.missed == 0 && counts.queued <= MAX_FETCHED / 2;
+        queue.open.get(&id).is_none_or(is_room) && self.place.has_room(MUCH)
+    }
+
     fn try_push(&self, id: SubscriptionId, record: &Arc<RawValue>) -> bool {
         let mut queue = self.lock();
         let Queue { open, notices, .. } = &mut *queue;
@@ -291,6 +305,7 @@ mod tests {
         let follower = Connection::subscribe(&connection).unwrap();
         let sent = (0..MAX_QUEUED).take_while(|number| follower.try_send(&raw(*number))).count();
         assert_eq!(sent, MAX_FETCHED);
+        assert!(!follower.has_room());
         connection.take().unwrap().unwrap();
         assert!(follower.try_send(&raw(sent)) && !follower.try_send(&raw(sent + 1)));
         follower.lag(7);
@@ -298,7 +313,7 @@ mod tests {
         let lines = taken(&connection);
         assert_eq!(lines.len(), MAX_FETCHED + 1);
         assert_eq!(lines[MAX_FETCHED], r#"{"subscription":1,"missed":9}"#);
-        assert!(follower.try_send(&raw(0)));
+        assert!(follower.has_room() && follower.try_send(&raw(0)));
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub struct Limits {
     pub(super) stall: Duration,
     /// The longest pause after a turn.
     pause: Duration,
-    /// The bytes of the records in a reply. For owners the history is bounded.
+    /// The bytes of the records in a reply.
     pub records: usize,
 }
 
@@ -80,7 +80,7 @@ impl Limits {
     fn of(access: Access) -> Self {
         match access {
             Access::Full => {
-                Self { line: MAX_LINE, stall: Duration::MAX, pause: Duration::ZERO, records: usize::MAX }
+                Self { line: MAX_LINE, stall: Duration::MAX, pause: Duration::ZERO, records: 32 << 20 }
             }
             Access::Read | Access::Denied => Self {
                 line: 32 << 10,
@@ -225,6 +225,13 @@ impl Place {
     /// Takes room for bytes that wait for a client, if there is some.
     pub(super) fn queue(&self, bytes: usize) -> bool {
         self.0.take(|stocks| &stocks.queued, bytes).is_ok()
+    }
+
+    /// Whether there is room for so many bytes at present.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let is_room = self.queue(bytes);
+        self.unqueue(if is_room { bytes } else { 0 });
+        is_room
     }
 
     pub(super) fn unqueue(&self, bytes: usize) {

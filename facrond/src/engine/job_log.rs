@@ -3,13 +3,17 @@
 //!
 //! Records get their numbers here and nowhere else. A record is opened when a job is
 //! queued, updated while its command runs, and closed once. It takes its travelling form
-//! only for clients that ask; the history keeps the job, most of which it shares with
-//! others.
+//! only for clients that ask. The last jobs are kept in memory, most of which they share with
+//! others, and all that are closed in the store's history.
 
 mod cursors;
+mod disk;
+mod outgoing;
 mod recent;
+mod row;
 mod wanted;
 
+pub use disk::{Found, backwards, forwards};
 pub use recent::Page;
 pub use wanted::Wanted;
 
@@ -18,19 +22,26 @@ use crate::job::Job;
 use crate::job::outcome::{Ended, Ending, Outcome};
 use crate::job::output::LogTo;
 use crate::kernel::wait::Exit;
+use crate::store::{Kept, Store};
 use crate::wire;
-use cursors::{Cursors, OpenRecords};
-use facron_proto::{Jobs, Text};
-use recent::{Past, Recent};
+use cursors::{Cursors, OpenRecords, Sources};
+use facron_proto::{Jobs, RuleId, Text};
+use outgoing::Outgoing;
+use recent::Recent;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 use wanted::Facts;
+
+/// How many records there are in memory at most.
+const RECENT: u64 = 1024;
 
 /// The one owner of numbers, outcomes and counts.
 #[derive(Debug)]
 pub struct JobLog {
     next_seq: u64,
+    kept: Kept,
     recent: Recent,
+    outgoing: Outgoing,
     open: OpenRecords,
     followers: Vec<(Follower, Wanted)>,
     /// Those who get records in the order of their numbers.
@@ -41,13 +52,16 @@ pub struct JobLog {
 
 impl JobLog {
     /// The first record gets the number `next_seq`.
-    pub fn new(limit: usize, next_seq: u64, log_to: LogTo) -> Self {
+    pub fn new(kept: Kept, next_seq: u64, log_to: LogTo) -> Self {
+        let recent = usize::try_from(kept.records.min(RECENT)).unwrap_or(usize::MAX);
         Self {
             next_seq,
-            recent: Recent::new(limit),
+            kept,
+            recent: Recent::new(recent, next_seq),
+            outgoing: Outgoing::default(),
             open: OpenRecords::default(),
             followers: Vec::new(),
-            cursors: Cursors::default(),
+            cursors: Cursors::new(),
             counts: Jobs::default(),
             log_to,
         }
@@ -108,6 +122,9 @@ impl JobLog {
             // A reader that has gone away is no failure of ours.
             let _ = writeln!(io::stdout(), "{} {}", job.event.events, Text::from(&*job.event.path));
         }
+        if self.kept.records > 0 {
+            self.outgoing.push(job, outcome);
+        }
         self.publish(job, outcome);
     }
 
@@ -158,9 +175,22 @@ impl JobLog {
         self.cursors.add(follower, wanted, next);
     }
 
-    /// Sends what has come to those who get it in order.
-    pub fn advance(&mut self) {
-        self.cursors.advance(&self.recent, &self.open, self.next_seq);
+    /// Gives the store the records that were closed.
+    pub fn give(&mut self, store: &Store) {
+        self.outgoing.give(store);
+    }
+
+    /// The same, and sends what has come to those who get it in order.
+    pub fn advance(&mut self, store: &Store) {
+        self.outgoing.give(store);
+        let Self { recent, open, outgoing, cursors, .. } = self;
+        let end = outgoing.first().unwrap_or(self.next_seq);
+        cursors.advance(Sources { recent, store, open, end });
+    }
+
+    /// Waits until there is more to send. Cancel safe.
+    pub async fn wake(&mut self) {
+        self.cursors.wake().await;
     }
 
     /// When there is more to send.
@@ -168,25 +198,48 @@ impl JobLog {
         self.cursors.next_due()
     }
 
-    /// Fills a page with the last records of a kind, the oldest first.
-    pub fn last(&self, wanted: &Wanted, page: &mut Page) {
-        let _ = self.recent.backwards().filter(|past| past.is_wanted(wanted)).all(|past| page.take(past));
-        page.records.reverse();
+    pub fn kept(&self) -> Kept {
+        self.kept
     }
 
-    /// Fills a page with records of a kind from this number on, whose outcomes are final as those
-    /// of all before them. The number from which on there may be more.
-    pub fn first(&self, next: u64, wanted: &Wanted, page: &mut Page) -> u64 {
-        let end = self.open.first(wanted.rule).unwrap_or(self.next_seq).max(next);
-        let is_wanted = |past: &&Past| past.job.seq < end && past.is_wanted(wanted);
-        let rest = self.recent.from(next).filter(is_wanted).find(|past| !page.take(past));
-        rest.map_or(end, |past| past.job.seq)
+    /// The number from which on all records are in memory.
+    pub fn recent(&self) -> u64 {
+        self.recent.oldest()
+    }
+
+    /// How many records are in memory.
+    pub fn recent_count(&self) -> u64 {
+        self.recent.backwards().count() as u64
+    }
+
+    /// Fills a page with the last records of a kind in memory, the latest first.
+    pub fn last(&self, wanted: &Wanted, page: &mut Page) {
+        let wanted = self.recent.backwards().filter(|past| past.is_wanted(wanted));
+        let _ = wanted.take_while(|past| page.take_past(past)).count();
+    }
+
+    /// The number up to which the outcomes of all records are final, or of those of a rule.
+    pub fn end(&self, rule: Option<RuleId>) -> u64 {
+        self.open.first(rule).unwrap_or(self.next_seq)
+    }
+
+    /// Whether all records below a number are on the disk, or cannot be there.
+    pub fn is_given(&self, end: u64) -> bool {
+        self.outgoing.first().is_none_or(|first| first >= end)
+    }
+
+    /// Fills a page with records of a kind in memory, from a number to another.
+    pub fn first(&self, next: u64, end: u64, wanted: &Wanted, page: &mut Page) {
+        let in_range = self.recent.from(next).take_while(|past| past.job.seq < end);
+        let _ =
+            in_range.filter(|past| past.is_wanted(wanted)).take_while(|past| page.take_past(past)).count();
     }
 
     /// The number to go on with after `seq`: the next one, or the oldest one of the history if
     /// that does not reach back, or does not know this number.
-    pub fn after(&self, seq: u64) -> Result<u64, u64> {
-        let oldest = self.recent.oldest();
+    pub fn after(&self, seq: u64, store: &Store) -> Result<u64, u64> {
+        let recent = self.recent.oldest();
+        let oldest = store.oldest().map_or(recent, |oldest| oldest.min(recent));
         if seq >= self.next_seq || seq + 1 < oldest { Err(oldest) } else { Ok(seq + 1) }
     }
 
@@ -215,17 +268,20 @@ fn warn_of_failure(job: &Job, outcome: &Outcome, then: &str) {
 mod tests {
     use super::*;
     use crate::job::testing::job;
-    use facron_proto::RuleId;
+
+    fn new(records: u64) -> JobLog {
+        JobLog::new(Kept { records, age: Duration::MAX }, 1, LogTo::Log)
+    }
 
     fn seqs(log: &JobLog, limit: u64, wanted: &Wanted) -> Vec<u64> {
         let mut page = Page::new(limit, usize::MAX);
         log.last(wanted, &mut page);
-        page.records.iter().map(|record| record.seq).collect()
+        page.records.iter().rev().map(|record| record.seq).collect()
     }
 
     #[test]
     fn records_are_numbered_without_gaps_and_the_oldest_go() {
-        let mut log = JobLog::new(3, 1, LogTo::Log);
+        let mut log = new(3);
         let (mut first, mut second) = (job(0, 1, "/a"), job(0, 2, "/b"));
         log.open(&mut first);
         log.record(&mut job(0, 1, "/c"), Outcome::Dropped { why: String::new() });
@@ -243,7 +299,7 @@ mod tests {
 
     #[test]
     fn what_is_closed_counts_once_and_what_is_forgotten_does_no_harm() {
-        let mut log = JobLog::new(1, 1, LogTo::Log);
+        let mut log = new(1);
         let (mut first, mut second) = (job(0, 1, "/a"), job(0, 1, "/b"));
         log.open(&mut first);
         log.open(&mut second);
@@ -252,14 +308,14 @@ mod tests {
         log.close(&second, Outcome::skipped("why"));
         let expected = Jobs { failed: 1, skipped: 1, ..Jobs::default() };
         assert_eq!((log.counts(), seqs(&log, 9, &Wanted::default())), (&expected, vec![2]));
-        let mut none = JobLog::new(0, 1, LogTo::Log);
+        let mut none = new(0);
         none.record(&mut job(0, 1, "/a"), Outcome::Recorded);
         assert_eq!((none.next_seq(), seqs(&none, 9, &Wanted::default()).len()), (2, 0));
     }
 
     #[test]
     fn what_is_not_final_holds_back_what_is_after_it() {
-        let mut log = JobLog::new(4, 1, LogTo::Log);
+        let mut log = new(4);
         let (mut first, mut second) = (job(0, 1, "/a"), job(0, 2, "/b"));
         log.open(&mut first);
         log.open(&mut second);
@@ -267,21 +323,21 @@ mod tests {
         let first_of = |log: &JobLog, next, rule: Option<u64>, limit| {
             let mut page = Page::new(limit, usize::MAX);
             let wanted = Wanted { rule: rule.map(RuleId), ..Wanted::default() };
-            let next = log.first(next, &wanted, &mut page);
-            (page.records.iter().map(|record| record.seq).collect::<Vec<_>>(), next)
+            log.first(next, log.end(wanted.rule), &wanted, &mut page);
+            page.records.iter().map(|record| record.seq).collect::<Vec<_>>()
         };
-        assert_eq!(first_of(&log, 1, None, 9), (vec![], 1));
+        assert_eq!(first_of(&log, 1, None, 9), [0; 0]);
         log.close(&first, Outcome::skipped("why"));
-        assert_eq!(first_of(&log, 1, None, 9), (vec![1], 2));
-        assert_eq!(first_of(&log, 1, Some(1), 9), (vec![1, 3], 4));
-        assert_eq!(first_of(&log, 1, Some(1), 1), (vec![1], 3));
-        assert_eq!(first_of(&log, 1, Some(2), 9), (vec![], 2));
+        assert_eq!(first_of(&log, 1, None, 9), [1]);
+        assert_eq!(first_of(&log, 1, Some(1), 9), [1, 3]);
+        assert_eq!(first_of(&log, 1, Some(1), 1), [1]);
+        assert_eq!(first_of(&log, 1, Some(2), 9), [0; 0]);
         log.close(&second, Outcome::skipped("why"));
-        assert_eq!(first_of(&log, 2, None, 9), (vec![2, 3], 4));
-        assert_eq!([0, 3, 4, 99].map(|seq| log.after(seq)), [Ok(1), Ok(4), Err(1), Err(1)]);
+        assert_eq!(first_of(&log, 2, None, 9), [2, 3]);
+        assert_eq!([0, 3, 4, 99].map(|seq| log.after(seq, &Store::absent())), [Ok(1), Ok(4), Err(1), Err(1)]);
         for _ in 0..3 {
             log.record(&mut job(0, 1, "/c"), Outcome::Recorded);
         }
-        assert_eq!([0, 1, 2, 6].map(|seq| log.after(seq)), [Err(3), Err(3), Ok(3), Ok(7)]);
+        assert_eq!([0, 1, 2, 6].map(|seq| log.after(seq, &Store::absent())), [Err(3), Err(3), Ok(3), Ok(7)]);
     }
 }

@@ -98,6 +98,7 @@ impl Engine {
                 }
                 // What waits for that goes on in the next turn.
                 () = self.store.wake() => {}
+                () = self.log.wake() => {}
                 finished = self.supervisor.next() => {
                     self.on_finished(finished);
                     self.start_jobs();
@@ -126,7 +127,7 @@ impl Engine {
         self.permissions.advance(&mut self.runner, &mut self.log, self.queue.limits());
         let now = Instant::now();
         while Waiter::run_next(self, now) {}
-        self.log.advance();
+        self.log.advance(&self.store);
         self.launch_checked();
         // A rule that was to be added is gone by now: the client was told why.
         for id in self.permissions.rules_mut().take_failed() {
@@ -464,6 +465,7 @@ impl Engine {
         self.drain_all().await?;
         self.release_echoes(None);
         job_store::keep(self.setup.files.as_ref(), &self.queue.drain());
+        self.log.give(&self.store);
         self.store.close(self.log.next_seq()).await;
         Ok(())
     }

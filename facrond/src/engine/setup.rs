@@ -4,7 +4,7 @@ use super::StateFiles;
 use crate::job::output::LogTo;
 use crate::job::queue::Limits;
 use crate::service_manager::DescriptorStore;
-use crate::store::{Saved, Store};
+use crate::store::{Kept, Saved, Store};
 use crate::watch;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,8 @@ pub struct Setup {
     pub files: Option<StateFiles>,
     pub store: Store,
     pub saved: Saved,
-    pub history: usize,
+    /// How much of the history.
+    pub kept: Kept,
     pub limits: Limits,
     /// What the service manager keeps.
     pub descriptors: DescriptorStore,

@@ -4,6 +4,7 @@
 //! are made by us, or found to be ours: then others can neither remove nor exchange them.
 
 use super::group::Group;
+use super::history::{self, Extent, Kept};
 use super::rows::{Change, Layer, Number, RuleRow, Saved};
 use super::{Error, FILE, schema};
 use crate::own_dir::OwnDir;
@@ -30,20 +31,28 @@ pub(super) struct Database {
     connection: Connection,
     dir: Arc<OwnDir>,
     boot: String,
+    history: Extent,
 }
 
 impl Database {
     /// Opens it and reads it. One that cannot be read is set aside, with a new one in its place
     /// that has what could be read.
-    pub(super) fn open(dir: Arc<OwnDir>, boot: String) -> Result<(Self, Saved), Error> {
-        match connect(&dir, &boot) {
-            Ok((connection, saved)) => Ok((Self { connection, dir, boot }, saved)),
-            Err(why @ (Error::Damaged { .. } | Error::Newer { .. })) => {
-                let (connection, saved) = replace(&dir, &boot, &why)?;
-                Ok((Self { connection, dir, boot }, saved))
-            }
-            Err(error) => Err(error),
-        }
+    pub(super) fn open(dir: Arc<OwnDir>, boot: String, limits: Kept) -> Result<(Self, Saved), Error> {
+        let (connection, saved) = connect(&dir, &boot).or_else(|why| match why {
+            Error::Damaged { .. } | Error::Newer { .. } => replace(&dir, &boot, &why),
+            _ => Err(why),
+        })?;
+        let history = Extent::new(limits, saved.oldest);
+        Ok((Self { connection, dir, boot, history }, saved))
+    }
+
+    pub(super) fn dir(&self) -> Arc<OwnDir> {
+        Arc::clone(&self.dir)
+    }
+
+    /// From this number on, all records are in the history.
+    pub(super) fn oldest(&self) -> u64 {
+        self.history.oldest
     }
 
     /// What can be read of one that cannot be written.
@@ -59,18 +68,21 @@ impl Database {
         let (connection, saved) = replace(&self.dir, &self.boot, &why)?;
         saved.problems.iter().for_each(|problem| tracing::error!("{problem}"));
         self.connection = connection;
+        self.history = self.history.anew(saved.oldest);
         Ok(())
     }
 
     /// Writes a group, all or nothing. What somebody waits for is on the disk afterwards.
     pub(super) fn write(&mut self, group: &Group) -> Result<(), Error> {
         let synchronous = if group.is_promised() { "FULL" } else { "NORMAL" };
-        let Self { connection, boot, .. } = self;
+        let Self { connection, boot, history, .. } = self;
         let mut write = || {
             connection.pragma_update(None, "synchronous", synchronous)?;
             let transaction = connection.transaction()?;
             group.apply(&transaction, boot)?;
+            let trimmed = trim(&transaction, boot, *history, group.records())?;
             transaction.commit()?;
+            *history = trimmed;
             if group.is_promised() { checkpoint(connection) } else { Ok(()) }
         };
         write().map_err(|error| failed(&self.dir, "write to", error))
@@ -95,8 +107,22 @@ impl Database {
                 run(sql, params![paused, signed(*id)])
             }
             Change::RemoveRule { id } => run("DELETE FROM rule WHERE id = ?", params![signed(*id)]),
+            Change::History(block) => history::insert(transaction, block),
         }
     }
+}
+
+/// Removes what the history has no room for.
+fn trim(transaction: &Transaction<'_>, boot: &str, history: Extent, added: u64) -> Result<Extent> {
+    if added == 0 {
+        return Ok(history);
+    }
+    let trimmed = history.trim(transaction, added)?;
+    if trimmed.oldest > history.oldest {
+        let change = Change::Number { name: Number::Oldest, value: trimmed.oldest };
+        Database::change(transaction, boot, &change)?;
+    }
+    Ok(trimmed)
 }
 
 /// Opens the database for writing, and reads it.
@@ -167,7 +193,7 @@ fn replace(dir: &OwnDir, boot: &str, why: &Error) -> Result<(Connection, Saved),
     let (mut connection, mut saved) = connect(dir, boot)?;
     take_over(&mut connection, boot, &found).map_err(|error| failed(dir, "write to", error))?;
     let (rules, note) = (found.rules.len(), notes.map(|note| format!(" ({note})")).unwrap_or_default());
-    saved = Saved { problems: saved.problems, ..found };
+    saved = Saved { problems: saved.problems, oldest: found.next_seq, ..found };
     saved.problems.push(format!(
         "{why}; it is kept as {}, and a new one is begun with what could be read of it: {rules} rules{note}",
         dir.path_of(&aside).display()
@@ -216,8 +242,10 @@ fn immutable(path: &Path) -> String {
 
 fn take_over(connection: &mut Connection, boot: &str, found: &Saved) -> Result<()> {
     let transaction = connection.transaction()?;
-    let numbers = [(Number::NextRule, found.next_rule), (Number::NextSeq, found.next_seq)];
-    let numbers = numbers.into_iter().map(|(name, value)| Change::Number { name, value });
+    // The records of before stay where they are.
+    let numbers = [Number::NextRule, Number::NextSeq, Number::Oldest];
+    let numbers = numbers.into_iter().zip([found.next_rule, found.next_seq, found.next_seq]);
+    let numbers = numbers.map(|(name, value)| Change::Number { name, value });
     let rules = found.rules.iter().map(|row| Change::Rule(row.clone()));
     numbers.chain(rules).try_for_each(|change| Database::change(&transaction, boot, &change))?;
     transaction.commit()
@@ -243,8 +271,8 @@ fn load(connection: &Connection, boot: &str, damage: Damage) -> Result<(Saved, b
     let lasts = |(_, of): &(RuleRow, Option<String>)| of.as_ref().is_none_or(|of| of == boot);
     let rules = rules.into_iter().filter(lasts).map(|(rule, _)| rule).collect();
     let next_rule = number(Number::NextRule).max(highest);
-    let next_seq = number(Number::NextSeq);
-    Ok((Saved { rules, next_rule, next_seq, problems: Vec::new() }, is_whole && are_right))
+    let (next_seq, oldest) = (number(Number::NextSeq), number(Number::Oldest));
+    Ok((Saved { rules, next_rule, next_seq, oldest, problems: Vec::new() }, is_whole && are_right))
 }
 
 fn number(row: &Row<'_>) -> Result<((String, u64), bool)> {

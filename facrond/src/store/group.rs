@@ -16,8 +16,28 @@ pub(super) struct Group {
 impl Group {
     pub(super) fn add(&mut self, changes: Vec<Change>, promised: Vec<(u64, Vec<Change>)>) {
         self.bytes += changes.iter().map(Change::size).sum::<usize>();
-        self.changes.extend(changes);
+        for change in changes {
+            self.add_one(change);
+        }
         self.promised.extend(promised);
+    }
+
+    fn add_one(&mut self, change: Change) {
+        let change = match (self.changes.last_mut(), change) {
+            (Some(Change::History(last)), Change::History(block)) => match last.absorb(block) {
+                None => return,
+                Some(block) => Change::History(block),
+            },
+            (_, change) => change,
+        };
+        self.changes.push(change);
+    }
+
+    /// How many records of the history there are in it.
+    pub(super) fn records(&self) -> u64 {
+        let promised = self.promised.iter().flat_map(|(_, changes)| changes);
+        let count = |change: &Change| if let Change::History(block) = change { block.count } else { 0 };
+        self.changes.iter().chain(promised).map(count).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -3,6 +3,7 @@
 //! The engine puts changes in and goes on. The thread is woken by the first of a group, and
 //! takes all that has come some milliseconds later.
 
+use super::reader::Read;
 use super::rows::Change;
 use std::collections::HashMap;
 use std::mem;
@@ -38,6 +39,14 @@ struct Content {
     /// The number of the last promise, and of the last that was decided.
     promised: u64,
     decided: u64,
+    /// How many changes were put in, were in when the thread last took them, and were tried.
+    put: u64,
+    taken_up_to: u64,
+    tried: u64,
+    /// Somebody wants to know of each group.
+    is_awaited: bool,
+    /// From this number on, all records are in the history.
+    oldest: u64,
     /// Why promises were not kept, until somebody asks.
     failed: HashMap<u64, String>,
     is_closed: bool,
@@ -49,12 +58,19 @@ struct Content {
 pub(super) struct Taken {
     pub(super) changes: Vec<Change>,
     pub(super) promised: Vec<(u64, Vec<Change>)>,
+    /// What is to be read when all this is written.
+    pub(super) reads: Vec<Read>,
     pub(super) is_last: bool,
 }
 
 impl Taken {
     fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.promised.is_empty()
+        self.changes.is_empty() && self.promised.is_empty() && self.reads.is_empty()
+    }
+
+    /// Whether somebody waits.
+    fn is_urgent(&self) -> bool {
+        !self.promised.is_empty() || !self.reads.is_empty()
     }
 }
 
@@ -63,12 +79,15 @@ impl Inbox {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn push(&self, change: Change) {
+    /// Puts a change in; its number.
+    pub(super) fn push(&self, change: Change) -> u64 {
         let mut content = self.lock();
         let size = change.size();
+        content.put += 1;
+        let number = content.put;
         if content.bytes + content.stuck.1 + size > ROOM {
             content.lost += 1;
-            return;
+            return number;
         }
         let is_first = content.taken.is_empty();
         content.bytes += size;
@@ -77,6 +96,30 @@ impl Inbox {
         if is_first {
             self.come.notify_one();
         }
+        number
+    }
+
+    pub(super) fn read(&self, read: Read) {
+        self.lock().taken.reads.push(read);
+        self.come.notify_one();
+    }
+
+    /// Whether this change was written, or could not be.
+    pub(super) fn is_tried(&self, number: u64) -> bool {
+        let content = self.lock();
+        content.tried >= number || content.has_ended
+    }
+
+    pub(super) fn set_awaited(&self, is_awaited: bool) {
+        self.lock().is_awaited = is_awaited;
+    }
+
+    pub(super) fn oldest(&self) -> u64 {
+        self.lock().oldest
+    }
+
+    pub(super) fn set_oldest(&self, oldest: u64) {
+        self.lock().oldest = oldest;
     }
 
     pub(super) fn promise(&self, changes: Vec<Change>) -> u64 {
@@ -135,14 +178,15 @@ impl Inbox {
         if let Some(retry) = retry {
             // What somebody waits for is not to wait for the pause.
             let left = retry.saturating_duration_since(Instant::now());
-            let is_idle = |content: &mut Content| content.taken.promised.is_empty() && !content.is_closed;
+            let is_idle = |content: &mut Content| !content.taken.is_urgent() && !content.is_closed;
             content = wait(self.come.wait_timeout_while(content, left, is_idle)).0;
         } else {
             content = wait(self.come.wait_while(content, is_idle));
-            let collects = |content: &mut Content| content.taken.promised.is_empty() && !content.is_closed;
+            let collects = |content: &mut Content| !content.taken.is_urgent() && !content.is_closed;
             content = wait(self.come.wait_timeout_while(content, COLLECT, collects)).0;
         }
         content.bytes = 0;
+        content.taken_up_to = content.put;
         let is_last = content.is_closed;
         Taken { is_last, ..mem::take(&mut content.taken) }
     }
@@ -167,7 +211,8 @@ impl Inbox {
             content.decided = *promise;
             content.failed.extend(why.map(|why| (*promise, why.to_owned())));
         }
-        if content.decided != before {
+        content.tried = content.taken_up_to;
+        if content.decided != before || content.is_awaited {
             drop(content);
             self.told.notify_one();
         }

@@ -1,5 +1,7 @@
 //! The rows of the store, and what changes them.
 
+use super::history::Block;
+
 /// What is kept of a rule that was added at runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleRow {
@@ -21,6 +23,8 @@ pub enum Layer {
 pub enum Number {
     NextRule,
     NextSeq,
+    /// Records below this are not in the history any more, or not all.
+    Oldest,
 }
 
 impl Number {
@@ -28,6 +32,7 @@ impl Number {
         match self {
             Self::NextRule => "next rule",
             Self::NextSeq => "next seq",
+            Self::Oldest => "oldest seq",
         }
     }
 }
@@ -39,6 +44,7 @@ pub enum Change {
     Rule(RuleRow),
     PauseRule { id: u64, paused: bool },
     RemoveRule { id: u64 },
+    History(Block),
 }
 
 impl Change {
@@ -46,6 +52,7 @@ impl Change {
     pub(super) fn size(&self) -> usize {
         let data = match self {
             Self::Rule(row) => row.data.capacity(),
+            Self::History(block) => block.data.capacity(),
             Self::Number { .. } | Self::PauseRule { .. } | Self::RemoveRule { .. } => 0,
         };
         size_of::<Self>() + data
@@ -58,12 +65,14 @@ pub struct Saved {
     pub rules: Vec<RuleRow>,
     pub next_rule: u64,
     pub next_seq: u64,
+    /// From this number on, all records are in the history.
+    pub oldest: u64,
     /// What went wrong, in sentences.
     pub problems: Vec<String>,
 }
 
 impl Default for Saved {
     fn default() -> Self {
-        Self { rules: Vec::new(), next_rule: 1, next_seq: 1, problems: Vec::new() }
+        Self { rules: Vec::new(), next_rule: 1, next_seq: 1, oldest: 1, problems: Vec::new() }
     }
 }

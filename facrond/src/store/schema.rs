@@ -3,12 +3,15 @@
 use rusqlite::{Connection, Result, Transaction, TransactionBehavior};
 
 /// Step N makes version N + 1 of version N. A step that was released is never changed.
-const STEPS: [&str; 1] = [
+const STEPS: [&str; 2] = [
     // Sums tell what was written from bits that have changed on the disk.
     // A rule without a boot lasts for ever.
     "CREATE TABLE number(name TEXT PRIMARY KEY, value INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
      CREATE TABLE rule(id INTEGER PRIMARY KEY, boot TEXT, paused INTEGER NOT NULL, data BLOB NOT NULL,
          sum INTEGER NOT NULL) STRICT;",
+    // Records in blocks, by their lowest numbers; times are seconds since 1970.
+    "CREATE TABLE history(first INTEGER PRIMARY KEY, last INTEGER NOT NULL, count INTEGER NOT NULL,
+         newest INTEGER NOT NULL, data BLOB NOT NULL) STRICT;",
 ];
 
 /// The version that this facron writes.

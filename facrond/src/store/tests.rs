@@ -8,6 +8,8 @@ use tempfile::TempDir;
 
 const BOOT: &str = "this boot";
 
+const KEPT: Kept = Kept { records: 1000, age: Duration::from_secs(3600) };
+
 /// Enough for some pages.
 const RULES: Range<u64> = 1..60;
 
@@ -17,7 +19,7 @@ fn row(id: u64) -> RuleRow {
 }
 
 fn open(dir: &Path, boot: &str) -> (Store, Saved) {
-    Store::open(dir, boot).unwrap()
+    Store::open(dir, boot, KEPT).unwrap()
 }
 
 /// Closes a store as the end of the daemon does.
@@ -72,7 +74,7 @@ fn what_was_kept_comes_back() {
 /// Opens a store that another thread may not have left yet.
 fn reopen(dir: &Path, boot: &str) -> (Store, Saved) {
     loop {
-        match Store::open(dir, boot) {
+        match Store::open(dir, boot, KEPT) {
             Ok((Store(State::Open(open)), saved)) => return (Store(State::Open(open)), saved),
             other => assert!(matches!(other, Ok((Store(State::Unusable(_)), _))), "{other:?}"),
         }
@@ -83,7 +85,7 @@ fn reopen(dir: &Path, boot: &str) -> (Store, Saved) {
 fn a_second_one_is_refused_and_told_who_is_first() {
     let dir = filled();
     let first = open(dir.path(), BOOT);
-    let error = Store::open(dir.path(), BOOT).unwrap_err().to_string();
+    let error = Store::open(dir.path(), BOOT, KEPT).unwrap_err().to_string();
     let pid = std::process::id();
     let (dir, expected) = (dir.path().display(), format!("in use by the facrond with pid {pid};"));
     assert!(error.starts_with(&format!("the state directory {dir} is {expected}")), "{error}");

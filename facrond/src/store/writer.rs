@@ -4,9 +4,11 @@ use super::Error;
 use super::database::Database;
 use super::group::Group;
 use super::inbox::{Inbox, Taken};
+use super::reader::{self, Read};
 use nix::sys::signal::SigSet;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -35,26 +37,32 @@ impl Writer {
     pub(super) fn spawn(self) -> io::Result<()> {
         let before = SigSet::thread_get_mask()?;
         SigSet::all().thread_block()?;
-        let spawned = Builder::new().name("facrond-store".to_owned()).spawn(|| self.run());
+        let spawned = reader::spawn(self.database.dir()).and_then(|reads| {
+            Builder::new().name("facrond-store".to_owned()).spawn(move || self.run(&reads))
+        });
         before.thread_set_mask()?;
         spawned.map(drop)
     }
 
-    fn run(mut self) {
+    fn run(mut self, reader: &Sender<Read>) {
         // Told also if this thread ends by a defect: then nobody waits for it for ever.
         let _end = End(Arc::clone(&self.inbox));
-        self.serve();
+        self.serve(reader);
         // The database is closed by then.
         drop(self);
     }
 
-    fn serve(&mut self) {
+    fn serve(&mut self, reader: &Sender<Read>) {
         loop {
             let retry = (!self.pause.is_zero()).then(|| Instant::now() + self.pause);
-            let Taken { changes, promised, is_last } = self.inbox.take(retry);
+            let Taken { changes, promised, reads, is_last } = self.inbox.take(retry);
             self.group.add(changes, promised);
             if !self.group.is_empty() {
                 self.write();
+            }
+            for read in reads {
+                // That thread ends with this one.
+                let _ = reader.send(read);
             }
             if is_last {
                 return;
@@ -79,6 +87,7 @@ impl Writer {
         }
         (self.pause, self.logged) = (Duration::ZERO, None);
         let promises = std::mem::take(&mut self.group).take_promises();
+        self.inbox.set_oldest(self.database.oldest());
         self.inbox.written(&promises);
     }
 

@@ -28,7 +28,7 @@ fn members_who_use_up_the_socket_leave_it_to_root() {
     let (place, dir) = place("FAN_CLOSE_WRITE [name=his] -");
     let daemon = start(&place);
     let neighbour = Neighbour::start(&place);
-    for kind in ["idle", "endless-lines", "batches", "followers", "tails", "flood"] {
+    for kind in ["idle", "endless-lines", "batches", "followers", "tails", "returners", "searches", "flood"] {
         let mut members = Actor::start_as_member(&place, &["clients", &place.path("control.sock"), kind]);
         assert_eq!(members.hear(), "ready");
         let (started, mut number) = (Instant::now(), 0);

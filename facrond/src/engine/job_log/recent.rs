@@ -48,13 +48,14 @@ pub struct Recent {
     /// In the order of their numbers.
     history: VecDeque<Past>,
     bytes: usize,
-    /// The number of the last one that is kept no more.
-    dropped: u64,
+    /// The number from which on all are here.
+    oldest: u64,
 }
 
 impl Recent {
-    pub fn new(limit: usize) -> Self {
-        Self { limit, history: VecDeque::new(), bytes: 0, dropped: 0 }
+    /// `next` is the number of the first one that will come.
+    pub fn new(limit: usize, next: u64) -> Self {
+        Self { limit, history: VecDeque::new(), bytes: 0, oldest: next }
     }
 
     /// Adds a job with a greater number than all others.
@@ -65,7 +66,7 @@ impl Recent {
         while self.history.len() > self.limit || self.bytes > BYTES + self.limit * BYTES_A_RECORD {
             let Some(oldest) = self.history.pop_front() else { break };
             self.bytes -= oldest.size();
-            self.dropped = oldest.job.seq;
+            self.oldest = oldest.job.seq + 1;
         }
     }
 
@@ -95,9 +96,9 @@ impl Recent {
         self.history.iter().rev()
     }
 
-    /// The number from which on nothing was dropped.
+    /// The number from which on all are here.
     pub fn oldest(&self) -> u64 {
-        self.dropped + 1
+        self.oldest
     }
 }
 
@@ -117,18 +118,40 @@ impl Page {
         Self { records: Vec::new(), limit, bytes, is_truncated: false }
     }
 
-    /// Takes a record; false if there is no room.
-    pub fn take(&mut self, past: &Past) -> bool {
-        if self.records.len() >= self.limit {
+    /// An empty one for as much.
+    pub fn like(&self) -> Self {
+        Self { records: Vec::new(), ..*self }
+    }
+
+    /// Takes the records of another one, as long as there is room.
+    pub fn append(&mut self, other: Self) {
+        if !self.is_truncated {
+            let room = self.limit.saturating_sub(self.records.len());
+            self.records.extend(other.records.into_iter().take(room));
+        }
+    }
+
+    /// Takes a record of this size; false if there is no room.
+    pub fn take(&mut self, size: usize, record: impl FnOnce() -> Record) -> bool {
+        if self.is_full() {
             return false;
         }
-        let Some(left) = self.bytes.checked_sub(past.size()) else {
+        let Some(left) = self.bytes.checked_sub(size) else {
             self.is_truncated = true;
             return false;
         };
         self.bytes = left;
-        self.records.push(past.record());
+        self.records.push(record());
         true
+    }
+
+    pub fn take_past(&mut self, past: &Past) -> bool {
+        self.take(past.size(), || past.record())
+    }
+
+    /// Whether it takes no more.
+    pub fn is_full(&self) -> bool {
+        self.is_truncated || self.records.len() >= self.limit
     }
 }
 
@@ -139,7 +162,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_in_bytes_and_so_is_a_page() {
-        let mut recent = Recent::new(1000);
+        let mut recent = Recent::new(1000, 1);
         let path = "/x".repeat(50_000);
         for seq in 1..=200 {
             recent.push(&job(seq, 1, &path), Outcome::Recorded);
@@ -149,10 +172,10 @@ mod tests {
         assert!((80..100).contains(&kept) && recent.bytes == size(&recent), "{kept}");
         assert_eq!(recent.oldest(), 201 - kept as u64);
         let mut page = Page::new(1000, 1 << 20);
-        let taken = recent.backwards().take_while(|past| page.take(past)).count();
+        let taken = recent.backwards().take_while(|past| page.take_past(past)).count();
         assert!((9..=10).contains(&taken) && page.is_truncated, "{taken}");
         let mut page = Page::new(3, 1 << 20);
-        assert_eq!(recent.backwards().take_while(|past| page.take(past)).count(), 3);
+        assert_eq!(recent.backwards().take_while(|past| page.take_past(past)).count(), 3);
         assert!(!page.is_truncated);
         // an update may be the larger one
         let waiting = job(201, 1, "/a");
@@ -163,7 +186,7 @@ mod tests {
 
     #[test]
     fn numbers_may_have_gaps() {
-        let mut recent = Recent::new(3);
+        let mut recent = Recent::new(3, 1);
         for seq in [1, 2, 7, 9] {
             recent.push(&job(seq, 1, "/a"), Outcome::Recorded);
         }

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 const LONGEST_GLOB: usize = 1024;
 
 /// The conditions on a record, all of which must hold.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Wanted {
     pub rule: Option<RuleId>,
     pub failed: bool,
@@ -64,6 +64,11 @@ impl Wanted {
                 exe: params.exe.as_deref().map(program).transpose()?,
             },
         })
+    }
+
+    /// The same without what happened before a time.
+    pub fn not_before(&self, time: SystemTime) -> Self {
+        Self { since: self.since.max(Some(time)), ..self.clone() }
     }
 
     pub fn covers(&self, facts: &Facts<'_>) -> bool {
