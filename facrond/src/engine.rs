@@ -10,6 +10,7 @@
 //! `requests`. Both call this file, and it calls neither. Each part has methods of its own
 //! and knows nothing of the others.
 
+mod catch_up;
 mod job_log;
 mod job_store;
 mod loop_guard;
@@ -39,6 +40,7 @@ use crate::service_manager::Watchdog;
 use crate::store::{Change, Promise, Saved, Store};
 use crate::watch::{self, PathState, Watch};
 use crate::wire;
+use catch_up::CatchUp;
 use facron_proto::{RuleId, Text};
 pub(crate) use job_log::JobLog;
 use job_store::EarlierJob;
@@ -49,7 +51,7 @@ use rule_book::{Entry, Origin, RuleBook};
 use shortage::Shortage;
 use std::io;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use waiters::Waiters;
 
 /// How long a `status` waits for the gate's numbers.
@@ -62,6 +64,7 @@ const LOOK: Duration = Duration::from_secs(3);
 pub struct Engine {
     setup: Setup,
     store: Store,
+    catch_up: CatchUp,
     started: Instant,
     /// Problems of the start that still exist.
     start_problems: Vec<String>,
@@ -126,6 +129,7 @@ impl Engine {
             watchdog: Watchdog::new(),
             ignored_own: 0,
             unknown_processes: 0,
+            catch_up: CatchUp::new(&setup.saved.known, &setup.store),
             store: std::mem::replace(&mut setup.store, Store::absent()),
             setup,
         })
@@ -207,6 +211,7 @@ impl Engine {
         };
         let mut job = Job { merged, repeated: true, ..Job::new(id, spec, event) };
         if is_there {
+            job.events().iter().for_each(|event| self.watch.note_told(id, &event.path, SystemTime::now()));
             return self.admit(job);
         }
         self.log.record(&mut job, Outcome::skipped("its rule was removed while the daemon did not run"));
@@ -270,6 +275,7 @@ impl Engine {
     fn retire(&mut self, id: RuleId) {
         self.take_out_of_force(id);
         if self.rules.retire(id) {
+            self.catch_up.forget(id, &self.store);
             self.store.write(Change::RemoveRule { id: id.0 });
         }
     }
@@ -278,6 +284,7 @@ impl Engine {
     fn take_out(&mut self, id: RuleId) {
         self.take_out_of_force(id);
         let Some(entry) = self.rules.remove(id) else { return };
+        self.catch_up.forget(id, &self.store);
         self.release_echoes(Some(id));
         for job in self.queue.remove_rule(id) {
             self.log.close(&job, Outcome::skipped("its rule was removed"));
@@ -351,7 +358,8 @@ impl Engine {
             self.permissions.insert(id, spec, &mut self.watch, &mut self.log);
         } else {
             self.permissions.remove(id, &mut self.log);
-            self.watch.attach(id, spec);
+            let missed = self.catch_up.begin(id, &spec, &self.store);
+            self.watch.attach(id, spec, missed);
         }
     }
 

@@ -24,7 +24,7 @@ mod writer;
 
 pub use boot::boot_of;
 pub use history::{Block, Blocks, Kept, SPAN, seconds};
-pub use rows::{Change, Layer, Number, RuleRow, Saved};
+pub use rows::{Change, DirectoriesRow, Known, Layer, Number, RuleRow, Saved, WatermarkRow};
 
 use crate::own_dir::{Lock, LockError, OwnDir, OwnError};
 use database::Database;

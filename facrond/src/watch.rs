@@ -18,6 +18,7 @@
 //! | `mirror` | changes of the tree and the rules by records and looks | yes |
 //! | `recheck` | places to be looked at again, and when a look may fire | yes |
 //! | `told` | the latest firings | yes |
+//! | `catch_up` | the walks that look for what was missed | yes |
 //! | `marks` | the groups, and all marks in the kernel | no |
 //! | `backlog` | the records from before this process | yes |
 //! | `old_marks` | the marks from before this process | no |
@@ -27,6 +28,7 @@
 //! | `special`, `mounting` | rules about file system errors and mounts | no |
 
 mod backlog;
+mod catch_up;
 mod marks;
 mod matcher;
 mod mirror;
@@ -42,6 +44,7 @@ mod told;
 mod tree;
 pub(crate) mod workers;
 
+pub use catch_up::{Directories, Missed, Progress};
 pub use rules::{PathState, Slot};
 pub use workers::Pending;
 
@@ -54,6 +57,7 @@ use crate::kernel::record::{FsId, Handle, Record, Records};
 use crate::kernel::sources::Sources;
 use crate::service_manager::DescriptorStore;
 use backlog::Backlog;
+use catch_up::{Batch, CatchUp};
 use facron_proto::{RuleId, Text};
 use marks::{MarkTable, Noise};
 use matcher::{Cause, Firing, Matcher};
@@ -63,7 +67,7 @@ use nix::errno::Errno;
 use old_marks::OldMarks;
 use recheck::{Change, Lanes, Place, Task};
 use rules::{Moves, join};
-use scanner::{Answer, Scanner};
+use scanner::{Answer, Scanner, Times};
 use special::Special;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -81,6 +85,9 @@ const READS_PER_TURN: usize = 16;
 /// The longest time for looks in one turn, and for forgetting places that are gone. If a turn
 /// takes longer, the queue is read on in the next one.
 const TURN: Duration = Duration::from_millis(2);
+
+/// Whatever waits for longer than that to be looked at is taken to be told.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
 /// The number of places that are gone and are forgotten before the clock is asked again.
 const BURIED_AT_ONCE: usize = 64;
@@ -167,6 +174,8 @@ pub struct Watch {
     filtering_rules: usize,
     /// When the queue was last empty and nothing had to be looked at.
     settled: SystemTime,
+    /// Until when everything is told.
+    known_until: SystemTime,
     buffer: Vec<u8>,
     counters: Counters,
 }
@@ -192,6 +201,7 @@ impl Watch {
             old_marks: None,
             filtering_rules: 0,
             settled: SystemTime::now(),
+            known_until: SystemTime::now(),
             buffer: vec![0; READ_SIZE],
             counters: Counters::default(),
         };
@@ -241,9 +251,12 @@ impl Watch {
 
     /// Adds a rule, or replaces the one with this number. When this returns, its marks are
     /// in the kernel, but where a server has to answer first ([`Watch::pending`]).
-    pub fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> &PathState {
+    ///
+    /// What the rule has missed is told later, see [`Watch::work`].
+    pub fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>, missed: Option<Missed>) -> &PathState {
         self.filtering_rules += usize::from(filters_processes(&spec));
-        let (slot, before) = self.mirror.attach(id, spec);
+        let missed = missed.map(|missed| Missed { since: missed.since.map(before), ..missed });
+        let (slot, before) = self.mirror.attach(id, spec, missed);
         self.special.attach(slot, &self.mirror, self.marks.privilege());
         self.look_at_all();
         // The old rule goes last, so that marks for both stay in place all the time.
@@ -480,6 +493,8 @@ impl Watch {
         }
         self.special.follow_paths(&self.mirror, &self.scanner, &self.workers);
         self.workers.note_rest();
+        let is_idle = self.mirror.recheck.is_empty();
+        self.known_until = if is_idle { now } else { self.known_until.max(now - LONGEST_LOOK) };
         if !self.workers.are_looking() {
             self.marks.collect();
         }
@@ -497,33 +512,98 @@ impl Watch {
     /// Fires what looks have found, and does those that are due, although there may be more
     /// records: nobody will read them before this process ends.
     pub fn settle_unread(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>, time: Duration) {
-        let started = Instant::now();
+        let (started, known_until) = (Instant::now(), self.known_until);
         while self.settle(whose, hits) && started.elapsed() < time {}
+        self.known_until = known_until;
         self.scanner.rest();
     }
 
-    /// Whether there are looks in the background.
-    pub fn has_work(&self) -> bool {
-        self.mirror.recheck.has_background()
+    /// Whether there are looks in the background, or rules that catch up and have room for more
+    /// events.
+    pub fn has_work(&self, room: &dyn Fn(RuleId) -> usize) -> bool {
+        self.mirror.recheck.has_background() || self.mirror.can_catch_up(room)
     }
 
-    /// Does some looks of the background.
-    pub fn work(&mut self) {
-        self.look_for(TURN, Lanes::Background);
+    /// Does some looks of the background, or lets rules catch up.
+    pub fn work(&mut self, room: &dyn Fn(RuleId) -> usize) {
+        if self.mirror.recheck.has_background() {
+            self.look_for(TURN, Lanes::Background);
+        } else {
+            let started = Instant::now();
+            while started.elapsed() < TURN && self.catch_up_some(room) {}
+        }
         self.scanner.rest();
+    }
+
+    /// Takes one step. Returns whether another one can be taken at once.
+    fn catch_up_some(&mut self, room: &dyn Fn(RuleId) -> usize) -> bool {
+        if let Some(batch) = self.mirror.next_missed(room) {
+            let changed = self.may_have_changed(&batch);
+            self.mirror.take_changed(&batch, changed.as_deref());
+        } else {
+            // A directory is read at once where nobody has to be waited for.
+            self.look_among(Lanes::Due);
+        }
+        self.mirror.can_catch_up(room)
+    }
+
+    /// Which entries may have changed, if that can be known without asking a server.
+    fn may_have_changed(&mut self, batch: &Batch) -> Option<Vec<Times>> {
+        let Mirror { tree, .. } = &self.mirror;
+        let handle = if tree.has(batch.dir) { tree.handle(batch.dir) } else { None }?;
+        let path = tree.path(batch.dir);
+        if self.workers.is_served(&path) {
+            return None;
+        }
+        let inode = (handle.fs, handle.bytes.into());
+        self.scanner.may_have_changed(&path, &inode, batch.entries(), batch.changed_since()?)
+    }
+
+    /// The directories in the tree of a recursive rule; of others none.
+    pub fn directories_of(&self, id: RuleId) -> Directories {
+        let Mirror { tree, rules, .. } = &self.mirror;
+        let slot = rules.slot(id).filter(|slot| rules[*slot].spec.options.recursive);
+        let numbers = slot.map_or_else(Vec::new, |slot| CatchUp::directories(slot, tree, rules));
+        Directories { time: self.known_until, numbers }
+    }
+
+    /// A rule that catches up need not be told of a path whose last change is not after that time.
+    pub fn note_told(&mut self, id: RuleId, path: &Rc<[u8]>, time: SystemTime) {
+        if let Some(slot) = self.mirror.rules.slot(id) {
+            self.mirror.note_told(slot, path, time);
+        }
+    }
+
+    /// Until when everything is told that has happened, but for servers that have not answered.
+    pub fn known_until(&self) -> SystemTime {
+        self.known_until
+    }
+
+    /// How far rules have caught up.
+    pub fn progress(&self) -> Progress {
+        self.mirror.catch_up.progress()
+    }
+
+    /// The rules that have caught up since the last call.
+    pub fn take_caught_up(&mut self) -> Vec<RuleId> {
+        self.mirror.catch_up.take_over()
     }
 
     /// When [`Watch::drain`] has work, if nothing else happens before.
     pub fn next_due(&self) -> Option<Instant> {
-        if self.mirror.is_due() {
+        if self.has_due() {
             return Some(Instant::now());
         }
         self.next_timer()
     }
 
+    fn has_due(&self) -> bool {
+        self.mirror.is_due() || (self.mirror.catch_up.is_unsettled() && !self.workers.are_busy())
+    }
+
     /// Whether that time has come.
     pub fn is_due(&self, now: Instant) -> bool {
-        self.mirror.is_due() || self.next_timer().is_some_and(|due| due <= now)
+        self.has_due() || self.next_timer().is_some_and(|due| due <= now)
     }
 
     fn next_timer(&self) -> Option<Instant> {

@@ -140,7 +140,7 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use method::{Method, Notice};
 pub use record::{By, Outcome, OutcomeState, Record};
 pub use rule::{Failure, Rule, RuleId, RuleRef, Source, State};
-pub use status::{Events, Gate, Jobs, OwnEvents, Queue, Status};
+pub use status::{CatchUp, Events, Gate, Jobs, OwnEvents, Queue, Status};
 pub use text::{SafeJson, Text, is_unsafe};
 
 /// The version of the protocol. Members, methods and codes may be added without a new

@@ -28,6 +28,9 @@ pub struct Status {
     /// The gate, if there is or was a permission rule.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gate: Option<Gate>,
+    /// How far rules have caught up with the time before they were watched, if any had to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub catch_up: Option<CatchUp>,
     /// `ok`, or the problems in one line.
     pub health: String,
 }
@@ -44,6 +47,17 @@ pub enum OwnEvents {
     Parents,
     /// By the time and path of events, because the kernel tells no pids to ordinary users.
     Behaviour,
+}
+
+/// How far rules have caught up, since the daemon's start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatchUp {
+    /// Rules that have not caught up yet.
+    pub rules: u64,
+    /// Entries of directories that were compared with the time when the rule was last watched.
+    pub compared: u64,
+    /// Those that may have changed since.
+    pub changed: u64,
 }
 
 /// Numbers of waiting events and running commands.

@@ -8,6 +8,7 @@
 mod access;
 mod arrivals;
 mod burst;
+mod catch_up;
 mod commands;
 mod control;
 mod execution;

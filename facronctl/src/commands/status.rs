@@ -7,7 +7,7 @@ use crate::format::uptime;
 use crate::style::Tone;
 use crate::terminal::Terminal;
 use facron_proto::method::{Empty, GetStatus};
-use facron_proto::{Gate, OwnEvents, Status, Text};
+use facron_proto::{CatchUp, Gate, OwnEvents, Status, Text};
 use std::collections::BTreeMap;
 
 pub(super) fn run(client: &mut Client, terminal: &mut Terminal<'_>) -> Result<(), Error> {
@@ -56,8 +56,15 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
             ),
         ),
     ];
+    lines.extend(status.catch_up.as_ref().map(|known| ("catch-up", describe_catch_up(known))));
     lines.extend(gate.as_ref().map(|gate| ("gate", describe(gate))));
     lines
+}
+
+fn describe_catch_up(known: &CatchUp) -> String {
+    let CatchUp { rules, compared, changed } = known;
+    let state = if *rules == 0 { "done".to_owned() } else { format!("{rules} rules not through yet") };
+    format!("{state}, {compared} entries compared, {changed} may have changed")
 }
 
 fn describe(gate: &Gate) -> String {

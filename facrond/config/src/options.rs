@@ -73,6 +73,7 @@ const TABLE: &[Known] = &[
         give(&mut draft.options.process_filter.exe, process_filter::exe(value))
     }),
     once("once", |draft, _| put(&mut draft.options.once, Ok(true))),
+    once("catch-up=all", |draft, value| put(&mut draft.options.catch_up, when::catch_up(value))),
     once("user=nobody", |draft, value| give(&mut draft.user, account::user(value))),
     once("group=adm", |draft, value| give(&mut draft.group, account::group(value))),
     once("umask=077", |draft, value| put(&mut draft.options.umask, umask(value))),

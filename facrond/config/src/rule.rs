@@ -4,7 +4,7 @@ use super::account::Account;
 use super::filter::Filter;
 use super::permission::Permission;
 use super::process_filter::ProcessFilter;
-use super::when::{Busy, Gather, Quiet, Rate};
+use super::when::{Busy, CatchUp, Gather, Quiet, Rate};
 use crate::events::Events;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -108,6 +108,7 @@ pub struct Options {
     pub include_own: bool,
     pub process_filter: ProcessFilter,
     pub once: bool,
+    pub catch_up: CatchUp,
     pub account: Option<Account>,
     pub umask: u32,
     pub nice: Option<i32>,
@@ -141,6 +142,7 @@ impl Default for Options {
             include_own: false,
             process_filter: ProcessFilter::default(),
             once: false,
+            catch_up: CatchUp::Missed,
             account: None,
             umask: UMASK,
             nice: None,

@@ -29,6 +29,17 @@ pub enum Busy {
     Rerun,
 }
 
+/// `catch-up=`: what a rule is told of the time before it is watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CatchUp {
+    /// What has changed since the rule was last watched.
+    #[default]
+    Missed,
+    /// The same, and everything that is there when it is watched for the first time.
+    All,
+    No,
+}
+
 /// What an event waits for before its command is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gather {
@@ -55,6 +66,11 @@ pub(super) fn rate(value: &[u8]) -> Result<Rate, String> {
         return Err(format!("the number of runs must not be more than {MOST_RUNS}"));
     }
     Ok(Rate { runs, per: positive(&value[slash + 1..], "the time must be more than nothing")? })
+}
+
+pub(super) fn catch_up(value: &[u8]) -> Result<CatchUp, String> {
+    let words = [("missed", CatchUp::Missed), ("all", CatchUp::All), ("no", CatchUp::No)];
+    choice(value, &words, "write `missed`, `all` or `no`")
 }
 
 pub(super) fn busy(value: &[u8]) -> Result<Busy, String> {

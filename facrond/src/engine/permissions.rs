@@ -174,7 +174,7 @@ impl Permissions {
 
     /// Takes a rule in. The state is final when it is [settled](Self::is_settled).
     pub fn insert(&mut self, id: RuleId, spec: Rc<RuleSpec>, watch: &mut Watch, log: &mut JobLog) {
-        let watched = watch.attach(id, Rc::clone(&spec)).clone();
+        let watched = watch.attach(id, Rc::clone(&spec), None).clone();
         // At the same path new marks take the place of the old ones.
         if self.placement.spec(id).is_some_and(|before| before.path != spec.path) {
             self.remove(id, log);

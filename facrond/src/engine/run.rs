@@ -13,7 +13,7 @@ use crate::job::{Job, retry, run};
 use crate::kernel::readiness;
 use crate::kernel::signals::Signals;
 use crate::process::attribution::Facts;
-use crate::watch::{self, Hit, PathState};
+use crate::watch::{self, Hit, PathState, Progress};
 use crate::{log, service_manager, wire};
 use facron_proto::Text;
 use nix::sys::signal::Signal;
@@ -71,8 +71,8 @@ impl Engine {
                         watch::Queue::More => yield_now().await,
                     }
                 }
-                () = std::future::ready(()), if self.watch.has_work() => {
-                    self.watch.work();
+                () = std::future::ready(()), if self.watch.has_work(&|rule| self.queue.room(rule)) => {
+                    self.watch.work(&|rule| self.queue.room(rule));
                     yield_now().await;
                 }
                 changed = mounts.ready(Interest::PRIORITY) => {
@@ -173,6 +173,7 @@ impl Engine {
             self.permissions.next_due(),
             self.waiters.next_due(),
             self.watchdog.next_due(),
+            self.catch_up.next_due(),
             self.log.next_due(),
         ];
         parts.into_iter().flatten().min()
@@ -191,7 +192,8 @@ impl Engine {
             self.admit_late(job);
         }
         let is_job_due = self.queue.next_deadline().is_some_and(|deadline| deadline <= now);
-        if is_job_due || self.watch.is_due(now) {
+        let is_unknown = self.catch_up.next_due().is_some_and(|due| due <= now);
+        if is_job_due || is_unknown || self.watch.is_due(now) {
             // A waiting job may depend on events that happened before its time came.
             self.drain()?;
         }
@@ -223,6 +225,14 @@ impl Engine {
             self.processes.end(drained);
         }
         self.start_jobs();
+        let caught_up = self.watch.take_caught_up();
+        if !caught_up.is_empty() {
+            for id in caught_up {
+                self.catch_up.end(id, &self.store);
+            }
+            self.log_caught_up();
+        }
+        self.catch_up.on_drained(self.watch.known_until(), Instant::now(), &self.store);
         // Events may come for longer than the service manager waits.
         self.show_life();
         Ok(queue)
@@ -246,12 +256,20 @@ impl Engine {
         Ok(())
     }
 
+    fn log_caught_up(&self) {
+        let Progress { rules, compared, changed } = self.watch.progress();
+        if rules == 0 {
+            tracing::info!(compared, changed, "all rules have caught up with the time before");
+        }
+    }
+
     /// One firing: counted, and a job if there is something to run.
     fn on_hit(&mut self, mut hit: Hit) {
         if self.permissions.rules().state(hit.rule).is_some() {
             return self.permissions.on_change(hit);
         }
         let Some(entry) = self.rules.get(hit.rule).filter(|entry| entry.is_on()) else { return };
+        self.catch_up.note(hit.rule, &hit.event);
         let spec = Rc::clone(&entry.spec);
         let is_of_store =
             || self.setup.files.as_ref().is_some_and(|files| files.is_of_store(&hit.event.path));
@@ -269,7 +287,8 @@ impl Engine {
         self.rules.count_firings(hit.rule, 1, hit.event.time);
         // With `settle=` or `batch=` it fires when the job starts.
         let is_last = spec.options.once && spec.options.gather().is_none();
-        let job = Job::new(hit.rule, spec, hit.event);
+        let repeated = hit.event.synthetic && self.catch_up.may_have_run(hit.rule);
+        let job = Job { repeated, ..Job::new(hit.rule, spec, hit.event) };
         if let Some(job) = self.loop_guard.on_event(job, Instant::now()) {
             self.admit(job);
         }
@@ -463,9 +482,16 @@ impl Engine {
         }
         // The next daemon would not learn of events that happened until now.
         self.drain_all().await?;
+        // Files may have changed again before their time changes.
+        tokio::time::sleep(self.catch_up.doubt()).await;
+        self.drain_all().await?;
         self.release_echoes(None);
         job_store::keep(self.setup.files.as_ref(), &self.queue.drain());
         self.log.give(&self.store);
+        for id in self.catch_up.rules() {
+            self.catch_up.note_directories(id, &self.watch.directories_of(id), &self.store);
+        }
+        self.catch_up.close(self.watch.known_until(), &self.store);
         self.store.close(self.log.next_seq()).await;
         Ok(())
     }

@@ -94,6 +94,11 @@ impl Queue {
         self.rules.get(&id).map_or(0, RuleQueue::pending)
     }
 
+    /// How much more of a rule can wait, with as much left for what else may come.
+    pub fn room(&self, id: RuleId) -> usize {
+        self.limits.pending.saturating_sub(self.pending + self.pending_of(id)) / 4
+    }
+
     pub fn running(&self) -> usize {
         self.running
     }

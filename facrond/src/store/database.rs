@@ -5,7 +5,7 @@
 
 use super::group::Group;
 use super::history::{self, Extent, Kept};
-use super::rows::{Change, Layer, Number, RuleRow, Saved};
+use super::rows::{Change, DirectoriesRow, Known, Layer, Number, RuleRow, Saved, WatermarkRow};
 use super::{Error, FILE, schema};
 use crate::own_dir::OwnDir;
 use crate::wire::timestamp;
@@ -22,6 +22,9 @@ const SUFFIXES: [&str; 4] = ["", "-journal", "-wal", "-shm"];
 
 /// Its cache in KiB; there is little to read again.
 const CACHE: i64 = 1024;
+
+/// The memory for what an earlier daemon has told, in bytes.
+const TOLD: u32 = 16 << 20;
 
 /// What the log is cut to when all of it is in the database, in bytes.
 const LOG: i64 = 4 << 20;
@@ -108,6 +111,31 @@ impl Database {
             }
             Change::RemoveRule { id } => run("DELETE FROM rule WHERE id = ?", params![signed(*id)]),
             Change::History(block) => history::insert(transaction, block),
+            Change::Watermark(WatermarkRow { rule, begun, since }) => {
+                let row = params![signed(*rule), signed(*begun), since.map(signed)];
+                run("REPLACE INTO watermark VALUES(?, ?, ?)", row)
+            }
+            Change::FreezeWatermarks { since } => {
+                run("UPDATE watermark SET since = ? WHERE since IS NULL", params![signed(*since)])
+            }
+            Change::RemoveWatermark { rule } => {
+                run("DELETE FROM directories WHERE rule = ?", params![signed(*rule)])?;
+                run("DELETE FROM watermark WHERE rule = ?", params![signed(*rule)])
+            }
+            Change::Directories(DirectoriesRow { rule, time, numbers }) => {
+                let sum = sum(*time, None, numbers);
+                let row = params![signed(*rule), signed(*time), numbers, sum];
+                run("REPLACE INTO directories VALUES(?, ?, ?, ?)", row)
+            }
+            Change::Known { until, told, forget } => {
+                let number = Change::Number { name: Number::KnownUntil, value: *until };
+                Self::change(transaction, boot, &number)?;
+                if !told.is_empty() {
+                    let row = params![signed(*until), told, sum(*until, None, told)];
+                    run("INSERT INTO told(time, batch, sum) VALUES(?, ?, ?)", row)?;
+                }
+                run("DELETE FROM told WHERE time < ?", params![signed(*forget)])
+            }
         }
     }
 }
@@ -247,7 +275,11 @@ fn take_over(connection: &mut Connection, boot: &str, found: &Saved) -> Result<(
     let numbers = numbers.into_iter().zip([found.next_rule, found.next_seq, found.next_seq]);
     let numbers = numbers.map(|(name, value)| Change::Number { name, value });
     let rules = found.rules.iter().map(|row| Change::Rule(row.clone()));
-    numbers.chain(rules).try_for_each(|change| Database::change(&transaction, boot, &change))?;
+    let watermarks = found.known.watermarks.iter().map(|row| Change::Watermark(*row));
+    numbers
+        .chain(rules)
+        .chain(watermarks)
+        .try_for_each(|change| Database::change(&transaction, boot, &change))?;
     transaction.commit()
 }
 
@@ -272,7 +304,43 @@ fn load(connection: &Connection, boot: &str, damage: Damage) -> Result<(Saved, b
     let rules = rules.into_iter().filter(lasts).map(|(rule, _)| rule).collect();
     let next_rule = number(Number::NextRule).max(highest);
     let (next_seq, oldest) = (number(Number::NextSeq), number(Number::Oldest));
-    Ok((Saved { rules, next_rule, next_seq, oldest, problems: Vec::new() }, is_whole && are_right))
+    let (known, is_known) = known(connection, &number, damage)?;
+    let saved = Saved { rules, next_rule, next_seq, oldest, known, problems: Vec::new() };
+    Ok((saved, is_whole && are_right && is_known))
+}
+
+/// What an earlier daemon knew; of what it has told, the latest.
+fn known(connection: &Connection, number: &dyn Fn(Number) -> u64, damage: Damage) -> Result<(Known, bool)> {
+    let sql = "SELECT rule, begun, since FROM watermark";
+    let (watermarks, are_right) = rows(connection, sql, watermark, damage)?;
+    let sql = format!(
+        "SELECT time, batch, sum FROM (SELECT *, sum(length(batch)) OVER (ORDER BY number DESC) AS size FROM told) \
+         WHERE size <= {TOLD}"
+    );
+    let (told, is_told_right) = rows(connection, &sql, batch, damage)?;
+    let sql = "SELECT time, numbers, sum, rule FROM directories";
+    let (directories, is_tree_right) = rows(connection, sql, directories, damage)?;
+    let (until, is_clean) = (number(Number::KnownUntil), number(Number::CleanEnd) == 2);
+    let known = Known { until, watermarks, told, directories, is_clean };
+    Ok((known, are_right && is_told_right && is_tree_right))
+}
+
+fn watermark(row: &Row<'_>) -> Result<(WatermarkRow, bool)> {
+    let [rule, begun] = [row.get::<_, i64>(0)?, row.get(1)?].map(i64::cast_unsigned);
+    let since = row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned);
+    Ok((WatermarkRow { rule, begun, since }, true))
+}
+
+fn batch(row: &Row<'_>) -> Result<(Vec<u8>, bool)> {
+    let (time, batch): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+    let is_right = sum(time.cast_unsigned(), None, &batch) == row.get::<_, i64>(2)?;
+    Ok((batch, is_right))
+}
+
+fn directories(row: &Row<'_>) -> Result<(DirectoriesRow, bool)> {
+    let (numbers, is_right) = batch(row)?;
+    let [time, rule] = [row.get::<_, i64>(0)?, row.get(3)?].map(i64::cast_unsigned);
+    Ok((DirectoriesRow { rule, time, numbers }, is_right))
 }
 
 fn number(row: &Row<'_>) -> Result<((String, u64), bool)> {

@@ -25,6 +25,10 @@ pub enum Number {
     NextSeq,
     /// Records below this are not in the history any more, or not all.
     Oldest,
+    /// Until when everything that happened is known, in nanoseconds since 1970.
+    KnownUntil,
+    /// 1 while the daemon runs, 2 if it has ended in order.
+    CleanEnd,
 }
 
 impl Number {
@@ -33,6 +37,8 @@ impl Number {
             Self::NextRule => "next rule",
             Self::NextSeq => "next seq",
             Self::Oldest => "oldest seq",
+            Self::KnownUntil => "known until",
+            Self::CleanEnd => "clean end",
         }
     }
 }
@@ -40,11 +46,69 @@ impl Number {
 /// One change of what is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    Number { name: Number, value: u64 },
+    Number {
+        name: Number,
+        value: u64,
+    },
     Rule(RuleRow),
-    PauseRule { id: u64, paused: bool },
-    RemoveRule { id: u64 },
+    PauseRule {
+        id: u64,
+        paused: bool,
+    },
+    RemoveRule {
+        id: u64,
+    },
     History(Block),
+    Watermark(WatermarkRow),
+    /// Those that are at the common time are at this one from now on.
+    FreezeWatermarks {
+        since: u64,
+    },
+    RemoveWatermark {
+        rule: u64,
+    },
+    Directories(DirectoriesRow),
+    /// The common time, what rules were told of since the last one, and what was before `forget`
+    /// goes.
+    Known {
+        until: u64,
+        told: Vec<u8>,
+        forget: u64,
+    },
+}
+
+/// Until when a rule knows what has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatermarkRow {
+    /// A number for its words.
+    pub rule: u64,
+    /// When it was first watched, in nanoseconds since 1970.
+    pub begun: u64,
+    /// The same; `None` for the time that is common to all.
+    pub since: Option<u64>,
+}
+
+/// The directories in the tree of a rule at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoriesRow {
+    pub rule: u64,
+    pub time: u64,
+    /// Numbers of eight bytes each.
+    pub numbers: Vec<u8>,
+}
+
+/// What an earlier daemon knew at its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Until when everything is known that has happened, in nanoseconds since 1970.
+    pub until: u64,
+    pub watermarks: Vec<WatermarkRow>,
+    /// What rules were told of around that time, as [`Change::Known`] had it.
+    pub told: Vec<Vec<u8>>,
+    /// Of some rules.
+    pub directories: Vec<DirectoriesRow>,
+    /// Whether it has ended in order.
+    pub is_clean: bool,
 }
 
 impl Change {
@@ -53,7 +117,14 @@ impl Change {
         let data = match self {
             Self::Rule(row) => row.data.capacity(),
             Self::History(block) => block.data.capacity(),
-            Self::Number { .. } | Self::PauseRule { .. } | Self::RemoveRule { .. } => 0,
+            Self::Known { told, .. } => told.capacity(),
+            Self::Directories(row) => row.numbers.capacity(),
+            Self::Watermark(_)
+            | Self::FreezeWatermarks { .. }
+            | Self::RemoveWatermark { .. }
+            | Self::Number { .. }
+            | Self::PauseRule { .. }
+            | Self::RemoveRule { .. } => 0,
         };
         size_of::<Self>() + data
     }
@@ -67,12 +138,14 @@ pub struct Saved {
     pub next_seq: u64,
     /// From this number on, all records are in the history.
     pub oldest: u64,
+    pub known: Known,
     /// What went wrong, in sentences.
     pub problems: Vec<String>,
 }
 
 impl Default for Saved {
     fn default() -> Self {
-        Self { rules: Vec::new(), next_rule: 1, next_seq: 1, oldest: 1, problems: Vec::new() }
+        let (rules, problems) = (Vec::new(), Vec::new());
+        Self { rules, next_rule: 1, next_seq: 1, oldest: 1, known: Known::default(), problems }
     }
 }

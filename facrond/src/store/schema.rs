@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Result, Transaction, TransactionBehavior};
 
 /// Step N makes version N + 1 of version N. A step that was released is never changed.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     // Sums tell what was written from bits that have changed on the disk.
     // A rule without a boot lasts for ever.
     "CREATE TABLE number(name TEXT PRIMARY KEY, value INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -12,6 +12,12 @@ const STEPS: [&str; 2] = [
     // Records in blocks, by their lowest numbers; times are seconds since 1970.
     "CREATE TABLE history(first INTEGER PRIMARY KEY, last INTEGER NOT NULL, count INTEGER NOT NULL,
          newest INTEGER NOT NULL, data BLOB NOT NULL) STRICT;",
+    // Times are nanoseconds since 1970. A rule without one is at the number known until.
+    "CREATE TABLE watermark(rule INTEGER PRIMARY KEY, begun INTEGER NOT NULL, since INTEGER) STRICT;
+     CREATE TABLE told(number INTEGER PRIMARY KEY, time INTEGER NOT NULL, batch BLOB NOT NULL, sum INTEGER NOT NULL)
+         STRICT;
+     CREATE TABLE directories(rule INTEGER PRIMARY KEY, time INTEGER NOT NULL, numbers BLOB NOT NULL,
+         sum INTEGER NOT NULL) STRICT;",
 ];
 
 /// The version that this facron writes.

@@ -22,10 +22,11 @@ pub(super) use bury::Orphan;
 use passing::Passing;
 pub(super) use recall::Departure;
 
+use super::catch_up::{Batch, COMPLETE, CatchUp, Missed};
 use super::matcher::{Cause, Firing, Matcher, Sides};
 use super::recheck::{Arrival, Change, Lanes, News, Origin, Place, Recheck, Task, View};
 use super::rules::{Moves, PathState, RuleIndex, Slot};
-use super::scanner::InodeKey;
+use super::scanner::{InodeKey, Times};
 use super::told::Told;
 use super::tree::{NodeId, PathTree, ROOT};
 use crate::config::rule::RuleSpec;
@@ -80,6 +81,7 @@ pub(super) struct Mirror {
     told: Told,
     /// Whether the records are of a time before the looks at what they are about.
     is_late: bool,
+    pub(super) catch_up: CatchUp,
     complaints: u64,
 }
 
@@ -99,14 +101,21 @@ impl Mirror {
             unmarked: Vec::new(),
             told: Told::new(privilege),
             is_late: false,
+            catch_up: CatchUp::default(),
             complaints: 0,
         }
     }
 
     /// Adds a rule, or replaces the one with this number. Also returns the slot of the old
     /// rule, which must be detached when the new one has its marks.
-    pub(super) fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) -> (Slot, Option<Slot>) {
+    pub(super) fn attach(
+        &mut self,
+        id: RuleId,
+        spec: Rc<RuleSpec>,
+        missed: Option<Missed>,
+    ) -> (Slot, Option<Slot>) {
         let (slot, before) = self.rules.insert(id, spec);
+        self.rules[slot].missed = missed;
         self.resolve(slot, None);
         (slot, before)
     }
@@ -114,6 +123,7 @@ impl Mirror {
     /// Removes a rule from all places.
     pub(super) fn detach(&mut self, slot: Slot) {
         self.recheck.forget_rule(slot);
+        self.catch_up.forget_rule(slot);
         self.pass_nothing_to(slot);
         self.rules.strip(slot);
         self.release(slot);
@@ -241,11 +251,11 @@ impl Mirror {
         let Place { dir, name } = place;
         let (pid, synthetic) = match arrival.origin {
             Origin::Made { pid } => (pid, false),
-            Origin::Found { .. } => (0, true),
+            Origin::Found { .. } | Origin::Missed { .. } => (0, true),
         };
         for ((slot, position), news) in arrival.news() {
             let at = (position == Position::Below).then_some((*dir, &**name));
-            let news = news.without(self.told_before(slot, at, arrival));
+            let news = self.untold(slot, at, arrival, news);
             let told = found(self.rules[slot].events, arrival.origin, position, news);
             let matcher = Matcher { tree: &self.tree, rules: &self.rules, former: None };
             if told.is_empty() || !matcher.accepts(slot, at, news) {
@@ -267,16 +277,41 @@ impl Mirror {
         }
     }
 
-    /// The events of a file that records have reported before the look has found it.
-    fn told_before(&self, slot: Slot, place: Option<(NodeId, &[u8])>, arrival: &Arrival) -> Events {
+    /// The events of a file without those that were told before the look has found it.
+    fn untold(&self, slot: Slot, place: Option<(NodeId, &[u8])>, arrival: &Arrival, news: Events) -> Events {
+        let path = || self.rules.path_of(&self.tree, slot, place);
         let then = match arrival.origin {
             Origin::Found { since: Some(_), .. } => arrival.changed,
             Origin::Found { told, .. } => told,
             Origin::Made { .. } => None,
+            Origin::Missed { .. } => {
+                return self.catch_up.untold(slot, &path(), arrival.changed, &self.told, news);
+            }
         };
-        then.map_or(Events::NONE, |then| {
-            self.told.since(slot, &self.rules.path_of(&self.tree, slot, place), then)
-        })
+        then.map_or(news, |then| news.without(self.told.since(slot, &path(), then)))
+    }
+
+    /// A rule will be told of a path anyway.
+    pub(super) fn note_told(&mut self, slot: Slot, path: &Rc<[u8]>, time: SystemTime) {
+        match &mut self.rules[slot].missed {
+            Some(missed) => missed.note_told(path, time, COMPLETE),
+            None => self.catch_up.note_told(slot, path, time),
+        }
+    }
+
+    /// Whether a rule that catches up can go on.
+    pub(super) fn can_catch_up(&self, room: &dyn Fn(RuleId) -> usize) -> bool {
+        !self.is_due() && self.catch_up.has_work(&self.tree, &self.rules, &self.recheck, room)
+    }
+
+    /// The next entries for a rule that catches up.
+    pub(super) fn next_missed(&mut self, room: &dyn Fn(RuleId) -> usize) -> Option<Batch> {
+        self.catch_up.step(&self.tree, &self.rules, &mut self.recheck, room)
+    }
+
+    /// Takes those that may have changed.
+    pub(super) fn take_changed(&mut self, batch: &Batch, times: Option<&[Times]>) {
+        self.catch_up.take(batch, times, &self.tree, &self.rules, &mut self.recheck);
     }
 
     /// Records may be missing. Everything that rules see is looked at, and changes after
@@ -348,6 +383,8 @@ impl Mirror {
 
     /// The queue is empty, and no look is due.
     pub(super) fn on_settled(&mut self, now: SystemTime) {
+        self.catch_up.on_settled(&self.rules);
+        self.told.keep(!self.catch_up.is_empty());
         self.told.forget(now);
     }
 

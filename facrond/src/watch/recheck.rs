@@ -10,7 +10,7 @@
 
 mod arrival;
 
-pub(super) use arrival::{Arrival, Facts, Origin, View};
+pub(super) use arrival::{Arrival, Facts, Gap, LONGEST_WRITING, Origin, View};
 
 use super::rules::Slot;
 use super::scanner::InodeKey;
@@ -68,12 +68,15 @@ pub(super) struct Change {
     pub(super) doubt: bool,
     /// The rules that see the entries have changed.
     pub(super) pass_down: bool,
+    /// The rules that catch up: they want the entries.
+    pub(super) missed: Rc<[Slot]>,
 }
 
 impl Change {
     /// A rule is gone.
     pub(super) fn forget_rule(&mut self, slot: Slot) {
         remove(&mut self.quiet, slot);
+        remove(&mut self.missed, slot);
         if let Some(news) = &mut self.news {
             news.forget_rule(slot);
         }
@@ -94,6 +97,12 @@ impl Change {
         self.sweep |= other.sweep;
         self.doubt |= other.doubt;
         self.pass_down |= other.pass_down;
+        self.missed = union(&self.missed, &other.missed);
+    }
+
+    /// Whether nothing but entries for rules that catch up is wanted.
+    pub(super) fn is_for_missed(&self) -> bool {
+        !self.missed.is_empty() && *self == Self { missed: Rc::clone(&self.missed), ..Self::default() }
     }
 }
 
@@ -245,6 +254,11 @@ impl Recheck {
     pub(super) fn is_changing(&self, dir: NodeId, name: &[u8]) -> bool {
         let place = Place { dir, name: name.into() };
         self.entries.get(&place).is_some_and(|entry| entry.change.is_some())
+    }
+
+    /// Whether something is still to be done about a place.
+    pub(super) fn has(&self, dir: NodeId, name: &[u8]) -> bool {
+        self.entries.contains_key(&Place { dir, name: name.into() })
     }
 
     fn change_when(&mut self, dir: NodeId, name: &[u8], change: Change, state: State) {
@@ -572,8 +586,7 @@ impl Recheck {
         self.timers.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Whether nothing is left of anything, for tests.
-    #[cfg(test)]
+    /// Whether nothing is to be looked at, now or later.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.objects.is_empty() && self.looked.is_empty()
     }

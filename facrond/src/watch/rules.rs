@@ -11,6 +11,7 @@ pub(super) use masks::{Depth, Masks, Moves};
 pub(super) use references::{Need, References};
 pub(super) use sets::SetId;
 
+use super::catch_up::Missed;
 use super::tree::{Content, NodeId, PathTree, ROOT};
 use crate::config::rule::{DEEPEST, RuleSpec};
 use crate::event::join_names;
@@ -79,6 +80,8 @@ pub(super) struct Watched {
     pub(super) state: PathState,
     /// Whether its path was never resolved. Then existing files are no events.
     pub(super) is_new: bool,
+    /// What it is to be told as soon as its PATH is there.
+    pub(super) missed: Option<Missed>,
     /// The number of directories that were found below PATH when the rule was new.
     pub(super) found: usize,
     /// The file system whose mark it uses in place of marks on directories.
@@ -124,6 +127,7 @@ impl RuleIndex {
             aimed: SystemTime::UNIX_EPOCH,
             state: PathState::Waiting("not looked at yet".to_owned()),
             is_new: true,
+            missed: None,
             found: 0,
             file_system: None,
         };

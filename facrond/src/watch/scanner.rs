@@ -23,6 +23,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 /// A file system and a handle, which identify an inode.
 pub(super) type InodeKey = (FsId, Box<[u8]>);
@@ -103,6 +104,16 @@ impl Found {
             Kind::File | Kind::Other => Content::File,
         }
     }
+}
+
+/// Whether an entry may have changed since a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Times {
+    Same,
+    Changed {
+        /// When it was made, if that is known.
+        born: Option<SystemTime>,
+    },
 }
 
 /// Looks at places, directly or by a file-system worker.
@@ -216,22 +227,51 @@ impl Scanner {
         mounts[index].open(path)
     }
 
+    /// Which entries of a directory may have changed since then: what cannot be asked about in
+    /// passing may. `None` if the directory is not at its path any more.
+    pub(super) fn may_have_changed(
+        &mut self,
+        path: &[u8],
+        inode: &InodeKey,
+        entries: &[DirEntry],
+        since: SystemTime,
+    ) -> Option<Vec<Times>> {
+        self.hold(path, inode);
+        let (_, _, dir) = self.held.as_ref()?;
+        let times_of = |(name, _): &DirEntry| {
+            if !self.mount_points.is_empty() && self.mount_points.contains(&join(path, name)) {
+                return Times::Changed { born: None };
+            }
+            let Ok(stat) = dir.entry_stat(name) else { return Times::Same };
+            let born = stat.born();
+            let is_since = stat.changed() >= since || born.is_some_and(|born| born >= since);
+            if is_since { Times::Changed { born } } else { Times::Same }
+        };
+        Some(entries.iter().map(times_of).collect())
+    }
+
     /// Opens a place. `None` if the directory is not at its path any more.
     fn open_place(&mut self, probe: &Probe) -> Result<Option<Object>, Errno> {
         let Some(expected) = &probe.dir_inode else { return self.open(b"/").map(Some) };
-        let is_held = |(path, inode, _): &(Vec<u8>, InodeKey, _)| *path == probe.path && inode == expected;
-        if !self.held.as_ref().is_some_and(is_held) {
-            self.held = None;
-            let Ok(dir) = self.open(&probe.path) else { return Ok(None) };
-            let mut room = HandleBuffer::default();
-            match dir.handle(&mut room) {
-                Ok(handle) if handle.fs == expected.0 && *handle.bytes == *expected.1 => {}
-                _ => return Ok(None),
-            }
-            self.held = Some((probe.path.clone(), expected.clone(), dir));
-        }
+        self.hold(&probe.path, expected);
         let Some((_, _, dir)) = &self.held else { return Ok(None) };
         self.entry(&probe.path, dir, &probe.name).map(Some)
+    }
+
+    /// Holds this directory open, or none if it is not at its path any more.
+    fn hold(&mut self, path: &[u8], expected: &InodeKey) {
+        let is_held = |(held, inode, _): &(Vec<u8>, InodeKey, _)| *held == path && inode == expected;
+        if self.held.as_ref().is_some_and(is_held) {
+            return;
+        }
+        self.held = None;
+        let Ok(dir) = self.open(path) else { return };
+        let mut room = HandleBuffer::default();
+        match dir.handle(&mut room) {
+            Ok(handle) if handle.fs == expected.0 && *handle.bytes == *expected.1 => {}
+            _ => return,
+        }
+        self.held = Some((path.to_vec(), expected.clone(), dir));
     }
 
     /// Opens an entry of a directory. Something may be mounted there.

@@ -26,7 +26,7 @@ impl Tree {
             Words { path: b"/srv", events: b"CLOSE_WRITE", options: b"recursive", command: vec![b"-"] };
         let (spec, _) = parse_words(&words).expect("it is a rule");
         let mut mirror = Mirror::new(Moves::Rename, Privilege::Full);
-        mirror.attach(RuleId(1), Rc::new(spec));
+        mirror.attach(RuleId(1), Rc::new(spec), None);
         let now = Instant::now();
         loop {
             if mirror.pass_some(0) {

@@ -1,5 +1,6 @@
 //! The watch on the real kernel: one process, one group, real files.
 
+mod catch_up;
 mod model;
 mod mounts;
 mod paths;
@@ -63,6 +64,16 @@ impl Fixture {
     }
 
     fn rule_with(&mut self, name: &str, events: Events, options: Options) -> RuleId {
+        self.rule_that_missed(name, events, options, None::<Missed>)
+    }
+
+    fn rule_that_missed(
+        &mut self,
+        name: &str,
+        events: Events,
+        options: Options,
+        missed: impl Into<Option<Missed>>,
+    ) -> RuleId {
         let id = RuleId(self.next);
         self.next += 1;
         let path = self.path(name);
@@ -73,7 +84,7 @@ impl Fixture {
             options_text: Vec::new(),
             command: Command::Record,
         };
-        self.watch.attach(id, Rc::new(spec));
+        self.watch.attach(id, Rc::new(spec), missed.into());
         id
     }
 
@@ -143,8 +154,8 @@ impl Fixture {
     }
 
     fn drain_work(&mut self) {
-        while self.watch.has_work() {
-            self.watch.work();
+        while self.watch.has_work(&|_| 100) {
+            self.watch.work(&|_| 100);
         }
     }
 }

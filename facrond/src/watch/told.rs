@@ -24,6 +24,8 @@ type Key = (Slot, Rc<[u8]>);
 pub(super) struct Told {
     usual: usize,
     most: usize,
+    /// Whether nothing is forgotten because it is old.
+    is_kept: bool,
     /// For each rule and path, the time of the last firing and the events of all. Users choose
     /// paths, so the hash has a key.
     known: HashMap<Key, (SystemTime, Events)>,
@@ -38,7 +40,7 @@ impl Told {
             Privilege::Full => MOST,
             Privilege::User => MOST_OF_USER,
         };
-        Self { usual: most, most, known: HashMap::new(), latest: VecDeque::new() }
+        Self { usual: most, most, is_kept: false, known: HashMap::new(), latest: VecDeque::new() }
     }
 
     /// Remembers more firings from now on, because many records may be read before the next
@@ -49,7 +51,8 @@ impl Told {
 
     /// Remembers a firing.
     pub(super) fn note(&mut self, slot: Slot, event: &Event) {
-        while self.latest.len() >= self.most {
+        let most = if self.is_kept { MOST_OF_USER } else { self.most };
+        while self.latest.len() >= most {
             self.forget_oldest();
         }
         let key = (slot, Rc::clone(&event.path));
@@ -64,10 +67,15 @@ impl Told {
         told.filter(|(at, _)| *at >= then).map_or(Events::NONE, |(_, events)| *events)
     }
 
+    /// Whether firings are remembered as long as there is room.
+    pub(super) fn keep(&mut self, is_kept: bool) {
+        self.is_kept = is_kept;
+    }
+
     /// Forgets firings that are too old. No record must be missing.
     pub(super) fn forget(&mut self, now: SystemTime) {
         let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age > MEMORY);
-        while self.latest.front().is_some_and(|(at, _)| is_old(*at)) {
+        while !self.is_kept && self.latest.front().is_some_and(|(at, _)| is_old(*at)) {
             self.forget_oldest();
         }
         if self.latest.is_empty() && self.latest.capacity() > 0 {

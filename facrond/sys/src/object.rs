@@ -90,6 +90,13 @@ impl Object {
         Self::held(openat(&self.fd, OsStr::from_bytes(name), flags, Mode::empty())?)
     }
 
+    /// Size, times and so on of an entry of this directory, from the kernel's cache, without
+    /// opening it.
+    pub fn entry_stat(&self, name: &[u8]) -> Result<Stat, Errno> {
+        let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
+        Stat::of_entry(self.fd.as_fd(), &name)
+    }
+
     fn held(fd: OwnedFd) -> Result<Self, Errno> {
         Ok(Self { stat: Stat::of(fd.as_fd())?, fd })
     }

@@ -33,6 +33,10 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
         "The rule fires once and is then removed. A rule of a configuration file is `done` until its line changes.",
     ),
     (
+        "catch-up",
+        "What the rule is told of the time before it is watched. `missed`: what was made, changed or moved in since it was last watched, because the daemon was down (default). `all`: the same, and everything that is there when the rule is watched for the first time. `no`: nothing. Such events are `synthetic`, and nobody knows which process caused them. They come when all rules are in force, as far as the rule has room for them. What was deleted or read meanwhile leaves no trace, and what was renamed cannot be told from what was written. A rule whose line was changed, or that was removed and added again, is a new one. After a crash, an event may be told twice; the second one is `repeated`.",
+    ),
+    (
         "user",
         "Run the command as this user (name or number), with the groups and environment of the user, and without capabilities. Default: the daemon's user.",
     ),

@@ -82,6 +82,7 @@ serve! {
         own_events: facron_proto::OwnEvents::default(),
         jobs: facron_proto::Jobs::default(),
         gate: None,
+        catch_up: None,
         health: "ok".into(),
     });
     Explain: |_engine, params: ExplainParams, _caller| Ok(vec![Explained {

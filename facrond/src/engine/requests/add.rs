@@ -74,6 +74,7 @@ impl Engine {
 
     fn forget(&mut self, id: RuleId) {
         self.take_out_of_force(id);
+        self.catch_up.forget(id, &self.store);
         self.rules.remove(id);
     }
 }

@@ -4,11 +4,11 @@ use crate::control::{Caller, ReplyHandle, Serve, ServeLater};
 use crate::engine::Engine;
 use crate::engine::rule_book::{Entry, Origin, Switch};
 use crate::kernel::fanotify::Privilege;
-use crate::watch::PathState;
+use crate::watch::{PathState, Progress};
 use crate::wire::timestamp;
 use facron_proto::method::{Empty, GetStatus, List, Show, ShowParams, Version, VersionReply};
 use facron_proto::rpc::Error;
-use facron_proto::{OwnEvents, PROTOCOL, Queue, Rule, State, Status, Text};
+use facron_proto::{CatchUp, OwnEvents, PROTOCOL, Queue, Rule, State, Status, Text};
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
@@ -88,6 +88,12 @@ impl Engine {
         }
     }
 
+    fn catch_up_status(&self) -> Option<CatchUp> {
+        let Progress { rules, compared, changed } = self.watch.progress();
+        let rules = u64::try_from(rules).unwrap_or(u64::MAX);
+        (rules + compared > 0).then_some(CatchUp { rules, compared, changed })
+    }
+
     pub(super) fn status(&self) -> Status {
         let watched = self.watch.counters();
         let mut rules = BTreeMap::new();
@@ -120,6 +126,7 @@ impl Engine {
             own_events: self.own_events(),
             jobs: self.log.counts().clone(),
             gate: self.permissions.status(),
+            catch_up: self.catch_up_status(),
         }
     }
 

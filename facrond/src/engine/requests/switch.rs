@@ -87,6 +87,7 @@ impl ServeLater<Resume> for Engine {
         self.once_kept(Self::switched(&entries, false), move |engine, kept| {
             for id in entries.iter().map(|entry| entry.id).filter(|_| kept.is_ok()) {
                 if let Some(spec) = engine.switch(id, Switch::Paused, Switch::On) {
+                    engine.catch_up.skip(&spec, &engine.store);
                     engine.attach(id, spec);
                 }
             }

@@ -41,7 +41,7 @@ impl Mirror {
         let others = node.map_or(0, |node| self.rules.wanted(&self.tree, node));
         let by_sets = Need { directory: self.rules.need_of_set(&seen, fs), file: 0 };
         let change = task.change.as_ref();
-        let is_read = change.is_some_and(|change| change.read || change.sweep);
+        let is_read = change.is_some_and(|change| change.read || change.sweep || !change.missed.is_empty());
         let is_end =
             |node: NodeId| self.tree[node].references.as_ref().is_some_and(|references| references.is_end);
         let is_seen = !seen.is_empty() || node.is_some_and(is_end);
@@ -307,7 +307,11 @@ impl Mirror {
         let is_new = !is_same || found.was_lost;
         let newcomers: Vec<_> = rules.iter().copied().filter(|slot| is_new || !had.contains(slot)).collect();
         if is_directory {
-            self.take_entries(node, entries, change, &newcomers);
+            // Whoever catches up has a directory read that nothing else needs again.
+            let is_for_missed =
+                change.is_for_missed() && newcomers.is_empty() && before == self.state_at(node);
+            self.take_entries(node, entries.filter(|_| !is_for_missed), change, &newcomers);
+            self.take_missed(node, entries, change, &newcomers);
             if has_changed || change.pass_down {
                 self.pass_down(node);
             }
@@ -413,6 +417,15 @@ impl Mirror {
                     );
                 }
             }
+        }
+    }
+
+    /// Rules that catch up go on with the entries of a directory. One that sees it for the first
+    /// time gets them as news.
+    fn take_missed(&mut self, node: NodeId, entries: Option<&Entries>, change: &Change, newcomers: &[Slot]) {
+        let Some(Ok(entries)) = entries else { return };
+        for slot in change.missed.iter().filter(|slot| !newcomers.contains(slot)) {
+            self.catch_up.on_read(*slot, node, entries);
         }
     }
 

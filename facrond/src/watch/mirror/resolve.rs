@@ -217,6 +217,10 @@ impl Mirror {
         let is_same = rule.seat == seat && rule.target == Some(node);
         let is_new = std::mem::replace(&mut rule.is_new, false);
         (rule.target, rule.seat) = (Some(node), seat);
+        if let Some(missed) = rule.missed.take() {
+            self.catch_up.begin(slot, missed, (node, None));
+        }
+        let rule = &mut self.rules[slot];
         if is_same {
             if !matches!(rule.state, PathState::Failed(_)) {
                 rule.state = PathState::Active;
@@ -253,6 +257,9 @@ impl Mirror {
         let is_same = rule.seat == seat;
         let is_new = std::mem::replace(&mut rule.is_new, false);
         (rule.target, rule.seat, rule.state) = (Some(node), seat, state);
+        if let Some(missed) = rule.missed.take_if(|_| exists) {
+            self.catch_up.begin(slot, missed, (parent, Some(&name)));
+        }
         self.leave_file_system(slot);
         // Records that were read before may be why another rule has it looked at.
         let may_exist = exists || self.recheck.is_changing(parent, &name);

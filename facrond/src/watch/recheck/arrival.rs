@@ -15,8 +15,20 @@ use std::time::{Duration, SystemTime};
 /// writing second, and can be interrupted in between.
 const SETTLED: Duration = Duration::from_millis(100);
 
+/// How long before its end a writer may have written last.
+pub(in crate::watch) const LONGEST_WRITING: Duration = Duration::from_secs(2);
+
 /// A file that has changed so long after the look was asked for has a time of another clock.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
+
+/// The time before a rule is watched again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::watch) struct Gap {
+    /// It was watched until then.
+    pub(in crate::watch) since: SystemTime,
+    /// A file that was written since then may have been open for writing at that time.
+    pub(in crate::watch) written: SystemTime,
+}
 
 /// The reason why a file is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +45,13 @@ pub(in crate::watch) enum Origin {
         /// Since when records of it have fired rules, before it was found.
         told: Option<SystemTime>,
     },
+    /// It was there before a rule was watched.
+    Missed {
+        /// Only changes in the gap count. Without one everything counts.
+        gap: Option<Gap>,
+        /// Since when records tell the rule of changes.
+        watched: SystemTime,
+    },
 }
 
 impl Origin {
@@ -41,7 +60,8 @@ impl Origin {
         match self {
             Self::Made { .. } => 0,
             Self::Found { since: Some(_), .. } => 1,
-            Self::Found { since: None, .. } => 2,
+            Self::Missed { gap: Some(_), .. } => 2,
+            Self::Found { since: None, .. } | Self::Missed { gap: None, .. } => 3,
         }
     }
 }
@@ -128,12 +148,18 @@ impl Arrival {
                 && is_young(facts.changed, now)
         };
         self.is_written = facts.is_some_and(|facts| facts.complete == Some(false));
-        self.changed = facts.map(|facts| facts.changed);
+        self.changed =
+            facts.map(|facts| if self.is_left_open(facts) { facts.modified } else { facts.changed });
         if facts.is_some_and(is_new) || (self.is_written && matches!(self.origin, Origin::Made { .. })) {
             return false;
         }
         self.looked = Some(look(facts, self.origin));
         true
+    }
+
+    /// Whether only the end of its writer may have been missed.
+    fn is_left_open(&self, facts: &Facts) -> bool {
+        matches!(self.origin, Origin::Missed { gap: Some(gap), .. } if facts.changed < gap.since)
     }
 
     /// Its file system and handle, if they are known.
@@ -177,9 +203,12 @@ fn look(found: Option<&Facts>, origin: Origin) -> Events {
         }
         (Some(facts), Origin::Found { since: None, .. }) => look_at_new(facts),
         (Some(facts), Origin::Found { since: Some(since), .. }) => look_at_changed(facts, since),
+        (Some(facts), Origin::Missed { gap, .. }) => look_at_missed(facts, gap),
         // It did exist. There will be a record of its end.
         (None, Origin::Found { since: None, .. }) => Events::CREATE,
-        (_, Origin::Made { .. }) | (None, Origin::Found { since: Some(_), .. }) => Events::NONE,
+        (_, Origin::Made { .. }) | (None, Origin::Found { since: Some(_), .. } | Origin::Missed { .. }) => {
+            Events::NONE
+        }
     }
 }
 
@@ -206,6 +235,30 @@ fn look_at_changed(facts: &Facts, since: SystemTime) -> Events {
         // The name or the metadata has changed. The times do not show which.
         Kind::File => Events::ATTRIB.with(Events::MOVED_TO).with(closed(facts).and(Events::ARRIVED)),
         Kind::Link | Kind::Other => created.with(Events::MOVED_TO),
+    }
+}
+
+/// The events of an object that nobody watched for a long time. Users can set every time but
+/// that of the last change (`ctime`), so this one alone decides.
+fn look_at_missed(facts: &Facts, gap: Option<Gap>) -> Events {
+    let is_since = |time: SystemTime| gap.is_none_or(|gap| time >= gap.since);
+    let is_new = gap.is_none() || facts.born.is_some_and(is_since);
+    if !is_new && !is_since(facts.changed) {
+        // All was told of it, unless it was open for writing then.
+        let was_written = facts.kind == Kind::File && gap.is_some_and(|gap| facts.modified >= gap.written);
+        return if was_written { closed(facts) } else { Events::NONE };
+    }
+    let made = if is_new { Events::CREATE } else { Events::ATTRIB };
+    let moved = Events::MOVED_TO.with(Events::RENAME);
+    match facts.kind {
+        // What changes a directory last is mostly an entry that comes or goes.
+        Kind::Directory if !is_new && facts.modified >= facts.changed => Events::NONE,
+        Kind::Directory => made.with(moved).with(Events::ONDIR),
+        Kind::File if is_new && facts.size == 0 => made.with(moved).with(closed(facts)),
+        Kind::File => made.with(moved).with(Events::MODIFY).with(closed(facts)),
+        Kind::Link if is_new => made.with(moved),
+        Kind::Link => made.with(moved).with(Events::ARRIVED),
+        Kind::Other => made.with(moved),
     }
 }
 

@@ -42,7 +42,7 @@ impl Fixture {
             options_text: Vec::new(),
             command: Command::Record,
         };
-        self.watch.attach(RuleId(id), Rc::new(spec)).clone()
+        self.watch.attach(RuleId(id), Rc::new(spec), None).clone()
     }
 
     fn mount_tmpfs(&mut self, name: &str) {

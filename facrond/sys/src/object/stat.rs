@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 use nix::libc;
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -54,13 +55,22 @@ impl Stat {
         Self::get(fd, libc::AT_STATX_FORCE_SYNC)
     }
 
+    /// Of an entry of a directory, from the kernel's cache, without opening it.
+    pub(super) fn of_entry(dir: BorrowedFd<'_>, name: &CStr) -> Result<Self, Errno> {
+        let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_DONT_SYNC;
+        Self::get_at(dir, name, flags)
+    }
+
     fn get(fd: BorrowedFd<'_>, flags: i32) -> Result<Self, Errno> {
+        Self::get_at(fd, c"", libc::AT_EMPTY_PATH | flags)
+    }
+
+    fn get_at(dir: BorrowedFd<'_>, name: &CStr, flags: i32) -> Result<Self, Errno> {
         // SAFETY: a structure of integers, for which zeroes are valid.
         let mut stat = unsafe { std::mem::zeroed::<libc::statx>() };
-        let flags = libc::AT_EMPTY_PATH | flags;
         let wanted = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_MNT_ID;
         // SAFETY: the string is NUL-terminated, and there is room for what the kernel writes.
-        Errno::result(unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, wanted, &raw mut stat) })?;
+        Errno::result(unsafe { libc::statx(dir.as_raw_fd(), name.as_ptr(), flags, wanted, &raw mut stat) })?;
         Ok(Self(stat))
     }
 

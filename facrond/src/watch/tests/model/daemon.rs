@@ -130,7 +130,7 @@ impl Daemon {
     }
 
     pub(super) fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) {
-        self.mirror.attach(id, spec);
+        self.mirror.attach(id, spec, None);
         (self.all, self.phase) = (true, Phase::Look);
     }
 
