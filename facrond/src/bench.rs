@@ -74,7 +74,7 @@ impl History {
     pub fn open(dir: &Path, records: u64) -> Self {
         let kept = Kept { records, age: Duration::from_secs(86_400) };
         let (store, saved) = Store::open(dir, "boot", kept).expect("it can be opened");
-        Self { log: JobLog::new(kept, saved.next_seq, LogTo::Log), store }
+        Self { log: JobLog::new(kept, &saved, store.sender(), LogTo::Log), store }
     }
 
     /// Records jobs, some in each turn of the loop, until they are on the disk; the time that all

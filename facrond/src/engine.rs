@@ -28,8 +28,11 @@ pub use setup::{Error, Setup};
 pub use state_files::StateFiles;
 
 use crate::config::rule::{Command, RuleSpec};
+use crate::config::when::Gather;
 use crate::config::{self, Diagnostic, Loaded, Located};
+use crate::event::Event;
 use crate::job::Job;
+use crate::job::earlier::Earlier;
 use crate::job::outcome::Outcome;
 use crate::job::queue::{Admission, Queue};
 use crate::job::run::Runner;
@@ -65,6 +68,8 @@ pub struct Engine {
     setup: Setup,
     store: Store,
     catch_up: CatchUp,
+    /// Those of the store, until the rules are known.
+    earlier_jobs: Vec<EarlierJob>,
     started: Instant,
     /// Problems of the start that still exist.
     start_problems: Vec<String>,
@@ -125,11 +130,12 @@ impl Engine {
             checking: Vec::new(),
             supervisor: Supervisor::default(),
             shortage: Shortage::default(),
-            log: JobLog::new(setup.kept, setup.saved.next_seq, setup.log_to),
+            log: JobLog::new(setup.kept, &setup.saved, setup.store.sender(), setup.log_to),
             watchdog: Watchdog::new(),
             ignored_own: 0,
             unknown_processes: 0,
             catch_up: CatchUp::new(&setup.saved.known, &setup.store),
+            earlier_jobs: Vec::new(),
             store: std::mem::replace(&mut setup.store, Store::absent()),
             setup,
         })
@@ -154,10 +160,7 @@ impl Engine {
             self.insert(located);
         }
         self.store.write(self.rules.numbers());
-        match job_store::take(self.setup.files.as_ref()) {
-            Ok(jobs) => self.take_saved_jobs(jobs),
-            Err(error) => self.note_problem(error.to_string()),
-        }
+        self.take_saved_jobs();
         if config::has_errors(&diagnostics) {
             self.start_problems.push("the configuration has errors; `facrond check` shows them".to_owned());
         }
@@ -167,6 +170,7 @@ impl Engine {
     /// Takes in the rules that were added at runtime, also those of an earlier version.
     fn take_saved_rules(&mut self) {
         let mut saved = std::mem::take(&mut self.setup.saved);
+        let jobs = job_store::earlier(&mut saved);
         let known = saved.rules.len();
         let files = self.setup.files.as_ref();
         let found = files.map(|files| files.add_rules(&mut saved)).unwrap_or_default();
@@ -179,6 +183,7 @@ impl Engine {
             Ok(()) => state_files::remove_rules(&found),
             Err(why) => tracing::error!("{why}; the rules of an earlier version stay where they are"),
         });
+        self.earlier_jobs = jobs;
     }
 
     fn note_problem(&mut self, problem: String) {
@@ -186,22 +191,48 @@ impl Engine {
         self.start_problems.push(problem);
     }
 
-    fn take_saved_jobs(&mut self, jobs: Vec<EarlierJob>) {
-        let count = jobs.len();
-        for job in jobs {
+    /// Goes on with what an earlier daemon has not concluded.
+    fn take_saved_jobs(&mut self) {
+        let jobs = std::mem::take(&mut self.earlier_jobs);
+        let waited = jobs.len();
+        let found = jobs.into_iter().map(|job| usize::from(self.take_saved_job(job))).sum::<usize>();
+        if waited > 0 {
+            tracing::info!(
+                waited,
+                found,
+                "jobs of an earlier daemon go on; the commands of those found run still"
+            );
+        }
+        let in_file = match job_store::in_file(self.setup.files.as_ref()) {
+            Ok(Some(jobs)) => jobs,
+            Ok(None) => return,
+            Err(error) => return self.note_problem(error.to_string()),
+        };
+        for job in in_file {
             self.take_saved_job(job);
         }
-        if count > 0 {
-            tracing::info!(jobs = count, "what waited at the last stop runs now");
-        }
+        // Written after the jobs, so they are on the disk as well.
+        let numbers = vec![self.rules.numbers()];
+        self.once_kept(numbers, |engine, kept| match (kept, &engine.setup.files) {
+            (Ok(()), Some(files)) => job_store::remove_file(files),
+            (Err(why), _) => tracing::error!("{why}; the jobs of an earlier version stay where they are"),
+            (Ok(()), None) => {}
+        });
     }
 
-    fn take_saved_job(&mut self, EarlierJob { rule, spec, event, merged }: EarlierJob) {
+    /// Whether its command was found again.
+    fn take_saved_job(&mut self, earlier: EarlierJob) -> bool {
+        let EarlierJob { seq, rule, spec, mut events, merged, tries, due, process } = earlier;
+        let Some(event) = events.first().cloned() else {
+            self.log.forget(seq);
+            return false;
+        };
         let spec = match spec {
             Ok(spec) => spec,
             Err(why) => {
                 let path = Text::from(&*event.path);
-                return tracing::error!(%rule, %path, "an event that was kept is lost: {why}");
+                tracing::error!(%rule, %path, "an event that was kept waits for the next start: {why}");
+                return false;
             }
         };
         let (id, is_there) = match self.rules.find_same(rule, &spec) {
@@ -209,12 +240,79 @@ impl Engine {
             // One that fires once is gone when it has fired; its command is still due.
             None => (rule, spec.options.once),
         };
-        let mut job = Job { merged, repeated: true, ..Job::new(id, spec, event) };
+        let is_batch = matches!(spec.options.gather(), Some(Gather::ByRule(_)));
+        let mut job = Job { seq, merged, tries, repeated: true, ..Job::new(id, spec, event) };
         if is_there {
-            job.events().iter().for_each(|event| self.watch.note_told(id, &event.path, SystemTime::now()));
-            return self.admit(job);
+            for event in &events {
+                self.watch.note_told(id, &event.path, SystemTime::now());
+            }
         }
-        self.log.record(&mut job, Outcome::skipped("its rule was removed while the daemon did not run"));
+        if let Some(process) = process {
+            let mut found = Job { tries: tries + 1, repeated: false, ..job.clone() };
+            found.batch = is_batch.then(|| events.clone().into());
+            if self.find_again(found, &process) {
+                return true;
+            }
+        }
+        if !is_there {
+            self.log.forget(seq);
+            let outcome = Outcome::skipped("its rule was removed while the daemon did not run");
+            self.log.record(&mut job, outcome);
+        } else if let Some(due) = due {
+            job.batch = is_batch.then(|| events.into());
+            let pause = due.duration_since(SystemTime::now()).unwrap_or_default();
+            self.log.reopen(&job, Outcome::Pending);
+            self.queue.push_paused(job, Instant::now() + pause);
+        } else if seq == 0 {
+            self.admit(job);
+        } else {
+            self.readmit(job, events.drain(1..).collect());
+        }
+        false
+    }
+
+    /// Waits for the end of a command that an earlier daemon has started.
+    fn find_again(&mut self, job: Job, process: &Earlier) -> bool {
+        let Some(running) = self.runner.find_again(&job, process) else { return false };
+        self.queue.adopt(&job);
+        self.log.reopen(&job, Outcome::Running { pid: running.pid() });
+        self.loop_guard.on_start(&job);
+        self.supervisor.add(job, running);
+        true
+    }
+
+    /// Queues a job that has its number already, with further events of a batch.
+    fn readmit(&mut self, job: Job, more: Vec<Event>) {
+        let (seq, now) = (job.seq, Instant::now());
+        let (mut known, mut is_first) = (job.clone(), true);
+        let count = more.len() as u64;
+        let first = Job { merged: job.merged.saturating_sub(count), ..job };
+        let others = more.into_iter().map(|event| Job { event, merged: 0, ..known.clone() });
+        let jobs: Vec<_> = std::iter::once(first).chain(others).collect();
+        for job in jobs {
+            let event = job.without_batch();
+            match self.queue.push(job, now) {
+                Admission::Queued if is_first => self.log.reopen(&known, Outcome::Pending),
+                Admission::Queued => {}
+                Admission::Merged { into } => {
+                    if is_first {
+                        self.log.forget(seq);
+                    }
+                    self.log.merge(into, &event);
+                }
+                Admission::Skipped | Admission::Dropped if !is_first => {}
+                Admission::Skipped => {
+                    self.log.forget(seq);
+                    let outcome = Outcome::skipped("the command was running (busy=skip)");
+                    self.log.record(&mut known, outcome);
+                }
+                Admission::Dropped => {
+                    self.log.forget(seq);
+                    self.drop_job(&mut known);
+                }
+            }
+            is_first = false;
+        }
     }
 
     /// Adds a rule that lives as long as the engine.
@@ -311,8 +409,8 @@ impl Engine {
         // The queue takes the job; its record is made of this.
         let mut known = job.without_batch();
         match self.queue.push(job, Instant::now()) {
-            Admission::Queued => self.log.open(&mut known),
-            Admission::Merged { into } => self.log.merge(into),
+            Admission::Queued => self.log.open_kept(&mut known),
+            Admission::Merged { into } => self.log.merge(into, &known),
             Admission::Skipped => {
                 self.log.record(&mut known, Outcome::skipped("the command was running (busy=skip)"));
             }

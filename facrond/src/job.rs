@@ -12,6 +12,7 @@
 //! told by the engine when to reap.
 
 pub mod argv;
+pub mod earlier;
 pub mod env;
 mod error;
 pub mod outcome;

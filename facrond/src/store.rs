@@ -24,7 +24,9 @@ mod writer;
 
 pub use boot::boot_of;
 pub use history::{Block, Blocks, Kept, SPAN, seconds};
-pub use rows::{Change, DirectoriesRow, Known, Layer, Number, RuleRow, Saved, WatermarkRow};
+pub use rows::{
+    Change, DirectoriesRow, JobChange, JobRow, Known, Layer, Number, Phase, RuleRow, Saved, WatermarkRow,
+};
 
 use crate::own_dir::{Lock, LockError, OwnDir, OwnError};
 use database::Database;
@@ -147,6 +149,16 @@ impl Store {
         (Self(State::Unusable(error.to_string())), saved)
     }
 
+    /// Whether something outlives the daemon.
+    pub fn is_open(&self) -> bool {
+        self.inbox().is_some()
+    }
+
+    /// Another way to write.
+    pub fn sender(&self) -> Sender {
+        Sender(self.inbox().cloned())
+    }
+
     fn inbox(&self) -> Option<&Arc<Inbox>> {
         if let State::Open(open) = &self.0 { Some(&open.inbox) } else { None }
     }
@@ -243,6 +255,19 @@ impl Store {
             std::thread::yield_now();
         }
         self.outcome(promise)
+    }
+}
+
+/// Writes changes without any promise.
+#[derive(Clone, Debug, Default)]
+pub struct Sender(Option<Arc<Inbox>>);
+
+impl Sender {
+    /// The change is made only where it can be written.
+    pub fn write(&self, change: impl FnOnce() -> Change) {
+        if let Some(inbox) = &self.0 {
+            inbox.push(change());
+        }
     }
 }
 

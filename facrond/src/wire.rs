@@ -152,6 +152,7 @@ fn flat_end(ended: &Ended, outcome: &Outcome) -> proto::Outcome {
     let (state, exit, signal) = match ended.exit {
         Exit::Code(code) => (OutcomeState::Exited, Some(code), None),
         Exit::Signal(signal) => (OutcomeState::Signaled, None, Some(signal)),
+        Exit::Unknown => (OutcomeState::Exited, None, None),
     };
     let state = if ended.ending == Ending::TimedOut { OutcomeState::Timeout } else { state };
     proto::Outcome {

@@ -47,7 +47,8 @@ pub struct Outcome {
     /// The pid of the command, if it was started.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pid: Option<i32>,
-    /// The exit status of a command that ended by itself.
+    /// The exit status of a command that ended by itself. It is not known of a command that an
+    /// earlier daemon had started, before Linux 6.15.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exit: Option<i32>,
     /// The signal that ended the command.
@@ -102,7 +103,7 @@ impl Outcome {
     pub fn is_failure(&self) -> bool {
         match self.state {
             _ if self.restarted => false,
-            OutcomeState::Exited => self.exit != Some(0),
+            OutcomeState::Exited => self.exit.is_some_and(|exit| exit != 0),
             OutcomeState::Signaled
             | OutcomeState::Timeout
             | OutcomeState::SpawnFailed

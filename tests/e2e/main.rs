@@ -32,6 +32,7 @@ mod process_filters;
 mod reload;
 mod remade;
 mod remounts;
+mod repeats;
 mod rpc;
 mod scale;
 mod start_and_end;

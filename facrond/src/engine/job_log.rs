@@ -17,12 +17,14 @@ pub use disk::{Found, backwards, forwards};
 pub use recent::Page;
 pub use wanted::Wanted;
 
+use super::job_store::JobStore;
 use crate::control::{Follower, encode};
+use crate::event::Event;
 use crate::job::Job;
 use crate::job::outcome::{Ended, Ending, Outcome};
 use crate::job::output::LogTo;
 use crate::kernel::wait::Exit;
-use crate::store::{Kept, Store};
+use crate::store::{Kept, Saved, Sender, Store};
 use crate::wire;
 use cursors::{Cursors, OpenRecords, Sources};
 use facron_proto::{Jobs, RuleId, Text};
@@ -48,16 +50,18 @@ pub struct JobLog {
     cursors: Cursors,
     counts: Jobs,
     log_to: LogTo,
+    store: JobStore,
 }
 
 impl JobLog {
-    /// The first record gets the number `next_seq`.
-    pub fn new(kept: Kept, next_seq: u64, log_to: LogTo) -> Self {
+    /// The first record gets the number that comes next of what was `saved`.
+    pub fn new(kept: Kept, saved: &Saved, sender: Sender, log_to: LogTo) -> Self {
         let recent = usize::try_from(kept.records.min(RECENT)).unwrap_or(usize::MAX);
         Self {
-            next_seq,
+            next_seq: saved.next_seq,
+            store: JobStore::new(sender, saved),
             kept,
-            recent: Recent::new(recent, next_seq),
+            recent: Recent::new(recent, saved.next_seq),
             outgoing: Outgoing::default(),
             open: OpenRecords::default(),
             followers: Vec::new(),
@@ -72,6 +76,36 @@ impl JobLog {
         self.next_seq
     }
 
+    /// Opens the record of a job that is to run whatever happens to the daemon.
+    pub fn open_kept(&mut self, job: &mut Job) {
+        self.open(job);
+        self.store.opened(job);
+    }
+
+    /// Opens the record of a job that an earlier daemon has left, under the number that it had.
+    /// To be called in the order of the numbers, before there are others.
+    pub fn reopen(&mut self, job: &Job, outcome: Outcome) {
+        self.recent.push(job, outcome);
+        self.open.insert(job.rule, job.seq);
+    }
+
+    /// Lets go of a job that an earlier daemon has left.
+    pub fn forget(&mut self, seq: u64) {
+        self.store.ended(seq);
+    }
+
+    /// The command of a job was started.
+    pub fn start(&mut self, job: &Job, pid: i32) {
+        self.update(job, Outcome::Running { pid });
+        self.store.started(job, pid);
+    }
+
+    /// A job is tried again after a pause.
+    pub fn pause(&mut self, job: &Job, outcome: Outcome, pause: Duration) {
+        self.update(job, outcome);
+        self.store.paused(job, pause);
+    }
+
     /// Opens the record of a job that waits, and numbers the job.
     pub fn open(&mut self, job: &mut Job) {
         self.push(job, Outcome::Pending);
@@ -83,11 +117,19 @@ impl JobLog {
         self.recent.update(job, outcome);
     }
 
-    /// The job of this number stands for one more event.
-    pub fn merge(&mut self, into: u64) {
+    /// The job of this number stands for the event of another one.
+    pub fn merge(&mut self, into: u64, job: &Job) {
         self.counts.merged += 1;
+        self.store.merged(into, 1 + job.merged, job, &job.event);
         if let Some(past) = self.recent.get_mut(into) {
             past.job.merged += 1;
+        }
+    }
+
+    /// The job of this number has to do what another one was to do, that was stopped for it.
+    pub fn take_over(&mut self, into: u64, job: &Job, events: &[Event]) {
+        for event in events {
+            self.store.merged(into, 0, job, event);
         }
     }
 
@@ -100,6 +142,7 @@ impl JobLog {
     pub fn close(&mut self, job: &Job, outcome: Outcome) {
         self.conclude(job, &outcome);
         self.open.remove(job.rule, job.seq);
+        self.store.ended(job.seq);
         self.update(job, outcome);
     }
 
@@ -267,10 +310,12 @@ fn warn_of_failure(job: &Job, outcome: &Outcome, then: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
     use crate::job::testing::job;
 
     fn new(records: u64) -> JobLog {
-        JobLog::new(Kept { records, age: Duration::MAX }, 1, LogTo::Log)
+        let kept = Kept { records, age: Duration::MAX };
+        JobLog::new(kept, &Saved::default(), Sender::default(), LogTo::Log)
     }
 
     fn seqs(log: &JobLog, limit: u64, wanted: &Wanted) -> Vec<u64> {
@@ -286,7 +331,7 @@ mod tests {
         log.open(&mut first);
         log.record(&mut job(0, 1, "/c"), Outcome::Dropped { why: String::new() });
         log.open(&mut second);
-        log.merge(second.seq);
+        log.merge(second.seq, &job(0, 2, "/b"));
         assert_eq!((first.seq, second.seq, log.next_seq()), (1, 3, 4));
         log.record(&mut job(0, 1, "/d"), Outcome::Recorded);
         let all = Wanted::default();

@@ -4,7 +4,7 @@ use super::job_log::warn_of_retry;
 use super::permissions::Decided;
 use super::waiters::Waiter;
 use super::wakeups::{Alarm, RELOAD, STOP, signals};
-use super::{Engine, Error, job_store};
+use super::{Engine, Error};
 use crate::config::process_filter::Judgement;
 use crate::control::Calls;
 use crate::job::outcome::Outcome;
@@ -321,7 +321,7 @@ impl Engine {
         let stops = self.queue.take_stops();
         let checking = self.checking.extract_if(.., |(job, _)| stops.contains(&job.seq));
         for (mut job, _) in checking.collect::<Vec<_>>() {
-            self.queue.stopped(&mut job);
+            self.make_room(&mut job);
             self.log.close(&job, Outcome::skipped("stopped to start anew for a later event"));
         }
         self.supervisor.stop(&stops);
@@ -336,7 +336,7 @@ impl Engine {
             }
         }
         if let Some(mut rest) = self.runner.split(&mut job) {
-            self.log.open(&mut rest);
+            self.log.open_kept(&mut rest);
             self.queue.put_back(rest);
         }
         job.tries += 1;
@@ -368,7 +368,7 @@ impl Engine {
         match started {
             Ok(running) => {
                 self.shortage.end();
-                self.log.update(&job, Outcome::Running { pid: running.pid() });
+                self.log.start(&job, running.pid());
                 self.loop_guard.on_start(&job);
                 self.supervisor.add(job, running);
             }
@@ -410,12 +410,12 @@ impl Engine {
         if let Some(pause) = self.retry_pause(&job, &outcome) {
             warn_of_retry(&job, &outcome, pause);
             let is_short = matches!(outcome, Outcome::Short { .. });
-            self.log.update(&job, if is_short { outcome } else { Outcome::Pending });
+            self.log.pause(&job, if is_short { outcome } else { Outcome::Pending }, pause);
             return self.queue.retry(job, now + pause);
         }
         let outcome = outcome.given_up();
         if outcome.is_restart() {
-            self.queue.stopped(&mut job);
+            self.make_room(&mut job);
         } else {
             self.queue.finished(&job);
         }
@@ -433,6 +433,14 @@ impl Engine {
         // A rule that fires once may be gone, and still its command has to succeed.
         let is_wanted = job.spec.options.once || self.rules.get(job.rule).is_some();
         retry::pause(job, outcome).filter(|_| is_wanted && !self.is_stopping)
+    }
+
+    /// A later job does what this one was to do, since it was stopped for it.
+    fn make_room(&mut self, job: &mut Job) {
+        let events = job.batch.clone().unwrap_or_default();
+        if let Some(into) = self.queue.stopped(job) {
+            self.log.take_over(into, job, &events);
+        }
     }
 
     fn reload_by_signal(&mut self) {
@@ -486,7 +494,12 @@ impl Engine {
         tokio::time::sleep(self.catch_up.doubt()).await;
         self.drain_all().await?;
         self.release_echoes(None);
-        job_store::keep(self.setup.files.as_ref(), &self.queue.drain());
+        let pending = self.queue.drain().len();
+        match self.store.is_open() {
+            _ if pending == 0 => {}
+            true => tracing::info!(pending, "kept for the next start"),
+            false => tracing::warn!(pending, "stopping: these events did not get their command"),
+        }
         self.log.give(&self.store);
         for id in self.catch_up.rules() {
             self.catch_up.note_directories(id, &self.watch.directories_of(id), &self.store);

@@ -1,13 +1,13 @@
 //! The directories of the daemon's state, and the files that earlier versions had there.
 //!
-//! Those kept rules in `rules.json`, of the state directory and of the runtime directory. Such
-//! files are read once; they go when the store has what was in them.
+//! Those kept rules in `rules.json`, of the state directory and of the runtime directory, and jobs
+//! in `jobs.json`. Such files are read once; they go when the store has what was in them.
 
 use super::rule_book::SavedRule;
 use crate::own_dir::{OwnDir, OwnError};
 use crate::store::{self, Layer, RuleRow, Saved};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -74,20 +74,13 @@ impl StateFiles {
         found
     }
 
-    /// Writes a file of the state directory.
-    pub(super) fn write_state(&self, name: &str, value: &impl Serialize) -> Result<(), OwnError> {
-        let error = |error| OwnError::io("write", &self.state.join(name), error);
-        let bytes = serde_json::to_vec(value).map_err(error)?;
-        OwnDir::make(&self.state)?.replace(name.as_ref(), &bytes)
+    /// Reads a file of the state directory, if it exists.
+    pub(super) fn read_state<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, OwnError> {
+        read(&self.state, name)
     }
 
-    /// Reads a file of the state directory and removes it; a missing one is empty.
-    pub(super) fn take_state<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, OwnError> {
-        let value = read(&self.state, name)?;
-        if let Some(dir) = OwnDir::find(&self.state)? {
-            dir.remove(name.as_ref())?;
-        }
-        Ok(value.unwrap_or_default())
+    pub(super) fn remove_state(&self, name: &str) -> Result<(), OwnError> {
+        OwnDir::find(&self.state)?.map_or(Ok(()), |dir| dir.remove(name.as_ref()))
     }
 }
 

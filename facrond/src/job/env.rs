@@ -71,6 +71,11 @@ pub fn set_file(variables: &mut Variables<'_>) {
     set(variables, c"FACRON_FD=0".to_owned());
 }
 
+/// Adds `FACRON_REPEATED`: an earlier daemon may have run it already.
+pub fn set_repeated(variables: &mut Variables<'_>) {
+    set(variables, c"FACRON_REPEATED=1".to_owned());
+}
+
 fn set(variables: &mut Variables<'_>, variable: CString) {
     variables.retain(|other| !is_same(other, &variable));
     variables.push(Cow::Owned(variable));

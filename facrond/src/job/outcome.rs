@@ -6,6 +6,9 @@ use crate::kernel::wait::Exit;
 use facron_proto::{By, Text};
 use std::time::Duration;
 
+/// Why the exit of a command is not known.
+const UNKNOWN: &str = "its exit status is not known: an earlier daemon had started it";
+
 /// What became of a job, or its present state.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -84,11 +87,16 @@ impl Outcome {
             Self::Ended(ended) => match ended.ending {
                 Ending::Stopped(Stop::ForLaterEvent) => false,
                 Ending::TimedOut => true,
-                _ => ended.exit != Exit::Code(0),
+                _ => !matches!(ended.exit, Exit::Code(0) | Exit::Unknown),
             },
             Self::NotStarted { .. } | Self::Dropped { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether it will not change any more.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::Pending | Self::Running { .. } | Self::Short { .. })
     }
 
     /// Whether its command was stopped to start anew for a later event.
@@ -109,7 +117,7 @@ impl Outcome {
     /// Why it did not run, or was stopped.
     pub fn why(&self) -> Option<&str> {
         match self {
-            Self::Ended(ended) => ended.ending.reason(),
+            Self::Ended(ended) => ended.ending.reason().or((ended.exit == Exit::Unknown).then_some(UNKNOWN)),
             Self::NotStarted { why }
             | Self::Short { why }
             | Self::Skipped { why }

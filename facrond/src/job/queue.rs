@@ -113,6 +113,20 @@ impl Queue {
         self.update(id, |rule, stops| rule.push(job, now, room, stops)).unwrap_or(Admission::Dropped)
     }
 
+    /// Takes a job in that waits for another try until then.
+    pub fn push_paused(&mut self, job: Job, until: Instant) {
+        let id = job.rule;
+        self.rules.entry(id).or_default();
+        self.update(id, |rule, _| rule.push_paused(job, until));
+    }
+
+    /// Takes note of a job whose command runs already, since an earlier daemon.
+    pub fn adopt(&mut self, job: &Job) {
+        self.rules.entry(job.rule).or_default();
+        self.update(job.rule, |rule, _| rule.adopt(job));
+        self.running += 1;
+    }
+
     /// The next job that may start, which counts as running from now on.
     pub fn start_next(&mut self, now: Instant) -> Option<Job> {
         self.advance(now);
@@ -164,12 +178,11 @@ impl Queue {
     }
 
     /// Notes that a job has ended because it was to make room for a new one, which
-    /// then has to do what this one has not done.
-    pub fn stopped(&mut self, job: &mut Job) {
+    /// then has to do what this one has not done; its number, if it does.
+    pub fn stopped(&mut self, job: &mut Job) -> Option<u64> {
         self.finished(job);
-        if let Some(batch) = job.batch.take() {
-            self.update(job.rule, |rule, _| rule.take_back(batch));
-        }
+        let batch = job.batch.take()?;
+        self.update(job.rule, |rule, _| rule.take_back(batch)).flatten()
     }
 
     /// Notes that a job has ended and is to be started again, but not before `then`.

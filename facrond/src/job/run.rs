@@ -2,6 +2,7 @@
 
 use super::Job;
 use super::argv::{self, Counter};
+use super::earlier::{self, Earlier};
 use super::env;
 use super::error::StartError;
 use super::outcome::Outcome;
@@ -13,6 +14,8 @@ use super::{split, stdin};
 use crate::config::account::Account;
 use crate::config::rule::{Command, Stdin};
 use crate::kernel::descriptors::is_reserved;
+use crate::kernel::pidfd::Pidfd;
+use crate::kernel::process;
 use crate::kernel::process_group::ProcessGroup;
 use crate::kernel::spawn::{Credentials, Input, Session, Spawn, Spawner, Start};
 use crate::process::descendants::Descendants;
@@ -88,6 +91,30 @@ impl Runner {
         running.ends_as_a_whole = true;
         running.group.hold();
         Ok(running)
+    }
+
+    /// The command of a job that an earlier daemon has started, if it is still this process.
+    /// Within a tokio `LocalSet`.
+    pub fn find_again(&self, job: &Job, earlier: &Earlier) -> Option<Running> {
+        let process = Pidfd::open(earlier.pid).ok()?;
+        // Looked at after it was opened: so it is about the process that was opened.
+        process::identity(earlier.pid).filter(|identity| *identity == earlier.identity)?;
+        let since = SystemTime::now().duration_since(earlier.began).unwrap_or_default();
+        let options = &job.spec.options;
+        Some(Running {
+            exit: earlier::wait(Pidfd::open(earlier.pid).ok()?).ok()?,
+            capture: None,
+            group: ProcessGroup::of(process),
+            starting: None,
+            descendants: Rc::clone(&self.descendants),
+            started: Instant::now().checked_sub(since).unwrap_or_else(Instant::now),
+            timeout: options.timeout,
+            kill_after: options.kill_after,
+            ends_as_a_whole: false,
+            stopper: Rc::default(),
+            end: self.end.subscribe(),
+            leftovers: Rc::clone(&self.leftovers),
+        })
     }
 
     fn start_with(
@@ -208,6 +235,9 @@ impl Runner {
         let mut env = self.base.of(job)?;
         if let Some(deadline) = deadline {
             env::set_deadline(&mut env, deadline)?;
+        }
+        if job.repeated {
+            env::set_repeated(&mut env);
         }
         let null = self.null.as_fd();
         let source = job.spec.stdin();

@@ -3,14 +3,17 @@
 //! SQLite takes paths. So the directory is checked first, and all files that SQLite opens in it
 //! are made by us, or found to be ours: then others can neither remove nor exchange them.
 
-use super::group::Group;
+use super::group::{Changed, Group, Pending};
 use super::history::{self, Extent, Kept};
-use super::rows::{Change, DirectoriesRow, Known, Layer, Number, RuleRow, Saved, WatermarkRow};
+use super::rows::{
+    Change, DirectoriesRow, JobRow, Known, Layer, Number, Phase, RuleRow, Saved, WatermarkRow,
+};
 use super::{Error, FILE, schema};
 use crate::own_dir::OwnDir;
 use crate::wire::timestamp;
 use nix::fcntl::OFlag;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Result, Row, Transaction, params};
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -35,6 +38,8 @@ pub(super) struct Database {
     dir: Arc<OwnDir>,
     boot: String,
     history: Extent,
+    /// The jobs that are in it.
+    written: HashSet<u64>,
 }
 
 impl Database {
@@ -46,7 +51,8 @@ impl Database {
             _ => Err(why),
         })?;
         let history = Extent::new(limits, saved.oldest);
-        Ok((Self { connection, dir, boot, history }, saved))
+        let written = numbers_of(&saved);
+        Ok((Self { connection, dir, boot, history, written }, saved))
     }
 
     pub(super) fn dir(&self) -> Arc<OwnDir> {
@@ -70,13 +76,14 @@ impl Database {
             Error::Damaged { path: self.dir.path_of(OsStr::new(FILE)), why: "a write failed".to_owned() };
         let (connection, saved) = replace(&self.dir, &self.boot, &why)?;
         saved.problems.iter().for_each(|problem| tracing::error!("{problem}"));
-        self.connection = connection;
+        (self.connection, self.written) = (connection, numbers_of(&saved));
         self.history = self.history.anew(saved.oldest);
         Ok(())
     }
 
     /// Writes a group, all or nothing. What somebody waits for is on the disk afterwards.
-    pub(super) fn write(&mut self, group: &Group) -> Result<(), Error> {
+    pub(super) fn write(&mut self, group: &mut Group) -> Result<(), Error> {
+        group.complete(&self.written);
         let synchronous = if group.is_promised() { "FULL" } else { "NORMAL" };
         let Self { connection, boot, history, .. } = self;
         let mut write = || {
@@ -88,7 +95,9 @@ impl Database {
             *history = trimmed;
             if group.is_promised() { checkpoint(connection) } else { Ok(()) }
         };
-        write().map_err(|error| failed(&self.dir, "write to", error))
+        write().map_err(|error| failed(&self.dir, "write to", error))?;
+        group.note(&mut self.written);
+        Ok(())
     }
 
     pub(super) fn change(transaction: &Transaction<'_>, boot: &str, change: &Change) -> Result<()> {
@@ -136,8 +145,82 @@ impl Database {
                 }
                 run("DELETE FROM told WHERE time < ?", params![signed(*forget)])
             }
+            Change::Spec { id, data } => {
+                run("REPLACE INTO spec VALUES(?, ?, ?)", params![signed(*id), data, sum(*id, None, data)])
+            }
+            Change::RemoveSpec { id } => run("DELETE FROM spec WHERE id = ?", params![signed(*id)]),
+            // These are put together first.
+            Change::Job { .. } => Ok(()),
         }
     }
+
+    pub(super) fn change_job(transaction: &Transaction<'_>, seq: u64, pending: &Pending) -> Result<()> {
+        let run = |sql: &str, params: &[&dyn rusqlite::ToSql]| {
+            transaction.prepare_cached(sql)?.execute(params).map(drop)
+        };
+        let key = signed(seq);
+        match pending {
+            Pending::New(row) => insert_job(transaction, row),
+            Pending::Changed(Changed { merged, events, went }) => {
+                if *merged > 0 {
+                    run("UPDATE job SET merged = merged + ? WHERE seq = ?", params![signed(*merged), key])?;
+                }
+                insert_events(transaction, seq, events)?;
+                let Some((tries, phase)) = went else { return Ok(()) };
+                let (due, pid, identity, began) = columns(phase);
+                let sql = "UPDATE job SET tries = ?, due = ?, pid = ?, identity = ?, began = ? WHERE seq = ?";
+                run(sql, params![tries, due, pid, identity, began, key])
+            }
+            Pending::Ended => {
+                run("DELETE FROM job WHERE seq = ?", params![key])?;
+                run("DELETE FROM event WHERE seq = ?", params![key])
+            }
+        }
+    }
+}
+
+fn insert_job(transaction: &Transaction<'_>, row: &JobRow) -> Result<()> {
+    let JobRow { seq, rule, spec, data, merged, events, tries, phase } = row;
+    let (due, pid, identity, began) = columns(phase);
+    let sql = "REPLACE INTO job VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let sum = job_sum(*seq, *spec, data);
+    let (rule, spec, merged) = (signed(*rule), signed(*spec), signed(*merged));
+    let mut statement = transaction.prepare_cached(sql)?;
+    statement.execute(params![
+        signed(*seq),
+        rule,
+        spec,
+        data,
+        sum,
+        merged,
+        tries,
+        due,
+        pid,
+        identity,
+        began
+    ])?;
+    insert_events(transaction, *seq, events)
+}
+
+fn insert_events(transaction: &Transaction<'_>, seq: u64, events: &[(u64, Vec<u8>)]) -> Result<()> {
+    for (number, data) in events {
+        let mut statement = transaction.prepare_cached("REPLACE INTO event VALUES(?, ?, ?, ?)")?;
+        statement.execute(params![signed(seq), signed(*number), data, sum(seq, None, data)])?;
+    }
+    Ok(())
+}
+
+/// `due`, `pid`, `identity` and `began`.
+fn columns(phase: &Phase) -> (Option<i64>, Option<i32>, Option<&str>, Option<i64>) {
+    match phase {
+        Phase::Waits => (None, None, None, None),
+        Phase::WaitsUntil(due) => (Some(*due), None, None, None),
+        Phase::Runs { pid, identity, began } => (None, Some(*pid), identity.as_deref(), Some(*began)),
+    }
+}
+
+fn numbers_of(saved: &Saved) -> HashSet<u64> {
+    saved.jobs.iter().map(|job| job.seq).collect()
 }
 
 /// Removes what the history has no room for.
@@ -185,6 +268,7 @@ fn connect(dir: &OwnDir, boot: &str) -> Result<(Connection, Saved), Error> {
         saved.problems.push(format!("the database {} was empty", path.display()));
     }
     connection.execute("DELETE FROM rule WHERE boot <> ?", [boot]).map_err(failed)?;
+    connection.execute("DELETE FROM spec WHERE id NOT IN (SELECT spec FROM job)", ()).map_err(failed)?;
     Ok((connection, saved))
 }
 
@@ -223,8 +307,9 @@ fn replace(dir: &OwnDir, boot: &str, why: &Error) -> Result<(Connection, Saved),
     let (rules, note) = (found.rules.len(), notes.map(|note| format!(" ({note})")).unwrap_or_default());
     saved = Saved { problems: saved.problems, oldest: found.next_seq, ..found };
     saved.problems.push(format!(
-        "{why}; it is kept as {}, and a new one is begun with what could be read of it: {rules} rules{note}",
-        dir.path_of(&aside).display()
+        "{why}; it is kept as {}, and a new one is begun with what could be read of it: {rules} rules, {} jobs{note}",
+        dir.path_of(&aside).display(),
+        saved.jobs.len()
     ));
     Ok((connection, saved))
 }
@@ -276,10 +361,13 @@ fn take_over(connection: &mut Connection, boot: &str, found: &Saved) -> Result<(
     let numbers = numbers.map(|(name, value)| Change::Number { name, value });
     let rules = found.rules.iter().map(|row| Change::Rule(row.clone()));
     let watermarks = found.known.watermarks.iter().map(|row| Change::Watermark(*row));
+    let specs = found.specs.iter().map(|(id, data)| Change::Spec { id: *id, data: data.clone() });
     numbers
         .chain(rules)
         .chain(watermarks)
+        .chain(specs)
         .try_for_each(|change| Database::change(&transaction, boot, &change))?;
+    found.jobs.iter().try_for_each(|row| insert_job(&transaction, row))?;
     transaction.commit()
 }
 
@@ -303,10 +391,24 @@ fn load(connection: &Connection, boot: &str, damage: Damage) -> Result<(Saved, b
     let lasts = |(_, of): &(RuleRow, Option<String>)| of.as_ref().is_none_or(|of| of == boot);
     let rules = rules.into_iter().filter(lasts).map(|(rule, _)| rule).collect();
     let next_rule = number(Number::NextRule).max(highest);
-    let (next_seq, oldest) = (number(Number::NextSeq), number(Number::Oldest));
+    let (specs, are_specs_right) = rows(connection, "SELECT id, data, sum FROM spec", spec, damage)?;
+    let sql = "SELECT seq, number, data, sum FROM event ORDER BY seq, number";
+    let (events, are_events_right) = rows(connection, sql, event, damage)?;
+    let sql =
+        "SELECT seq, rule, spec, data, sum, merged, tries, due, pid, identity, began FROM job ORDER BY seq";
+    let (mut jobs, are_jobs_right) = rows(connection, sql, job, damage)?;
+    for (seq, event) in events {
+        if let Ok(at) = jobs.binary_search_by_key(&seq, |job| job.seq) {
+            jobs[at].events.push(event);
+        }
+    }
+    let oldest = number(Number::Oldest);
+    let next_seq = number(Number::NextSeq).max(jobs.last().map_or(1, |job| job.seq + 1));
+    let is_whole = is_whole && are_right && are_specs_right && are_events_right && are_jobs_right;
+    let specs = specs.into_iter().collect();
     let (known, is_known) = known(connection, &number, damage)?;
-    let saved = Saved { rules, next_rule, next_seq, oldest, known, problems: Vec::new() };
-    Ok((saved, is_whole && are_right && is_known))
+    let saved = Saved { rules, jobs, specs, next_rule, next_seq, oldest, known, problems: Vec::new() };
+    Ok((saved, is_whole && is_known))
 }
 
 /// What an earlier daemon knew; of what it has told, the latest.
@@ -359,6 +461,42 @@ fn rule(row: &Row<'_>) -> Result<((RuleRow, Option<String>), bool)> {
     Ok(((rule, boot), is_right))
 }
 
+fn spec(row: &Row<'_>) -> Result<((u64, Vec<u8>), bool)> {
+    let (id, data): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+    let is_right = sum(id.cast_unsigned(), None, &data) == row.get::<_, i64>(2)?;
+    Ok(((id.cast_unsigned(), data), is_right))
+}
+
+type EventRow = (u64, (u64, Vec<u8>));
+
+fn event(row: &Row<'_>) -> Result<(EventRow, bool)> {
+    let (seq, number, data): (i64, i64, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let seq = seq.cast_unsigned();
+    let is_right = sum(seq, None, &data) == row.get::<_, i64>(3)?;
+    Ok(((seq, (number.cast_unsigned(), data)), is_right))
+}
+
+fn job(row: &Row<'_>) -> Result<(JobRow, bool)> {
+    let number = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    let phase = match (row.get(7)?, row.get(8)?, row.get(10)?) {
+        (Some(due), ..) => Phase::WaitsUntil(due),
+        (None, Some(pid), Some(began)) => Phase::Runs { pid, identity: row.get(9)?, began },
+        _ => Phase::Waits,
+    };
+    let job = JobRow {
+        seq: number(0)?,
+        rule: number(1)?,
+        spec: number(2)?,
+        data: row.get(3)?,
+        merged: number(5)?,
+        events: Vec::new(),
+        tries: row.get(6)?,
+        phase,
+    };
+    let is_right = job_sum(job.seq, job.spec, &job.data) == row.get::<_, i64>(4)?;
+    Ok((job, is_right))
+}
+
 /// The rows of a table whose sums are right, and whether all are.
 fn rows<T>(
     connection: &Connection,
@@ -392,6 +530,10 @@ fn sum(id: u64, text: Option<&str>, data: &[u8]) -> i64 {
     let mix = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     // Something small may be added to it.
     (bytes.fold(0xcbf2_9ce4_8422_2325, mix) >> 2).cast_signed()
+}
+
+fn job_sum(seq: u64, spec: u64, data: &[u8]) -> i64 {
+    sum(seq.rotate_left(32) ^ spec, None, data)
 }
 
 fn signed(number: u64) -> i64 {

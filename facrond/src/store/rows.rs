@@ -1,6 +1,7 @@
 //! The rows of the store, and what changes them.
 
 use super::history::Block;
+use std::collections::HashMap;
 
 /// What is kept of a rule that was added at runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,60 @@ impl Number {
     }
 }
 
+/// A job that is not concluded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobRow {
+    pub seq: u64,
+    pub rule: u64,
+    /// The number of its rule as it was, among the [`Saved::specs`].
+    pub spec: u64,
+    pub data: Vec<u8>,
+    /// How many further events it stands for.
+    pub merged: u64,
+    /// Events that were added later, with numbers that only grow.
+    pub events: Vec<(u64, Vec<u8>)>,
+    /// How many tries are over.
+    pub tries: u32,
+    pub phase: Phase,
+}
+
+impl JobRow {
+    pub(super) fn size(&self) -> usize {
+        let events = self.events.iter().map(|(_, data)| data.capacity() + size_of::<(u64, Vec<u8>)>());
+        size_of::<Self>() + self.data.capacity() + events.sum::<usize>()
+    }
+}
+
+/// What a job does, in milliseconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    #[default]
+    Waits,
+    WaitsUntil(i64),
+    /// Its command was started; `identity` tells the process from all others, once it is known.
+    Runs {
+        pid: i32,
+        identity: Option<String>,
+        began: i64,
+    },
+}
+
+/// What happens to a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobChange {
+    Opened(Box<JobRow>),
+    /// It stands for more events; one of them may be needed.
+    Merged {
+        count: u64,
+        event: Option<(u64, Vec<u8>)>,
+    },
+    Went {
+        tries: u32,
+        phase: Phase,
+    },
+    Ended,
+}
+
 /// One change of what is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -57,6 +112,18 @@ pub enum Change {
     },
     RemoveRule {
         id: u64,
+    },
+    /// A rule as it is while jobs have it.
+    Spec {
+        id: u64,
+        data: Vec<u8>,
+    },
+    RemoveSpec {
+        id: u64,
+    },
+    Job {
+        seq: u64,
+        change: JobChange,
     },
     History(Block),
     Watermark(WatermarkRow),
@@ -115,16 +182,14 @@ impl Change {
     /// Its memory in bytes, about.
     pub(super) fn size(&self) -> usize {
         let data = match self {
-            Self::Rule(row) => row.data.capacity(),
             Self::History(block) => block.data.capacity(),
             Self::Known { told, .. } => told.capacity(),
             Self::Directories(row) => row.numbers.capacity(),
-            Self::Watermark(_)
-            | Self::FreezeWatermarks { .. }
-            | Self::RemoveWatermark { .. }
-            | Self::Number { .. }
-            | Self::PauseRule { .. }
-            | Self::RemoveRule { .. } => 0,
+            Self::Rule(RuleRow { data, .. })
+            | Self::Spec { data, .. }
+            | Self::Job { change: JobChange::Merged { event: Some((_, data)), .. }, .. } => data.capacity(),
+            Self::Job { change: JobChange::Opened(row), .. } => row.size(),
+            _ => 0,
         };
         size_of::<Self>() + data
     }
@@ -134,6 +199,9 @@ impl Change {
 #[derive(Debug)]
 pub struct Saved {
     pub rules: Vec<RuleRow>,
+    /// In the order of their numbers.
+    pub jobs: Vec<JobRow>,
+    pub specs: HashMap<u64, Vec<u8>>,
     pub next_rule: u64,
     pub next_seq: u64,
     /// From this number on, all records are in the history.
@@ -145,7 +213,15 @@ pub struct Saved {
 
 impl Default for Saved {
     fn default() -> Self {
-        let (rules, problems) = (Vec::new(), Vec::new());
-        Self { rules, next_rule: 1, next_seq: 1, oldest: 1, known: Known::default(), problems }
+        Self {
+            rules: Vec::new(),
+            jobs: Vec::new(),
+            specs: HashMap::new(),
+            next_rule: 1,
+            next_seq: 1,
+            oldest: 1,
+            known: Known::default(),
+            problems: Vec::new(),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Result, Transaction, TransactionBehavior};
 
 /// Step N makes version N + 1 of version N. A step that was released is never changed.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     // Sums tell what was written from bits that have changed on the disk.
     // A rule without a boot lasts for ever.
     "CREATE TABLE number(name TEXT PRIMARY KEY, value INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -18,6 +18,14 @@ const STEPS: [&str; 3] = [
          STRICT;
      CREATE TABLE directories(rule INTEGER PRIMARY KEY, time INTEGER NOT NULL, numbers BLOB NOT NULL,
          sum INTEGER NOT NULL) STRICT;",
+    // Jobs that are not concluded, and the rules that they had. `tries` have failed; `due` and
+    // `began` are in milliseconds since 1970.
+    "CREATE TABLE spec(id INTEGER PRIMARY KEY, data BLOB NOT NULL, sum INTEGER NOT NULL) STRICT;
+     CREATE TABLE job(seq INTEGER PRIMARY KEY, rule INTEGER NOT NULL, spec INTEGER NOT NULL, data BLOB NOT NULL,
+         sum INTEGER NOT NULL, merged INTEGER NOT NULL, tries INTEGER NOT NULL, due INTEGER, pid INTEGER,
+         identity TEXT, began INTEGER) STRICT;
+     CREATE TABLE event(seq INTEGER, number INTEGER, data BLOB NOT NULL, sum INTEGER NOT NULL,
+         PRIMARY KEY(seq, number)) STRICT, WITHOUT ROWID;",
 ];
 
 /// The version that this facron writes.

@@ -12,6 +12,7 @@ const KEPT: Kept = Kept { records: 1000, age: Duration::from_secs(3600) };
 
 /// Enough for some pages.
 const RULES: Range<u64> = 1..60;
+const JOBS: Range<u64> = 1..6;
 
 fn row(id: u64) -> RuleRow {
     let layer = if id.is_multiple_of(2) { Layer::ForEver } else { Layer::UntilBoot };
@@ -32,13 +33,17 @@ fn keep(store: &Store, changes: Vec<Change>) {
     assert_eq!(store.settle(store.promise(changes)), Ok(()));
 }
 
-/// A state directory whose store has [`RULES`].
+/// A state directory whose store has [`RULES`] and [`JOBS`].
 fn filled() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let (store, saved) = open(dir.path(), BOOT);
     assert_eq!((saved.rules.len(), saved.next_rule, saved.next_seq, saved.problems), (0, 1, 1, vec![]));
     let number = Change::Number { name: Number::NextRule, value: 100 };
-    keep(&store, RULES.map(|id| Change::Rule(row(id))).chain([number]).collect());
+    for seq in JOBS {
+        store.write(Change::Job { seq, change: JobChange::Opened(Box::new(job(seq))) });
+    }
+    let spec = Change::Spec { id: 5, data: b"spec".to_vec() };
+    keep(&store, RULES.map(|id| Change::Rule(row(id))).chain([number, spec]).collect());
     close(store, 7);
     dir
 }
@@ -135,7 +140,11 @@ fn survives(dir: &Path, what: &str) -> usize {
     let (store, saved) = open(dir, BOOT);
     let right: Vec<_> = RULES.map(row).collect();
     assert!(saved.rules.iter().all(|found| right.contains(found)), "{what}");
-    assert!(saved.rules.len() == right.len() || !saved.problems.is_empty(), "{what}: nobody is told");
+    let of = |job: &JobRow| (job.seq, job.spec, job.data.clone());
+    let jobs: Vec<_> = JOBS.map(job).map(|job| of(&job)).collect();
+    assert!(saved.jobs.iter().all(|job| jobs.contains(&of(job))), "{what}: {:?}", saved.jobs);
+    let is_whole = (saved.rules.len(), saved.jobs.len()) == (right.len(), jobs.len());
+    assert!(is_whole || !saved.problems.is_empty(), "{what}: nobody is told");
     keep(&store, vec![Change::Rule(row(1000))]);
     close(store, 8);
     let again = open(dir, BOOT).1;
@@ -199,4 +208,73 @@ fn links_and_files_of_others_are_not_used() {
         assert!(kept.is_err_and(|why| why.contains(&format!("{FILE}{suffix}"))), "{suffix}");
         assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
     }
+}
+
+fn job(seq: u64) -> JobRow {
+    let data = format!("job {seq} ").repeat(10).into_bytes();
+    let (events, phase) = (vec![(seq + 1, b"more".to_vec())], Phase::Waits);
+    JobRow { seq, rule: 1, spec: 5, data, merged: 1, events, tries: 0, phase }
+}
+
+fn changes_of(seq: u64, changes: Vec<JobChange>) -> Vec<Change> {
+    changes.into_iter().map(|change| Change::Job { seq, change }).collect()
+}
+
+#[test]
+fn jobs_are_kept_from_their_admission_to_their_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), BOOT);
+    let write = |changes: Vec<Change>| {
+        for change in changes {
+            store.write(change);
+        }
+        // What is promised is written after all that came before it.
+        keep(&store, vec![Change::Spec { id: 5, data: b"spec".to_vec() }]);
+    };
+    let opened = |seq: u64| JobChange::Opened(Box::new(job(seq)));
+    write((10..16).flat_map(|seq| changes_of(seq, vec![opened(seq)])).collect());
+    let pid = std::process::id().cast_signed();
+    let runs = |identity| Phase::Runs { pid, identity, began: 77 };
+    let event = |number| Some((number, b"later".to_vec()));
+    write(changes_of(11, vec![JobChange::Merged { count: 4, event: event(90) }]));
+    write(changes_of(12, vec![JobChange::Went { tries: 2, phase: Phase::WaitsUntil(99) }]));
+    write(changes_of(13, vec![JobChange::Went { tries: 1, phase: runs(None) }]));
+    write(changes_of(14, vec![JobChange::Ended]));
+    // In one group.
+    write(changes_of(
+        20,
+        vec![opened(20), JobChange::Went { tries: 0, phase: runs(None) }, JobChange::Ended],
+    ));
+    write(changes_of(21, vec![opened(21), JobChange::Merged { count: 1, event: event(91) }]));
+    write(changes_of(99, vec![JobChange::Merged { count: 1, event: event(92) }, JobChange::Ended]));
+    close(store, 22);
+    let (store, saved) = open(dir.path(), BOOT);
+    let mut expected: Vec<_> = [10, 11, 12, 13, 15, 21].map(job).into();
+    expected[1].merged += 4;
+    expected[1].events.push((90, b"later".to_vec()));
+    (expected[2].tries, expected[2].phase) = (2, Phase::WaitsUntil(99));
+    (expected[3].tries, expected[3].phase) = (1, runs(crate::kernel::process::identity(pid)));
+    expected[5].merged += 1;
+    expected[5].events.push((91, b"later".to_vec()));
+    assert_eq!((saved.jobs, saved.specs.len()), (expected, 1));
+    for seq in 10..22 {
+        store.write(Change::Job { seq, change: JobChange::Ended });
+    }
+    close(store, 22);
+    close(open(dir.path(), BOOT).0, 22);
+    let saved = open(dir.path(), BOOT).1;
+    assert_eq!((saved.jobs.len(), saved.specs.len()), (0, 0), "specs without jobs go");
+    let connection = Connection::open(dir.path().join(FILE)).unwrap();
+    let events: i64 = connection.query_row("SELECT count(*) FROM event", (), |row| row.get(0)).unwrap();
+    assert_eq!(events, 0);
+}
+
+#[test]
+fn what_there_is_no_room_for_is_counted() {
+    let inbox = Inbox::default();
+    for id in 0..40 {
+        inbox.push(Change::Spec { id, data: vec![0; 1 << 20] });
+    }
+    assert_eq!(inbox.waiting(), 31);
+    assert_eq!(inbox.problem().unwrap(), "9 changes of the state are lost");
 }

@@ -71,9 +71,9 @@ impl Writer {
     }
 
     fn write(&mut self) {
-        let mut result = self.database.write(&self.group);
+        let mut result = self.database.write(&mut self.group);
         if let Err(Error::Damaged { .. }) = &result {
-            result = self.database.begin_anew().and_then(|()| self.database.write(&self.group));
+            result = self.database.begin_anew().and_then(|()| self.database.write(&mut self.group));
         }
         match result {
             Ok(()) => self.on_written(),

@@ -2,12 +2,13 @@
 //! after the first one has ended.
 
 use crate::process;
+use crate::wait::Exit;
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_uint};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::{mem, ptr};
+use std::{io, mem, ptr};
 
 /// A descriptor of a process: `pidfd_open(2)`.
 #[derive(Debug)]
@@ -15,6 +16,9 @@ pub struct Pidfd {
     pid: i32,
     fd: OwnedFd,
 }
+
+/// `PIDFD_INFO_EXIT` (Linux 6.15).
+const INFO_EXIT: u64 = 1 << 3;
 
 /// The present facts about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +62,34 @@ impl Pidfd {
                 self.send(0, 0).ok().map(|()| Facts { parent: process.parent, uid })
             }
         }
+    }
+
+    /// How the process has ended. Once its parent knows, only Linux 6.15 and later tell.
+    pub fn exit(&self) -> Option<Exit> {
+        self.exit_after_reaping().or_else(|| {
+            let status = process::zombie_status(self.pid)?;
+            // It was this process, if that is still there.
+            self.send(0, 0).ok().map(|()| Exit::of_status(status))
+        })
+    }
+
+    fn exit_after_reaping(&self) -> Option<Exit> {
+        // SAFETY: the structure has integers only.
+        let mut info: libc::pidfd_info = unsafe { mem::zeroed() };
+        info.mask = INFO_EXIT;
+        // SAFETY: the kernel writes as much as the call's number says the structure has.
+        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
+        Errno::result(result).ok()?;
+        (info.mask & INFO_EXIT != 0).then(|| Exit::of_status(info.exit_code))
+    }
+
+    /// A descriptor that is readable when the process has ended.
+    pub fn ended(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// Sends a signal to the process. A process that is gone is no error.
@@ -105,6 +137,19 @@ mod tests {
             let parent = Pidfd::open(Pid::parent().as_raw()).unwrap();
             assert_ne!(own.identity(), parent.identity());
         }
+    }
+
+    #[test]
+    fn how_it_has_ended_is_known_also_to_others() {
+        let mut child = std::process::Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
+        let process = Pidfd::open(child.id().cast_signed()).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while process.exit().is_none() {
+            assert!(std::time::Instant::now() < deadline);
+        }
+        assert_eq!(process.exit(), Some(Exit::Code(7)));
+        child.wait().unwrap();
+        assert!([None, Some(Exit::Code(7))].contains(&process.exit()));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use nix::sys::stat::stat;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
+use std::sync::OnceLock;
 
 /// What the kernel appends to the path of an executable that was unlinked.
 const DELETED: &[u8] = b" (deleted)";
@@ -57,6 +58,27 @@ pub fn look(pid: i32) -> Option<Process> {
     })
 }
 
+/// What this process has and no other ever had: the boot, and when in it the process began.
+pub fn identity(pid: i32) -> Option<String> {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    let boot = BOOT.get_or_init(|| fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default());
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let end_of_name = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut words =
+        stat.get(end_of_name + 1..)?.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let state = words.next()?;
+    // Field 22, and the third was the first after the name.
+    let began = str::from_utf8(words.nth(18)?).ok()?;
+    (!matches!(state, b"Z" | b"X")).then(|| format!("{} {began}", boot.trim()))
+}
+
+/// The status, as of wait(2), of a process that has ended and is not reaped.
+pub(crate) fn zombie_status(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let words = stat.rsplit_once(") Z ")?.1;
+    words.split_ascii_whitespace().next_back()?.parse().ok()
+}
+
 pub fn pids() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -86,6 +108,18 @@ mod tests {
         };
         assert_eq!(look(own()), Some(expected));
         assert!(pids().any(|pid| pid == own()));
+    }
+
+    #[test]
+    fn an_identity_is_that_of_one_process() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let (first, other) = (identity(pid), identity(own()));
+        assert!(first.is_some() && first != other && first == identity(pid), "{first:?} {other:?}");
+        assert_eq!(first.unwrap().split(' ').count(), 2);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(identity(pid), None);
     }
 
     #[test]

@@ -23,6 +23,11 @@ impl ProcessGroup {
         Self { pid, leader: None }
     }
 
+    /// The group led by a process that is no child of ours.
+    pub fn of(leader: Pidfd) -> Self {
+        Self { pid: leader.pid(), leader: Some(leader) }
+    }
+
     /// Makes sure that signals go to this group, and to no other group that gets its number
     /// later. Must be called before the leader is reaped. Most commands end by themselves,
     /// and their groups do not need it.

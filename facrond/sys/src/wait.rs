@@ -12,6 +12,19 @@ pub enum Exit {
     /// The child has ended by itself, with this exit status.
     Code(i32),
     Signal(i32),
+    /// It was not our child, and nobody has told us.
+    Unknown,
+}
+
+impl Exit {
+    /// Of a status of wait(2).
+    pub(crate) fn of_status(status: c_int) -> Self {
+        if libc::WIFEXITED(status) {
+            Self::Code(libc::WEXITSTATUS(status))
+        } else {
+            Self::Signal(libc::WTERMSIG(status))
+        }
+    }
 }
 
 /// The result of a look for children that have ended.
@@ -60,8 +73,7 @@ fn wait(pid: i32, flags: c_int) -> Result<Option<(i32, Exit)>, Errno> {
         // SAFETY: `status` is written by the call only.
         return match Errno::result(unsafe { libc::waitpid(pid, &raw mut status, flags) }) {
             Ok(0) => Ok(None),
-            Ok(pid) if libc::WIFEXITED(status) => Ok(Some((pid, Exit::Code(libc::WEXITSTATUS(status))))),
-            Ok(pid) => Ok(Some((pid, Exit::Signal(libc::WTERMSIG(status))))),
+            Ok(pid) => Ok(Some((pid, Exit::of_status(status)))),
             Err(Errno::EINTR) => continue,
             Err(errno) => Err(errno),
         };

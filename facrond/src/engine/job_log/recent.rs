@@ -66,7 +66,7 @@ impl Recent {
         while self.history.len() > self.limit || self.bytes > BYTES + self.limit * BYTES_A_RECORD {
             let Some(oldest) = self.history.pop_front() else { break };
             self.bytes -= oldest.size();
-            self.oldest = oldest.job.seq + 1;
+            self.oldest = self.oldest.max(oldest.job.seq + 1);
         }
     }
 
@@ -85,15 +85,18 @@ impl Recent {
         self.history.get_mut(place)
     }
 
-    /// All with this number and greater ones.
+    /// All with this number and greater ones, as far as all are here.
     pub fn from(&self, seq: u64) -> impl Iterator<Item = &Past> {
+        let seq = seq.max(self.oldest);
         let first = self.history.partition_point(|past| past.job.seq < seq);
         self.history.range(first..)
     }
 
-    /// The last ones, the latest first.
+    /// The last ones, the latest first. Of the jobs of an earlier daemon those that go on: the
+    /// others are in the history on the disk.
     pub fn backwards(&self) -> impl Iterator<Item = &Past> {
-        self.history.iter().rev()
+        let is_here = |past: &&Past| past.job.seq >= self.oldest || !past.outcome.is_final();
+        self.history.iter().rev().filter(is_here)
     }
 
     /// The number from which on all are here.

@@ -90,9 +90,10 @@ impl Batch {
         open.seq
     }
 
-    /// Puts events before those that it has, of a run that was stopped for it.
-    pub(super) fn prepend(&mut self, events: Box<[Event]>) {
-        let Some(open) = &mut self.open else { return };
+    /// Puts events before those that it has, of a run that was stopped for it; the number of
+    /// the batch's job, if there is one.
+    pub(super) fn prepend(&mut self, events: Box<[Event]>) -> Option<u64> {
+        let open = self.open.as_mut()?;
         let later = std::mem::take(&mut open.paths);
         // The last event stays the last.
         let last = later.events[later.last].path.clone();
@@ -100,6 +101,7 @@ impl Batch {
             open.paths.add(event, &self.hasher);
         }
         open.paths.last = open.paths.find(&last, &self.hasher).unwrap_or_default();
+        Some(open.seq)
     }
 
     pub(super) fn due(&self) -> Option<Instant> {

@@ -71,6 +71,22 @@ impl Lanes {
         }
     }
 
+    /// Lets a job that waits pause until then, if it is the first of its lane.
+    pub(super) fn delay(&mut self, seq: u64, key: &[u8], until: Instant) {
+        let hash = self.hash(key);
+        if let Some(lane) = self.waiting.find_mut(hash, |lane| lane.first.key() == key)
+            && self.ready.remove(&(seq, hash))
+        {
+            lane.until = Some(until);
+            self.paused.insert((until, seq, hash));
+        }
+    }
+
+    /// Makes the key of a job busy that runs already.
+    pub(super) fn adopt(&mut self, job: &Job) {
+        self.busy.insert(job.shared_key(), job.seq);
+    }
+
     pub(super) fn advance(&mut self, now: Instant) {
         while let Some((until, seq, hash)) = self.paused.first().copied().filter(|(until, ..)| *until <= now)
         {

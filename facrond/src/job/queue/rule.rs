@@ -43,9 +43,8 @@ pub(super) struct RuleQueue {
 
 impl RuleQueue {
     pub(super) fn push(&mut self, job: Job, now: Instant, room: Room, stops: &mut Vec<u64>) -> Admission {
-        let Options { jobs, busy, .. } = *job.spec.options;
-        self.limit = jobs.map(|limit| limit.get() as usize);
-        self.busy = busy;
+        self.obey(&job);
+        let busy = self.busy;
         let gather = job.spec.options.gather();
         let key = if matches!(gather, Some(Gather::ByRule(_))) { BATCH } else { &job.event.path };
         if busy == Busy::Skip && self.lanes.running_with(key).is_some() {
@@ -58,6 +57,27 @@ impl RuleQueue {
             Some(Gather::ByPath(quiet)) => self.push_to_settle(job, quiet, now, room),
             None => self.push_to_lane(job, room, stops),
         }
+    }
+
+    /// Takes over what the rule says about its jobs.
+    fn obey(&mut self, job: &Job) {
+        let Options { jobs, busy, .. } = *job.spec.options;
+        self.limit = jobs.map(|limit| limit.get() as usize);
+        self.busy = busy;
+    }
+
+    /// Takes a job in that waits for another try.
+    pub(super) fn push_paused(&mut self, job: Job, until: Instant) {
+        self.obey(&job);
+        let (seq, key) = (job.seq, job.shared_key());
+        self.lanes.push(job);
+        self.lanes.delay(seq, &key, until);
+    }
+
+    /// Takes note of a job that runs already.
+    pub(super) fn adopt(&mut self, job: &Job) {
+        self.obey(job);
+        self.lanes.adopt(job);
     }
 
     fn push_to_batch(&mut self, job: Job, quiet: Quiet, now: Instant, room: Room) -> Admission {
@@ -185,8 +205,8 @@ impl RuleQueue {
     }
 
     /// Takes the events of a stopped batch back.
-    pub(super) fn take_back(&mut self, batch: Box<[Event]>) {
-        self.batch.prepend(batch);
+    pub(super) fn take_back(&mut self, batch: Box<[Event]>) -> Option<u64> {
+        self.batch.prepend(batch)
     }
 
     /// Takes a job back that ran, to be started again after a pause.
