@@ -243,8 +243,10 @@ impl Engine {
         let is_batch = matches!(spec.options.gather(), Some(Gather::ByRule(_)));
         let mut job = Job { seq, merged, tries, repeated: true, ..Job::new(id, spec, event) };
         if is_there {
+            // What still runs knows nothing of what has changed since.
+            let known = |event: &Event| if process.is_some() { event.time } else { SystemTime::now() };
             for event in &events {
-                self.watch.note_told(id, &event.path, SystemTime::now());
+                self.watch.note_told(id, &event.path, known(event));
             }
         }
         if let Some(process) = process {
