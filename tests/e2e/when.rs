@@ -103,7 +103,7 @@ fn a_batch_is_one_run_with_all_paths() {
     const FILES: usize = 5000;
     let place = Place::new();
     let records = place.records("records");
-    place.conf(&format!("{} CREATE [name=all batch=500ms] {}\n", place.play(""), records.command("$$")));
+    place.conf(&format!("{} CREATE [name=all batch=500ms max-wait=1m] {}\n", place.play(""), records.command("$$")));
     let _daemon = place.start();
     let paths: Vec<String> = (0..FILES).map(|number| place.write(&number.to_string())).collect();
     records.wait(1);
@@ -124,7 +124,7 @@ fn a_batch_that_is_too_long_is_split_and_nothing_is_lost_or_doubled() {
         dir = format!("{dir}/{}", "d".repeat(120));
         fs::create_dir(&dir).unwrap();
     }
-    place.conf(&format!("{dir} CREATE [name=all batch=500ms] {}\n", records.command("$$")));
+    place.conf(&format!("{dir} CREATE [name=all batch=500ms max-wait=1m] {}\n", records.command("$$")));
     let _daemon = place.start();
     let paths: Vec<String> = (0..FILES).map(|number| format!("{dir}/{number}")).collect();
     for path in &paths {

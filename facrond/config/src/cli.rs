@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn the_age_of_the_history_may_be_days() {
         let age = |value: &str| {
-            let cli = Cli::try_parse_from(["facrond", "--history-age", value]);
+            let cli = Cli::try_parse_from(["facrond", &format!("--history-age={value}")]);
             cli.map(|cli| cli.daemon.history.history_age.as_secs()).map_err(|error| error.to_string())
         };
         assert_eq!(["30d", "12h", "0s"].map(age), [Ok(30 * 86_400), Ok(43_200), Ok(0)]);
