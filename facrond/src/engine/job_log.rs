@@ -44,6 +44,8 @@ pub struct JobLog {
     kept: Kept,
     recent: Recent,
     outgoing: Outgoing,
+    /// Jobs that have ended, but not in the store.
+    ended: Vec<u64>,
     open: OpenRecords,
     followers: Vec<(Follower, Wanted)>,
     /// Those who get records in the order of their numbers.
@@ -63,6 +65,7 @@ impl JobLog {
             kept,
             recent: Recent::new(recent, saved.next_seq),
             outgoing: Outgoing::default(),
+            ended: Vec::new(),
             open: OpenRecords::default(),
             followers: Vec::new(),
             cursors: Cursors::new(),
@@ -142,7 +145,7 @@ impl JobLog {
     pub fn close(&mut self, job: &Job, outcome: Outcome) {
         self.conclude(job, &outcome);
         self.open.remove(job.rule, job.seq);
-        self.store.ended(job.seq);
+        self.ended.push(job.seq);
         self.update(job, outcome);
     }
 
@@ -218,14 +221,18 @@ impl JobLog {
         self.cursors.add(follower, wanted, next);
     }
 
-    /// Gives the store the records that were closed.
+    /// Gives the store the records that were closed. Their jobs end there after that: else a
+    /// crash in between would leave neither.
     pub fn give(&mut self, store: &Store) {
         self.outgoing.give(store);
+        for seq in self.ended.drain(..) {
+            self.store.ended(seq);
+        }
     }
 
     /// The same, and sends what has come to those who get it in order.
     pub fn advance(&mut self, store: &Store) {
-        self.outgoing.give(store);
+        self.give(store);
         let Self { recent, open, outgoing, cursors, .. } = self;
         let end = outgoing.first().unwrap_or(self.next_seq);
         cursors.advance(Sources { recent, store, open, end });
