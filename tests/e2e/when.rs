@@ -103,7 +103,11 @@ fn a_batch_is_one_run_with_all_paths() {
     const FILES: usize = 5000;
     let place = Place::new();
     let records = place.records("records");
-    place.conf(&format!("{} CREATE [name=all batch=500ms max-wait=1m] {}\n", place.play(""), records.command("$$")));
+    place.conf(&format!(
+        "{} CREATE [name=all batch=500ms max-wait=1m] {}\n",
+        place.play(""),
+        records.command("$$")
+    ));
     let _daemon = place.start();
     let paths: Vec<String> = (0..FILES).map(|number| place.write(&number.to_string())).collect();
     records.wait(1);

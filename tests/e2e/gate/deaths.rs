@@ -2,6 +2,7 @@
 
 use super::{Opened, open, script};
 use crate::harness::{Daemon, Place, Watchdog, gate_of, kill, report, wait_for, wait_until};
+use facron_tests::number_from;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-const ROUNDS: usize = 200;
+/// How often each is tried, without `FACRON_TEST_ROUNDS`.
+const ROUNDS: u64 = 60;
 /// Openers that go on all the time.
 const OPENERS: usize = 3;
 const DEADLINE: Duration = Duration::from_millis(150);
@@ -209,8 +211,8 @@ fn survives(blow: Blow, moment: Moment) {
     let watchdog = Watchdog::new();
     let scene = Scene::new();
     let mut daemon = scene.place.start();
-    let mut releases: Vec<_> = Vec::with_capacity(ROUNDS);
-    for _ in 0..ROUNDS {
+    let mut releases = Vec::new();
+    for _ in 0..number_from("FACRON_TEST_ROUNDS", ROUNDS) {
         watchdog.feed();
         let gate = wait_for("a gate", || gate_of(daemon.pid()));
         let openers = (moment != Moment::Idle).then(|| Openers::start(&scene.quick));
@@ -225,7 +227,7 @@ fn survives(blow: Blow, moment: Moment) {
         openers.finish();
     }
     releases.sort();
-    let (most, longest) = (releases[ROUNDS * 95 / 100], releases[ROUNDS - 1]);
+    let (most, longest) = (releases[releases.len() * 95 / 100], releases[releases.len() - 1]);
     report(&format!("{blow:?}, {moment:?}: 95 % released within {most:?}, all within {longest:?}"));
     // While nobody waited, the next who comes may be asked for by a new gate.
     let is_asked = blow == Blow::DaemonHangs || moment == Moment::Idle;
