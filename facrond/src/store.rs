@@ -25,7 +25,7 @@ mod writer;
 pub use boot::boot_of;
 pub use history::{Block, Blocks, Kept, SPAN, seconds};
 pub use rows::{
-    Change, DirectoriesRow, JobChange, JobRow, Known, Layer, Number, Phase, RuleRow, Saved, WatermarkRow,
+    Change, DirectoriesRow, End, JobChange, JobRow, Known, Layer, Number, Phase, RuleRow, Saved, WatermarkRow,
 };
 
 use crate::own_dir::{Lock, LockError, OwnDir, OwnError};

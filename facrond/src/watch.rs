@@ -89,6 +89,9 @@ const TURN: Duration = Duration::from_millis(2);
 /// Whatever waits for longer than that to be looked at is taken to be told.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
+/// So many places that are still to be looked at are left to the next daemon one by one.
+const MOST_PENDING: usize = 1024;
+
 /// The number of places that are gone and are forgotten before the clock is asked again.
 const BURIED_AT_ONCE: usize = 64;
 
@@ -417,7 +420,9 @@ impl Watch {
         let is_more = self.backlog.end_part();
         if !is_more {
             tracing::info!(records = self.counters.read, "told what happened while the daemon did not run");
-            self.marks.forget_newcomers();
+            if self.marks.forget_newcomers() && self.counters.overflows == 0 {
+                self.mirror.catch_up.trust_records();
+            }
             self.mirror.set_late(false);
             self.old_marks = Some(OldMarks::of(&self.marks));
         }
@@ -565,6 +570,14 @@ impl Watch {
         let slot = rules.slot(id).filter(|slot| rules[*slot].spec.options.recursive);
         let numbers = slot.map_or_else(Vec::new, |slot| CatchUp::directories(slot, tree, rules));
         Directories { time: self.known_until, numbers }
+    }
+
+    /// The places that are still to be looked at, if these are not many and no server has to answer.
+    pub fn pending_places(&self) -> Option<Vec<Vec<u8>>> {
+        let Mirror { tree, recheck, .. } = &self.mirror;
+        let is_known = !self.workers.are_busy() && recheck.len() <= MOST_PENDING;
+        let path = |place: &Place| tree.has(place.dir).then(|| join(&tree.path(place.dir), &place.name));
+        is_known.then(|| recheck.places().filter_map(path).collect())
     }
 
     /// A rule that catches up need not be told of a path whose last change is not after that time.

@@ -11,10 +11,11 @@ use crate::config::rule::RuleSpec;
 use crate::config::when;
 use crate::event::Event;
 use crate::events::Events;
-use crate::store::{Change, DirectoriesRow, Known, Number, Store, WatermarkRow};
+use crate::store::{Change, DirectoriesRow, End, Known, Number, Store, WatermarkRow};
 use crate::watch::{Directories, Missed};
 use facron_proto::RuleId;
 use rustc_hash::FxHashMap;
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -38,6 +39,9 @@ const SLACK: Duration = Duration::from_millis(20);
 
 type Told = FxHashMap<u64, Missed>;
 
+/// In place of a rule's number, before a place that is still to be looked at.
+const PENDING: u64 = 0;
+
 /// The engine's knowledge of what rules have to catch up with.
 #[derive(Debug, Default)]
 pub(super) struct CatchUp {
@@ -52,6 +56,8 @@ pub(super) struct CatchUp {
     /// Rules that catch up, and whether what they find may have run.
     catching_up: FxHashMap<RuleId, bool>,
     is_after_crash: bool,
+    /// Of a daemon that ended in order; see [`Missed::pending`].
+    pending: Option<Rc<HashSet<Rc<[u8]>>>>,
     /// Events since the last write.
     batch: Vec<u8>,
     last_event: Option<SystemTime>,
@@ -67,6 +73,8 @@ struct Watched {
     begun: SystemTime,
     /// Since when it has to catch up.
     since: Option<SystemTime>,
+    /// Whether it had nothing to catch up with when the earlier daemon ended.
+    was_through: bool,
     /// How many rules have these words.
     users: usize,
 }
@@ -81,7 +89,7 @@ impl CatchUp {
     /// Goes on where an earlier daemon has ended.
     pub(super) fn new(earlier: &Known, store: &Store) -> Self {
         let now = SystemTime::now();
-        store.write(Change::Number { name: Number::CleanEnd, value: 1 });
+        store.write(Change::Number { name: Number::CleanEnd, value: End::None as u64 });
         if earlier.watermarks.is_empty() {
             // Before the first rule is: there is no rule without a time.
             store.write(Change::Known { until: nanos(now), told: Vec::new(), forget: 0 });
@@ -97,10 +105,12 @@ impl CatchUp {
         let known = known.min(now);
         let rules = earlier.watermarks.iter().map(|row| {
             let since = Some(row.since.map_or(known, time_of).min(known));
-            (row.rule, Watched { begun: time_of(row.begun), since, users: 0 })
+            let was_through = row.since.is_none();
+            (row.rule, Watched { begun: time_of(row.begun), since, was_through, users: 0 })
         });
         let rules = rules.collect();
-        if !earlier.is_clean {
+        let is_clean = earlier.end != End::None;
+        if !is_clean {
             tracing::warn!(
                 since = %crate::wire::timestamp(known),
                 "the last daemon did not end in order: what has changed since is looked for and may run twice; \
@@ -108,13 +118,15 @@ impl CatchUp {
             );
         }
         store.write(Change::FreezeWatermarks { since: nanos(known) });
-        let told = read_all(&earlier.told, if earlier.is_clean { now } else { known - SLACK });
+        let mut told = read_all(&earlier.told, if is_clean { now } else { known - SLACK });
         let directories = earlier.directories.iter().map(|row| {
             let numbers = numbers_of(&row.numbers);
             (row.rule, Rc::new(Directories { time: time_of(row.time), numbers }))
         });
         let directories = directories.collect();
-        Self { rules, told, directories, is_after_crash: !earlier.is_clean, ..Self::default() }
+        let pending = told.remove(&PENDING).unwrap_or_default().told.into_keys().collect();
+        let pending = (earlier.end == End::AllTold).then(|| Rc::new(pending));
+        Self { rules, told, directories, is_after_crash: !is_clean, pending, ..Self::default() }
     }
 
     /// What a rule that is now watched is to be told of before.
@@ -129,7 +141,7 @@ impl CatchUp {
         let is_first = !self.rules.contains_key(&words);
         let rule = self.rules.entry(words).or_insert_with(|| {
             let since = (wanted == when::CatchUp::All).then_some(UNIX_EPOCH);
-            Watched { begun: SystemTime::now(), since, users: 0 }
+            Watched { begun: SystemTime::now(), since, was_through: false, users: 0 }
         });
         rule.users += 1;
         if is_first {
@@ -140,7 +152,8 @@ impl CatchUp {
         let told = self.told.get(&words).map(|missed| missed.told.clone()).unwrap_or_default();
         let directories = self.directories.get(&words).cloned();
         let since = Some(since).filter(|since| *since > UNIX_EPOCH);
-        Some(Missed { since, begun: Some(rule.begun), told, directories })
+        let pending = self.pending.clone().filter(|_| rule.was_through);
+        Some(Missed { since, begun: Some(rule.begun), told, directories, pending })
     }
 
     /// A rule has caught up.
@@ -205,14 +218,17 @@ impl CatchUp {
     /// An event of a rule, whatever becomes of it: its number, time, events and path.
     pub(super) fn note(&mut self, id: RuleId, event: &Event) {
         self.last_event = Some(event.time);
-        let Some(words) = self.words.get(&id).filter(|_| self.batch.len() < ROOM) else { return };
+        let Some(words) = self.words.get(&id).copied().filter(|_| self.batch.len() < ROOM) else { return };
         let arrived = if event.events.contains(Events::ARRIVED) { Events::CLOSE_WRITE.mask() } else { 0 };
-        let events = event.events.mask() | arrived;
-        let len = u64::try_from(event.path.len()).unwrap_or(u64::MAX);
-        for number in [*words, nanos(event.time), events, len] {
+        self.append(words, event.time, event.events.mask() | arrived, &event.path);
+    }
+
+    fn append(&mut self, words: u64, time: SystemTime, events: u64, path: &[u8]) {
+        let len = u64::try_from(path.len()).unwrap_or(u64::MAX);
+        for number in [words, nanos(time), events, len] {
             self.batch.extend(number.to_le_bytes());
         }
-        self.batch.extend(&*event.path);
+        self.batch.extend(path);
     }
 
     /// Everything is told that has happened until then.
@@ -244,10 +260,16 @@ impl CatchUp {
         past.map_or(Duration::ZERO, |past| (SLACK * 2).saturating_sub(past))
     }
 
-    /// The daemon ends in order.
-    pub(super) fn close(&mut self, until: SystemTime, store: &Store) {
+    /// The daemon ends in order. It has told everything but what was still to be looked at at
+    /// these places, if that is known.
+    pub(super) fn close(&mut self, until: SystemTime, pending: Option<&[Vec<u8>]>, store: &Store) {
+        let now = SystemTime::now();
+        for path in pending.into_iter().flatten() {
+            self.append(PENDING, now, 0, path);
+        }
         self.write(until, store);
-        store.write(Change::Number { name: Number::CleanEnd, value: 2 });
+        let end = if pending.is_some() { End::AllTold } else { End::InOrder };
+        store.write(Change::Number { name: Number::CleanEnd, value: end as u64 });
     }
 }
 
@@ -319,7 +341,7 @@ mod tests {
     fn earlier(until: SystemTime, since: Option<SystemTime>, options: &str) -> Known {
         let watermarks =
             vec![WatermarkRow { rule: words_of(&spec(options)), begun: 0, since: since.map(nanos) }];
-        Known { until: nanos(until), watermarks, is_clean: true, ..Known::default() }
+        Known { until: nanos(until), watermarks, end: End::InOrder, ..Known::default() }
     }
 
     fn missed(known: &Known, options: &str) -> Option<Missed> {
@@ -373,13 +395,10 @@ mod tests {
         let batch = std::mem::take(&mut catch_up.batch);
         let mut cut = batch.clone();
         cut.truncate(batch.len() - 1);
-        let known = |is_clean, until| Known {
-            told: vec![batch.clone(), cut.clone()],
-            is_clean,
-            ..earlier(until, None, "")
-        };
-        let times = [(true, told.time), (false, told.time - SLACK)].map(|(is_clean, time)| {
-            let mut catch_up = CatchUp::new(&known(is_clean, told.time), &store);
+        let known =
+            |end, until| Known { told: vec![batch.clone(), cut.clone()], end, ..earlier(until, None, "") };
+        let times = [(End::InOrder, told.time), (End::None, told.time - SLACK)].map(|(end, time)| {
+            let mut catch_up = CatchUp::new(&known(end, told.time), &store);
             let missed = catch_up.begin(RULE, &spec(""), &store).unwrap();
             assert_eq!(missed.told.len(), 1);
             (missed.told[&told.path].0, time, catch_up.may_have_run(RULE))

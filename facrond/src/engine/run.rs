@@ -504,7 +504,8 @@ impl Engine {
         for id in self.catch_up.rules() {
             self.catch_up.note_directories(id, &self.watch.directories_of(id), &self.store);
         }
-        self.catch_up.close(self.watch.known_until(), &self.store);
+        let pending = self.watch.pending_places();
+        self.catch_up.close(self.watch.known_until(), pending.as_deref(), &self.store);
         self.store.close(self.log.next_seq()).await;
         Ok(())
     }

@@ -6,7 +6,7 @@
 use super::group::{Changed, Group, Pending};
 use super::history::{self, Extent, Kept};
 use super::rows::{
-    Change, DirectoriesRow, JobRow, Known, Layer, Number, Phase, RuleRow, Saved, WatermarkRow,
+    Change, DirectoriesRow, End, JobRow, Known, Layer, Number, Phase, RuleRow, Saved, WatermarkRow,
 };
 use super::{Error, FILE, schema};
 use crate::own_dir::OwnDir;
@@ -422,8 +422,8 @@ fn known(connection: &Connection, number: &dyn Fn(Number) -> u64, damage: Damage
     let (told, is_told_right) = rows(connection, &sql, batch, damage)?;
     let sql = "SELECT time, numbers, sum, rule FROM directories";
     let (directories, is_tree_right) = rows(connection, sql, directories, damage)?;
-    let (until, is_clean) = (number(Number::KnownUntil), number(Number::CleanEnd) == 2);
-    let known = Known { until, watermarks, told, directories, is_clean };
+    let (until, end) = (number(Number::KnownUntil), End::from(number(Number::CleanEnd)));
+    let known = Known { until, watermarks, told, directories, end };
     Ok((known, are_right && is_told_right && is_tree_right))
 }
 

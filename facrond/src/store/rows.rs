@@ -174,8 +174,24 @@ pub struct Known {
     pub told: Vec<Vec<u8>>,
     /// Of some rules.
     pub directories: Vec<DirectoriesRow>,
-    /// Whether it has ended in order.
-    pub is_clean: bool,
+    pub end: End,
+}
+
+/// How a daemon has ended, as a number of the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    /// It has not, as far as the store knows.
+    #[default]
+    None = 1,
+    InOrder = 2,
+    /// In order, and it is known what it had still to tell.
+    AllTold = 3,
+}
+
+impl From<u64> for End {
+    fn from(number: u64) -> Self {
+        [Self::InOrder, Self::AllTold].into_iter().find(|end| *end as u64 == number).unwrap_or_default()
+    }
 }
 
 impl Change {

@@ -12,7 +12,7 @@
 //! Pure: the caller asks the kernel.
 
 use super::recheck::{Change, Gap, LONGEST_WRITING, Origin, Recheck};
-use super::rules::{RuleIndex, Slot};
+use super::rules::{RuleIndex, Slot, join};
 use super::scanner::Times;
 use super::told::Told;
 use super::tree::{Content, NodeId, PathTree};
@@ -21,7 +21,7 @@ use crate::kernel::object::DirEntry;
 use crate::matcher::Position;
 use facron_proto::RuleId;
 use rustc_hash::FxHashMap;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -44,6 +44,9 @@ pub struct Missed {
     pub told: HashMap<Rc<[u8]>, (SystemTime, Events)>,
     /// The directories that were in its tree, if that is known.
     pub directories: Option<Rc<Directories>>,
+    /// If the earlier daemon ended in order and had told all but this: the places that it had
+    /// still to look at, with all that is below them.
+    pub pending: Option<Rc<HashSet<Rc<[u8]>>>>,
 }
 
 /// The directories in the tree of a rule at a time.
@@ -60,6 +63,13 @@ impl Missed {
         let since = self.since?;
         let written = since.checked_sub(LONGEST_WRITING).unwrap_or(SystemTime::UNIX_EPOCH);
         Some(Gap { since, written: self.begun.map_or(written, |begun| written.max(begun)).min(since) })
+    }
+
+    /// Whether a path was still to be looked at.
+    fn is_pending(&self, path: &[u8]) -> bool {
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        let mut above = ends.chain([path.len()]).map(|end| &path[..end]);
+        self.pending.as_ref().is_none_or(|pending| above.any(|path| pending.contains(path)))
     }
 
     /// An earlier daemon has told the rule of a path.
@@ -86,6 +96,8 @@ struct Walk {
     missed: Missed,
     /// Since when records tell of changes.
     watched: SystemTime,
+    /// Whether records tell of everything else since the earlier daemon, too.
+    is_covered: bool,
     /// Directories that are still to be read, and which changes of their entries count. The next one
     /// is the last.
     dirs: Vec<(NodeId, Option<Gap>)>,
@@ -156,9 +168,17 @@ impl CatchUp {
             done: 0,
         });
         let dirs = if read.is_none() { vec![(dir, gap)] } else { Vec::new() };
-        let walk = Walk { missed, watched: SystemTime::now(), dirs, asked: None, read };
+        let walk = Walk { missed, watched: SystemTime::now(), is_covered: false, dirs, asked: None, read };
         self.beginning.push(slot);
         self.walks.insert(slot, walk);
+    }
+
+    /// Records tell of everything since the earlier daemon. What this one had told before is only to
+    /// be told again by them: that the inode of a file has changed says nothing about its name.
+    pub(super) fn trust_records(&mut self) {
+        for walk in self.walks.values_mut() {
+            walk.is_covered = walk.missed.pending.is_some();
+        }
     }
 
     /// Whether a walk begins or ends as soon as the kernel's queue is empty and nothing is due.
@@ -272,6 +292,8 @@ impl CatchUp {
             tree[*node].content == Content::Directory && rules.set(tree[*node].set).contains(&slot)
         };
         for (index, (name, _)) in batch.entries().iter().enumerate() {
+            // Without times it may be a server's, of whose marks nothing is known.
+            let is_open = times.is_none() || walk.is_open(tree, dir, name);
             let times = times.map(|times| times[index]);
             if position == Position::Below
                 && let Some(node) = tree.child(dir, name).filter(is_seeing)
@@ -279,7 +301,7 @@ impl CatchUp {
                 let is_new = times.is_some_and(|times| walk.was_moved_in(tree, node, times));
                 walk.dirs.push((node, if is_new { None } else { gap }));
             }
-            if times != Some(Times::Same) {
+            if times != Some(Times::Same) && is_open {
                 self.changed += 1;
                 let origin = Origin::Missed { gap, watched };
                 recheck.arrival(dir, name, origin, false, &[(slot, position)], None);
@@ -341,6 +363,11 @@ fn number_of(tree: &PathTree, node: NodeId) -> Option<u64> {
 }
 
 impl Walk {
+    /// Whether a change of an entry may be untold.
+    fn is_open(&self, tree: &PathTree, dir: NodeId, name: &[u8]) -> bool {
+        !self.is_covered || self.missed.is_pending(&join(&tree.path(dir), name))
+    }
+
     /// Whether a directory was not in the tree before, and was not made since.
     fn was_moved_in(&self, tree: &PathTree, node: NodeId, times: Times) -> bool {
         let (Some(known), Times::Changed { born }) = (&self.missed.directories, times) else { return false };

@@ -58,6 +58,9 @@ pub(super) struct MarkTable {
     /// The directories that had no mark in a group that was taken back, as long as its records
     /// are read. Users choose handles by making directories, so the hash has a key.
     newcomers: Option<HashSet<InodeKey>>,
+    /// Whether something may have happened in that time without a record: a mark is new, or nobody
+    /// knows whether it is.
+    has_gap: bool,
 }
 
 impl MarkTable {
@@ -65,7 +68,7 @@ impl MarkTable {
     pub(super) fn open(store: DescriptorStore) -> Result<Self, Errno> {
         let groups = Groups::open(store)?;
         let newcomers = groups.old().next().map(|_| HashSet::new());
-        Ok(Self { groups, file_systems: FileSystems::default(), newcomers })
+        Ok(Self { groups, file_systems: FileSystems::default(), newcomers, has_gap: false })
     }
 
     /// Whether records of the time before this process may still be in the queue.
@@ -73,9 +76,10 @@ impl MarkTable {
         self.newcomers.is_some()
     }
 
-    /// All records of that time were read.
-    pub(super) fn forget_newcomers(&mut self) {
-        self.newcomers = None;
+    /// All records of that time were read. Returns whether they tell of everything that has
+    /// happened in it.
+    pub(super) fn forget_newcomers(&mut self) -> bool {
+        self.newcomers.take().is_some_and(|new| new.is_empty()) && !self.has_gap
     }
 
     /// Whether a directory was not marked by the earlier process. Says so once.
@@ -127,6 +131,7 @@ impl MarkTable {
     pub(super) fn count_change(&mut self, of: GroupOf, fs: FsId, before: u64, now: u64) {
         if now != 0 {
             self.groups.learn(of, fs);
+            self.has_gap |= self.newcomers.is_some();
         }
         match (before, now) {
             (0, 1..) => self.groups.count_mark(fs),
@@ -141,10 +146,13 @@ impl Marker for MarkTable {
         if before | mask != before {
             if let Some(newcomers) = &mut self.newcomers
                 && before == 0
-                && object.kind() == Kind::Directory
-                && self.groups.is_new(handle.fs, object, mask)
             {
-                newcomers.insert((handle.fs, handle.bytes.into()));
+                match self.groups.is_new(handle.fs, object, mask) {
+                    Some(true) if object.kind() == Kind::Directory => {
+                        newcomers.insert((handle.fs, handle.bytes.into()));
+                    }
+                    is_new => self.has_gap |= is_new != Some(false),
+                }
             }
             self.groups.add_mark(handle, object, mask)?;
             if before == 0 {

@@ -586,6 +586,15 @@ impl Recheck {
         self.timers.first_key_value().map(|((at, _), _)| *at)
     }
 
+    /// The places that are to be looked at, now or later.
+    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.entries.keys()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Whether nothing is to be looked at, now or later.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.objects.is_empty() && self.looked.is_empty()

@@ -123,6 +123,10 @@ impl MarkTable {
         mask: u64,
         slot: Slot,
     ) -> Result<(), Errno> {
+        let before = self.file_systems.marks.get(&fs).map_or(0, |known| known.mask);
+        if self.newcomers.is_some() && mask & !before != 0 {
+            self.has_gap |= !self.groups.has_old_fs_mark(fs, object, mask);
+        }
         self.groups.add_fs_mark(fs, object, mask)?;
         let known = self.file_systems.marks.entry(fs).or_default();
         known.mask |= mask;

@@ -5,6 +5,7 @@
 //! The service manager keeps each group for the next start. A group that is taken back has its
 //! marks, and in its queue the records of the time between.
 
+use crate::events::Events;
 use crate::kernel::fanotify::{Group, Privilege};
 use crate::kernel::object::Object;
 use crate::kernel::record::{FsId, Handle};
@@ -110,10 +111,18 @@ impl Groups {
     }
 
     /// Whether an inode has got its first mark only now, in a group that was taken back; see
-    /// [`Group::is_marked`].
-    pub(in crate::watch) fn is_new(&self, fs: FsId, object: &Object, mask: u64) -> bool {
-        let member = &self.members[self.index(fs)];
-        member.is_old && member.group.is_marked(object, mask) == Some(false)
+    /// [`Group::is_marked`]. `None` if that cannot be known.
+    pub(in crate::watch) fn is_new(&self, fs: FsId, object: &Object, mask: u64) -> Option<bool> {
+        let member = Some(&self.members[self.index(fs)]).filter(|member| member.is_old)?;
+        member.group.is_marked(object, mask).map(|is_marked| !is_marked)
+    }
+
+    /// Whether a group that was taken back has a mark of the whole file system for all of this.
+    pub(in crate::watch) fn has_old_fs_mark(&self, fs: FsId, object: &Object, mask: u64) -> bool {
+        let member = Some(&self.members[self.index(fs)]).filter(|member| member.is_old);
+        let Some(mut marks) = member.and_then(|member| member.group.marks().ok()) else { return false };
+        let (device, wanted) = (object.inode().device, mask & !Events::EVENT_ON_CHILD.mask());
+        marks.any(|mark| mark.handle.is_none() && mark.device == device && wanted & !mark.mask == 0)
     }
 
     /// Becomes readable when one of the groups does.

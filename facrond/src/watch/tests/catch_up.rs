@@ -20,7 +20,7 @@ fn all() -> Missed {
 
 impl Fixture {
     /// Catches up wholly, and returns what fired on the way.
-    fn caught_up(&mut self) -> Vec<String> {
+    pub(super) fn caught_up(&mut self) -> Vec<String> {
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut paths = self.paths();
         while self.watch.progress().rules > 0 {

@@ -170,3 +170,29 @@ fn a_group_of_another_kind_is_not_taken_back() {
         assert_eq!(names, ["facron-group-1-0"]);
     }
 }
+
+/// The inode of a file has other names, and what happens to these changes its time, too.
+#[test]
+fn what_records_would_have_told_is_not_told_by_times() {
+    let pending = |paths: &[PathBuf]| {
+        let bytes = |path: &PathBuf| Rc::from(path.as_os_str().as_bytes());
+        Some(Rc::new(paths.iter().map(bytes).collect()))
+    };
+    let mut f = Fixture::new();
+    f.mkdir("t/sub");
+    f.mkdir("stage");
+    f.recursive("t", Events::ARRIVED);
+    f.write("stage/0");
+    fs::hard_link(f.path("stage/0"), f.path("t/sub/linked")).unwrap();
+    assert_eq!(f.paths(), ["t/sub/linked"]);
+    let of = [f.path("t/other"), f.path("t/sub")];
+    let cases = [(pending(&[]), false), (pending(&of[..1]), false), (pending(&of), true), (None, true)];
+    for (number, (pending, is_told)) in cases.into_iter().enumerate() {
+        let since = Some(SystemTime::now() - CLOCK_SLACK);
+        f.restart(|f| f.rename(&format!("stage/{number}"), &format!("stage/{}", number + 1)));
+        let options = Options { recursive: true, ..Options::default() };
+        f.rule_that_missed("t", Events::ARRIVED, options, Missed { since, pending, ..Missed::default() });
+        let expected: &[&str] = if is_told { &["t/sub/linked"] } else { &[] };
+        assert_eq!(f.caught_up(), expected, "case {number}");
+    }
+}
