@@ -114,6 +114,29 @@ impl Rule {
     }
 }
 
+#[cfg(test)]
+impl Rule {
+    /// A recursive rule that denies, for tests.
+    pub(in crate::gate) fn denying(path: &std::path::Path, events: crate::events::Events) -> Self {
+        Self {
+            id: RuleId(1),
+            path: Text::from(path.as_os_str().as_bytes()),
+            is_directory: path.is_dir(),
+            events: events.mask(),
+            recursive: true,
+            patterns: Patterns::default(),
+            process_filter: ProcessFilter::default(),
+            decision: Decision::Always(Verdict::Deny),
+            afterwards: Afterwards::Nothing,
+            deadline_ms: 1000,
+            on_failure: Verdict::Allow,
+            cache_ms: None,
+            gives_file: false,
+            spared: Vec::new(),
+        }
+    }
+}
+
 /// From the gate.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Notice {

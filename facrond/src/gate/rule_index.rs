@@ -289,31 +289,13 @@ impl RuleIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::filter::Patterns;
-    use crate::config::process_filter::ProcessFilter;
-    use crate::gate::message::Afterwards;
     use facron_proto::Text;
     use std::fs;
     use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
 
     fn rule(id: u64, path: &Path, events: Events) -> Rule {
-        Rule {
-            id: RuleId(id),
-            path: Text::from(path.as_os_str().as_bytes()),
-            is_directory: path.is_dir(),
-            events: events.mask(),
-            recursive: true,
-            patterns: Patterns::default(),
-            process_filter: ProcessFilter::default(),
-            decision: Decision::Always(Verdict::Deny),
-            afterwards: Afterwards::Nothing,
-            deadline_ms: 1000,
-            on_failure: Verdict::Allow,
-            cache_ms: None,
-            gives_file: false,
-            spared: Vec::new(),
-        }
+        Rule { id: RuleId(id), ..Rule::denying(path, events) }
     }
 
     fn ids(index: &RuleIndex, path: &Path, told: &[u8], events: Events) -> Vec<u64> {

@@ -368,31 +368,7 @@ fn text(path: &Path) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::filter::Patterns;
-    use crate::config::permission::{Decision, Verdict};
-    use crate::config::process_filter::ProcessFilter;
-    use crate::gate::message::Afterwards;
     use crate::kernel::packet;
-    use facron_proto::RuleId;
-
-    fn recursive(path: &Path) -> Rule {
-        Rule {
-            id: RuleId(1),
-            path: text(path),
-            is_directory: true,
-            events: Events::OPEN_PERM.mask(),
-            recursive: true,
-            patterns: Patterns::default(),
-            process_filter: ProcessFilter::default(),
-            decision: Decision::Always(Verdict::Allow),
-            afterwards: Afterwards::Nothing,
-            deadline_ms: 1000,
-            on_failure: Verdict::Allow,
-            cache_ms: None,
-            gives_file: false,
-            spared: Vec::new(),
-        }
-    }
 
     #[test]
     fn a_file_is_found_during_a_walk() {
@@ -408,7 +384,11 @@ mod tests {
         };
         let (daemon, walker) = packet::pair().unwrap();
         let mut daemon = Channel::new(daemon);
-        let walk = Task::Walk { number: 1, rule: Box::new(recursive(dir.path())), work: Work::Place };
+        let walk = Task::Walk {
+            number: 1,
+            rule: Box::new(Rule::denying(dir.path(), Events::OPEN_PERM)),
+            work: Work::Place,
+        };
         for task in [walk, Task::Find(lost)] {
             daemon.send(&task, None).unwrap();
         }

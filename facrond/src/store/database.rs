@@ -29,6 +29,13 @@ const CACHE: i64 = 1024;
 /// The memory for what an earlier daemon has told, in bytes.
 const TOLD: u32 = 16 << 20;
 
+/// How often what is more than that is removed: users choose how many events there are.
+const TRIMMED: i64 = 64;
+
+/// Removes what nobody will read.
+const UNREAD: &str = "DELETE FROM told WHERE number <= (SELECT max(number) FROM
+    (SELECT number, sum(length(batch)) OVER (ORDER BY number DESC) AS size FROM told) WHERE size > ?)";
+
 /// What the log is cut to when all of it is in the database, in bytes.
 const LOG: i64 = 4 << 20;
 
@@ -142,6 +149,9 @@ impl Database {
                 if !told.is_empty() {
                     let row = params![signed(*until), told, sum(*until, None, told)];
                     run("INSERT INTO told(time, batch, sum) VALUES(?, ?, ?)", row)?;
+                    if transaction.last_insert_rowid() % TRIMMED == 0 {
+                        run(UNREAD, params![TOLD])?;
+                    }
                 }
                 run("DELETE FROM told WHERE time < ?", params![signed(*forget)])
             }

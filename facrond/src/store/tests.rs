@@ -278,3 +278,20 @@ fn what_there_is_no_room_for_is_counted() {
     assert_eq!(inbox.waiting(), 31);
     assert_eq!(inbox.problem().unwrap(), "9 changes of the state are lost");
 }
+
+#[test]
+fn what_was_told_does_not_fill_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), BOOT);
+    for until in 1..=128 {
+        // Each in a group of its own: the room for what waits is less than all of them.
+        let number = Change::Number { name: Number::NextRule, value: until };
+        store.write(Change::Known { until, told: vec![7; 512 << 10], forget: 0 });
+        keep(&store, vec![number]);
+    }
+    close(store, 1);
+    let connection = Connection::open(dir.path().join(FILE)).unwrap();
+    let size: i64 =
+        connection.query_row("SELECT sum(length(batch)) FROM told", (), |row| row.get(0)).unwrap();
+    assert!((15 << 20..=16 << 20).contains(&size), "{size} bytes");
+}
