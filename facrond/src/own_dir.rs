@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 pub enum OwnError {
     #[error("{} is not used, because others could change it: {why}; {}", show(.path), .why.help())]
     Untrusted { path: PathBuf, why: Untrusted },
-    #[error("cannot {what} {}: {error}", show(.path))]
+    #[error("cannot {what} {}: {}", show(.path), describe(.error))]
     Io {
         /// What was to be done.
         what: &'static str,
@@ -53,6 +53,12 @@ impl OwnError {
     fn is_missing(&self) -> bool {
         matches!(self, Self::Io { error, .. } if error.kind() == io::ErrorKind::NotFound)
     }
+}
+
+/// Without the number of the error.
+fn describe(error: &io::Error) -> String {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    errno.map_or_else(|| error.to_string(), |errno| errno.desc().to_owned())
 }
 
 fn show(path: &Path) -> Text {

@@ -117,6 +117,10 @@ pub(super) fn check(line: &Line<'_>, spec: &RuleSpec, place: &Place<'_>, problem
         let message = "`FAN_PRE_ACCESS` is an event of files, and the rule asks for directories";
         problems.push(line.error(place.events.span.clone(), message).help("leave `FAN_ONDIR` out"));
     }
+    if let Some(word) = given(place.options, &[b"catch-up"]) {
+        let message = "permission events have answers, so there are none that were missed";
+        problems.push(line.error(word.span.clone(), message).help("leave `catch-up=` out"));
+    }
     if spec.options.permission.decision() == Decision::Command {
         check_command(line, spec, place, problems);
     }

@@ -314,7 +314,8 @@ fn replace(dir: &OwnDir, boot: &str, why: &Error) -> Result<(Connection, Saved),
     };
     let (mut connection, mut saved) = connect(dir, boot)?;
     take_over(&mut connection, boot, &found).map_err(|error| failed(dir, "write to", error))?;
-    let (rules, note) = (found.rules.len(), notes.map(|note| format!(" ({note})")).unwrap_or_default());
+    let news = notes.filter(|note| *note != why.to_string());
+    let (rules, note) = (found.rules.len(), news.map(|note| format!(" ({note})")).unwrap_or_default());
     saved = Saved { problems: saved.problems, oldest: found.next_seq, ..found };
     saved.problems.push(format!(
         "{why}; it is kept as {}, and a new one is begun with what could be read of it: {rules} rules, {} jobs{note}",

@@ -48,6 +48,7 @@ fn mistakes() {
         ),
         ("/a", "OPEN", "cache=1m", "x", "this option is for permission events, and the rule has none"),
         ("/a", "OPEN_PERM", "settle=1s", "x", "this option does not go with a command that decides"),
+        ("/a", "OPEN_PERM", "verdict=deny catch-up=all", "-", "there are none that were missed"),
         ("/a", "OPEN_PERM", "verdict=no", "x", "of the option `verdict`; write `command`, `allow`"),
         ("/a", "OPEN_PERM", "on-failure=command", "x", "of the option `on-failure`; write `allow` or `deny`"),
         ("/a", "OPEN_PERM", "deadline=0s", "x", "of the option `deadline`; it must be more than nothing"),
