@@ -15,6 +15,7 @@ mod database;
 mod group;
 mod history;
 mod inbox;
+mod load;
 mod reader;
 mod rows;
 mod schema;
