@@ -1,10 +1,13 @@
 //! What happened while no daemon ran.
 
 use crate::harness::{Place, cpu_time, report, wait_until};
+use facron_tests::number_from;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Waits until all rules have caught up.
@@ -177,4 +180,58 @@ fn many_files_that_have_not_changed_are_passed_quickly() {
     let status = &place.status()["catch_up"];
     assert!(status["compared"].as_u64().unwrap() >= u64::from(files), "{status}");
     assert!(took < Duration::from_secs(60) && memory < 64, "{took:?}, {memory} MB");
+}
+
+/// Makes files in three ways, as long as somebody wants more.
+fn make_files(dir: &str, aside: &str, count: &AtomicU64, is_over: &AtomicBool) {
+    while !is_over.load(Ordering::Relaxed) {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        let (file, other) = (format!("{dir}/{number}"), format!("{aside}/{number}"));
+        match number % 3 {
+            0 => fs::write(&file, "x").unwrap(),
+            1 => fs::write(&other, "x").and_then(|()| fs::rename(&other, &file)).unwrap(),
+            _ => fs::write(&other, "x").and_then(|()| fs::hard_link(&other, &file)).unwrap(),
+        }
+        sleep(Duration::from_micros(500));
+    }
+}
+
+/// Without a service manager, too; what may have run before is marked.
+#[test]
+fn after_each_kill_every_file_has_a_run() {
+    let rounds = number_from("FACRON_KILLS", 10);
+    let place = Place::new();
+    let (dir, aside, log) = (place.mkdir("in"), place.mkdir("aside"), place.write("runs"));
+    fs::write(&log, "").unwrap();
+    let run = format!("sh -c 'echo \"$FACRON_NAME $FACRON_REPEATED\" >> {log}'");
+    place.conf(&format!("{dir} ARRIVED [name=in] {run}\n"));
+    let (count, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let daemon = thread::scope(|scope| {
+        let mut daemon = place.start();
+        scope.spawn(|| make_files(&dir, &aside, &count, &is_over));
+        scope.spawn(|| make_files(&dir, &aside, &count, &is_over));
+        for round in 0..rounds {
+            let enough = count.load(Ordering::Relaxed) + 100 + 17 * (round % 10);
+            wait_until("more files", || count.load(Ordering::Relaxed) >= enough);
+            daemon.kill();
+            daemon = place.start();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        daemon
+    });
+    catch_up(&place);
+    let made = count.load(Ordering::Relaxed);
+    // How often each has run, and how often without a mark.
+    let mut runs: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
+    for line in fs::read_to_string(&log).unwrap().lines() {
+        let (number, repeated) = line.split_once(' ').unwrap();
+        let times = runs.entry(number.parse().unwrap()).or_default();
+        *times = (times.0 + 1, times.1 + usize::from(repeated.is_empty()));
+    }
+    let missing: Vec<_> = (0..made).filter(|number| !runs.contains_key(number)).collect();
+    let unmarked: Vec<_> = runs.iter().filter(|(_, (_, unmarked))| *unmarked > 1).collect();
+    assert!(missing.is_empty() && unmarked.is_empty(), "of {made} files: {missing:?}, {unmarked:?}");
+    let twice = runs.values().filter(|(times, _)| *times > 1).count();
+    report(&format!("{rounds} kills, {made} files, {twice} of them ran more than once"));
+    assert!(daemon.log().contains("the last daemon did not end in order"), "the gap is named");
 }
