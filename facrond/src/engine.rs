@@ -486,9 +486,10 @@ impl Engine {
         self.waiters.push(None, move |engine| engine.permissions.is_acknowledged(number), work);
     }
 
-    /// Goes on when that is so, and all others are in force, or it is known why not.
+    /// Goes on when that is so, and all others are in force, or it is known why not. Since when
+    /// they are is on the disk then: whatever ends the daemon, the next one catches up.
     fn once_all_in_force(&mut self, work: impl FnOnce(&mut Self) + 'static) {
-        let work = |engine: &mut Self| engine.once_looked(work);
+        let work = |engine: &mut Self| engine.once_looked(|engine| engine.once_begun(work));
         let in_force = |engine: &mut Self| {
             engine.waiters.push(None, |engine| engine.permissions.rules().are_all_settled(), work);
         };
@@ -499,6 +500,16 @@ impl Engine {
     fn once_looked(&mut self, work: impl FnOnce(&mut Self) + 'static) {
         let (deadline, pending) = (Some(Instant::now() + LOOK), self.watch.pending());
         self.waiters.push(deadline, move |engine| engine.watch.is_over(&pending), work);
+    }
+
+    /// Goes on when the disk knows since when all rules are watched, or cannot.
+    fn once_begun(&mut self, work: impl FnOnce(&mut Self) + 'static) {
+        if !self.catch_up.take_has_begun() {
+            return work(self);
+        }
+        // Written after the times, so they are on the disk as well. The health tells of a failure.
+        let numbers = vec![self.rules.numbers()];
+        self.once_kept(numbers, |engine, _| work(engine));
     }
 
     /// Goes on when changes are on the disk, or it is known why not.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, sleep};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Waits until all rules have caught up.
@@ -182,9 +182,13 @@ fn many_files_that_have_not_changed_are_passed_quickly() {
     assert!(took < Duration::from_secs(60) && memory < 64, "{took:?}, {memory} MB");
 }
 
-/// Makes files in three ways, as long as somebody wants more.
-fn make_files(dir: &str, aside: &str, count: &AtomicU64, is_over: &AtomicBool) {
+/// Makes files in three ways, so many as are wanted, and more when more are.
+fn make_files(dir: &str, aside: &str, [count, wanted]: [&AtomicU64; 2], is_over: &AtomicBool) {
     while !is_over.load(Ordering::Relaxed) {
+        if count.load(Ordering::Relaxed) >= wanted.load(Ordering::Relaxed) {
+            thread::yield_now();
+            continue;
+        }
         let number = count.fetch_add(1, Ordering::Relaxed);
         let (file, other) = (format!("{dir}/{number}"), format!("{aside}/{number}"));
         match number % 3 {
@@ -192,7 +196,6 @@ fn make_files(dir: &str, aside: &str, count: &AtomicU64, is_over: &AtomicBool) {
             1 => fs::write(&other, "x").and_then(|()| fs::rename(&other, &file)).unwrap(),
             _ => fs::write(&other, "x").and_then(|()| fs::hard_link(&other, &file)).unwrap(),
         }
-        sleep(Duration::from_micros(500));
     }
 }
 
@@ -205,13 +208,15 @@ fn after_each_kill_every_file_has_a_run() {
     fs::write(&log, "").unwrap();
     let run = format!("sh -c 'echo \"$FACRON_NAME $FACRON_REPEATED\" >> {log}'");
     place.conf(&format!("{dir} ARRIVED [name=in] {run}\n"));
-    let (count, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (count, wanted, is_over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let daemon = thread::scope(|scope| {
         let mut daemon = place.start();
-        scope.spawn(|| make_files(&dir, &aside, &count, &is_over));
-        scope.spawn(|| make_files(&dir, &aside, &count, &is_over));
+        scope.spawn(|| make_files(&dir, &aside, [&count, &wanted], &is_over));
+        scope.spawn(|| make_files(&dir, &aside, [&count, &wanted], &is_over));
         for round in 0..rounds {
             let enough = count.load(Ordering::Relaxed) + 100 + 17 * (round % 10);
+            // They go on meanwhile.
+            wanted.store(enough + 100, Ordering::Relaxed);
             wait_until("more files", || count.load(Ordering::Relaxed) >= enough);
             daemon.kill();
             daemon = place.start();

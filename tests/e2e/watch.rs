@@ -168,8 +168,9 @@ fn an_ordinary_user_watches_the_home_directory_and_is_told_what_is_limited() {
     let watching = Watching::start(&place, watch);
     assert!(watching.said().contains("ordinary user"), "{}", watching.said());
     let path = place.write("home/file");
-    wait_until("the command", || fs::exists(&records).unwrap());
-    let record = String::from_utf8(fs::read(&records).unwrap()).unwrap();
+    let read = || String::from_utf8(fs::read(&records).unwrap_or_default()).unwrap();
+    wait_until("the record of the command", || read().ends_with('\0'));
+    let record = read();
     // the pids of others are hidden
     assert!(record.ends_with(&format!("\0{path}\x000\0")), "{record:?}");
     assert_eq!(

@@ -111,6 +111,11 @@ impl Mirror {
             Some(Ghost::Left | Ghost::Dead) => return self.recheck.done(&task.place, None, now),
             None => {}
         }
+        // Whatever comes there was not there before.
+        for slot in self.users_at(&task.place) {
+            let rule = &mut self.rules[slot];
+            rule.is_new &= rule.missed.is_some();
+        }
         if task.tries >= MAX_TRIES {
             if task.change.is_some() {
                 let name = task.place.name.clone();
