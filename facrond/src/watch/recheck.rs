@@ -515,6 +515,14 @@ impl Recheck {
         self.due.push_back(task.place);
     }
 
+    /// The same after those on the paths of rules: a rule may wait for it that is added.
+    pub(super) fn again_first(&mut self, task: Task) {
+        let Some(entry) = self.entries.get_mut(&task.place) else { return };
+        entry.give_back(task.change);
+        entry.state = State::Fresh;
+        self.fresh.push_back(task.place);
+    }
+
     fn put_at(&mut self, place: &Place, at: Instant) {
         if let Some(entry) = self.entries.get_mut(place) {
             entry.state = State::At(at);

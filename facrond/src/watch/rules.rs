@@ -256,8 +256,10 @@ impl RuleIndex {
         let rule = &self[slot];
         let path = rule.spec.path.as_os_str().as_bytes();
         let Some((dir, name)) = place else { return path.into() };
-        let tops = rule.target.iter().chain(&rule.ghosts);
-        let below = tops.filter(|top| tree.has(**top)).find_map(|target| tree.names_below(*target, dir));
+        // Some ghosts were on the way to PATH only.
+        let was_target = |ghost: &&NodeId| tree.has(**ghost) && tree.targets(**ghost).contains(&slot);
+        let mut tops = rule.target.iter().chain(rule.ghosts.iter().filter(was_target));
+        let below = tops.find_map(|top| tree.names_below(*top, dir));
         let (top, mut names) = match below {
             Some(names) => (path, names),
             None => (&b"/"[..], tree.names_below(ROOT, dir).unwrap_or_default()),

@@ -236,8 +236,8 @@ impl Mirror {
                 self.relocate(other, dir, &name, &news);
             } else if task.tries == 1 {
                 let (parent, at): (_, Box<[u8]>) = (self.tree.parent(other), self.tree[other].name().into());
-                self.recheck.change(parent, &at, Change::default());
-                return self.recheck.again(task);
+                self.recheck.change_first(parent, &at, Change::default());
+                return self.recheck.again_first(task);
             }
         }
         let facts = &found.facts;

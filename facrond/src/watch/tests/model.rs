@@ -321,7 +321,7 @@ fn setting(name: &str) -> Option<u64> {
 #[test]
 fn storms_leave_nothing_untold() {
     let (first, storms) =
-        (setting("FACRON_MODEL_SEED").unwrap_or(1), setting("FACRON_MODEL_STORMS").unwrap_or(6_000));
+        (setting("FACRON_MODEL_SEED").unwrap_or(1), setting("FACRON_MODEL_STORMS").unwrap_or(15_000));
     for seed in first..first + storms {
         let mut random = Random::new(seed);
         let setup = Setup {
