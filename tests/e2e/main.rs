@@ -28,6 +28,7 @@ mod options;
 mod output;
 mod overflow;
 mod own_events;
+mod power;
 mod process_filters;
 mod reload;
 mod remade;
