@@ -55,6 +55,19 @@ impl DescriptorStore {
         self.passed.extract_if(.., |(name, _)| name.starts_with(prefix)).collect()
     }
 
+    /// Lets go of what nobody has taken: another version has kept it.
+    pub(crate) fn discard_rest(&mut self) {
+        for (name, _) in std::mem::take(&mut self.passed) {
+            tracing::warn!(%name, "a descriptor of the last start is of another version of facron: it is closed");
+            self.discard(&name);
+        }
+    }
+
+    /// Whether somebody keeps what is to be kept.
+    pub(crate) fn is_used(&self) -> bool {
+        cfg!(test) || (self.is_used && std::env::var_os("NOTIFY_SOCKET").is_some())
+    }
+
     /// Keeps a descriptor under a name, until it is discarded.
     pub(crate) fn keep(&self, name: &str, fd: BorrowedFd<'_>) {
         #[cfg(test)]

@@ -174,6 +174,16 @@ impl Store {
         self.inbox().is_none_or(|inbox| inbox.is_tried(number))
     }
 
+    /// The number of the last change.
+    pub fn last_change(&self) -> u64 {
+        self.inbox().map_or(0, |inbox| inbox.last())
+    }
+
+    /// Whether all changes up to this one are in the database.
+    pub fn is_written(&self, number: u64) -> bool {
+        self.inbox().is_none_or(|inbox| inbox.is_written(number))
+    }
+
     /// Whether somebody wants to be [woken](Self::wake) whenever changes were tried.
     pub fn set_awaited(&self, is_awaited: bool) {
         self.inbox().inspect(|inbox| inbox.set_awaited(is_awaited));

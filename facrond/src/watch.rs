@@ -21,6 +21,7 @@
 //! | `catch_up` | the walks that look for what was missed | yes |
 //! | `marks` | the groups, and all marks in the kernel | no |
 //! | `backlog` | the records from before this process | yes |
+//! | `reads` | what was read and is not handled | yes |
 //! | `old_marks` | the marks from before this process | no |
 //! | `scanner` | all looks: opening, reading, asking | no |
 //! | `workers` | looking where a server has to answer, in processes of our own | no |
@@ -35,6 +36,7 @@ mod mirror;
 mod mount_table;
 mod mounting;
 mod old_marks;
+mod reads;
 mod recheck;
 mod rules;
 mod scanner;
@@ -51,12 +53,12 @@ pub use workers::Pending;
 use crate::config::rule::RuleSpec;
 use crate::event::Event;
 use crate::events::Events;
-use crate::kernel::fanotify::{Privilege, READ_SIZE};
+use crate::kernel::fanotify::Privilege;
 use crate::kernel::object::Object;
-use crate::kernel::record::{FsId, Handle, Record, Records};
+use crate::kernel::record::{FsId, Handle, OWN_PID, Record, Records};
 use crate::kernel::sources::Sources;
 use crate::service_manager::DescriptorStore;
-use backlog::Backlog;
+use backlog::{Backlog, Part};
 use catch_up::{Batch, CatchUp};
 use facron_proto::{RuleId, Text};
 use marks::{MarkTable, Noise};
@@ -65,6 +67,7 @@ use mirror::{Fired, Mirror};
 use mount_table::{CLOCK_SLACK, MountTable};
 use nix::errno::Errno;
 use old_marks::OldMarks;
+use reads::Reads;
 use recheck::{Change, Lanes, Place, Task};
 use rules::{Moves, join};
 use scanner::{Answer, Scanner, Times};
@@ -104,6 +107,8 @@ pub struct Hit {
     pub event: Event,
     /// Whether one of facron's own commands caused it.
     pub own: bool,
+    /// Whether an earlier daemon may have told it.
+    pub repeated: bool,
 }
 
 /// Decides whether a process is one of facron's own.
@@ -179,13 +184,17 @@ pub struct Watch {
     settled: SystemTime,
     /// Until when everything is told.
     known_until: SystemTime,
-    buffer: Vec<u8>,
+    reads: Reads,
+    /// Whether what fires now may have been told by an earlier process.
+    repeats: bool,
+    has_replayed: bool,
     counters: Counters,
 }
 
 impl Watch {
     /// Opens a watch without rules, with what the store has kept of an earlier one.
-    pub fn new(store: DescriptorStore) -> Result<Self, Error> {
+    pub fn new(mut store: DescriptorStore) -> Result<Self, Error> {
+        let reads = Reads::new(&mut store);
         let marks = MarkTable::open(store).map_err(Error::Open)?;
         let moves = if marks.has_rename() { Moves::Rename } else { Moves::FromTo };
         let special = Special::new().map_err(Error::Open)?;
@@ -205,9 +214,17 @@ impl Watch {
             filtering_rules: 0,
             settled: SystemTime::now(),
             known_until: SystemTime::now(),
-            buffer: vec![0; READ_SIZE],
+            reads,
+            repeats: false,
+            has_replayed: false,
             counters: Counters::default(),
         };
+        if watch.has_unhandled() && !watch.has_backlog() {
+            tracing::warn!(
+                "what the last daemon had read is of groups that are not here any more: it is lost"
+            );
+            watch.forget_reads();
+        }
         watch.take_mounts();
         Ok(watch)
     }
@@ -324,7 +341,7 @@ impl Watch {
         self.on_answers();
         whose.on_read();
         let started = Instant::now();
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut buffer = std::mem::take(&mut self.reads);
         let mut result = Ok(Queue::More);
         for reads in 0..READS_PER_TURN {
             if reads > 0 && started.elapsed() > TURN {
@@ -346,30 +363,32 @@ impl Watch {
             }
         }
         self.scanner.rest();
-        self.buffer = buffer;
+        self.reads = buffer;
         result
     }
 
     /// Reads once from each group. Returns whether there were records.
     fn read_all(
         &mut self,
-        buffer: &mut [u8],
+        reads: &mut Reads,
         whose: &mut dyn Whose,
         hits: &mut Vec<Hit>,
     ) -> Result<bool, Errno> {
-        if self.marks.is_taken_back() && self.read_backlog(buffer, whose, hits)? {
+        if self.marks.is_taken_back() && self.read_backlog(reads, whose, hits)? {
             return Ok(true);
         }
         let mut fired = Vec::new();
-        let special = self.special.read(buffer, &self.mirror, &mut fired)?;
+        let special = self.special.read(reads.spare(), &self.mirror, &mut fired)?;
         self.counters.read += special;
-        hits.extend(fired.into_iter().map(|fired| hit(fired, whose)));
+        hits.extend(fired.into_iter().map(|fired| hit(fired, whose, false)));
         let mut some = special > 0;
         for index in 0..self.marks.groups().len() {
-            match self.marks.groups().read(index, buffer) {
+            let room = reads.room(self.marks.groups().fs(index));
+            match self.marks.groups().read(index, room) {
                 Ok(Some((fs, bytes))) => {
                     whose.on_read();
-                    self.on_bytes(bytes, fs, whose, hits);
+                    let (len, own) = (bytes.len(), self.on_bytes(bytes, fs, whose, hits));
+                    reads.keep(len, &own);
                     some = true;
                 }
                 Ok(None) => {}
@@ -389,17 +408,25 @@ impl Watch {
     /// matches what was read. Returns whether there was something to do.
     fn read_backlog(
         &mut self,
-        buffer: &mut [u8],
+        reads: &mut Reads,
         whose: &mut dyn Whose,
         hits: &mut Vec<Hit>,
     ) -> Result<bool, Errno> {
         if self.backlog.is_reading() {
             let mut some = false;
+            if !std::mem::replace(&mut self.has_replayed, true) {
+                for read in reads.earlier() {
+                    self.backlog.add(read, true, &self.mirror);
+                }
+            }
             for index in 0..self.marks.groups().len() {
-                match self.marks.groups().read(index, buffer) {
-                    Ok(Some((fs, bytes))) => {
+                let room = reads.room(self.marks.groups().fs(index));
+                match self.marks.groups().read(index, room) {
+                    Ok(Some(read)) => {
                         whose.on_read();
-                        self.backlog.add(fs, bytes, &self.mirror);
+                        let len = read.1.len();
+                        self.backlog.add(read, false, &self.mirror);
+                        reads.keep(len, &[]);
                         some = true;
                     }
                     Ok(None) => {}
@@ -413,8 +440,13 @@ impl Watch {
             }
             return Ok(true);
         }
-        if let Some((fs, bytes)) = self.backlog.next() {
+        if let Some(Part { fs, bytes, is_repeated }) = self.backlog.next() {
+            let first = hits.len();
             self.on_bytes(&bytes, fs, whose, hits);
+            for hit in &mut hits[first..] {
+                hit.repeated = is_repeated;
+            }
+            self.repeats |= is_repeated;
             return Ok(true);
         }
         let is_more = self.backlog.end_part();
@@ -457,19 +489,28 @@ impl Watch {
         true
     }
 
-    fn on_bytes(&mut self, bytes: &[u8], fs: FsId, whose: &mut dyn Whose, hits: &mut Vec<Hit>) {
-        let mut fired = Vec::new();
-        for record in Records::new(bytes, fs) {
+    /// Returns where the records are that we have caused ourselves.
+    fn on_bytes(&mut self, bytes: &[u8], fs: FsId, whose: &mut dyn Whose, hits: &mut Vec<Hit>) -> Vec<usize> {
+        let (mut fired, mut ours) = (Vec::new(), Vec::new());
+        let mut records = Records::new(bytes, fs);
+        loop {
+            let (at, first) = (bytes.len() - records.rest(), hits.len());
+            let Some(record) = records.next() else { return ours };
             self.counters.read += 1;
             match record {
                 Ok(record) if record.mask & Events::Q_OVERFLOW.mask() != 0 => self.on_overflow(hits),
-                Ok(record) => {
+                Ok(mut record) => {
+                    let was_own = record.pid == OWN_PID;
+                    record.pid = record.pid.max(0);
                     self.workers.note(&record);
                     self.learn_directories(&record);
                     let mut is_own = None;
-                    let mut own = || *is_own.get_or_insert_with(|| whose.is_own(record.pid));
+                    let mut own = || *is_own.get_or_insert_with(|| was_own || whose.is_own(record.pid));
                     self.mirror.on_record(&record, &mut own, &mut fired);
-                    hits.extend(fired.drain(..).map(|fired| hit(fired, whose)));
+                    hits.extend(fired.drain(..).map(|fired| hit(fired, whose, was_own)));
+                    if is_own == Some(true) || hits[first..].iter().any(|hit| hit.own) {
+                        ours.push(at);
+                    }
                     if self.marks.is_taken_back() {
                         self.read_newcomer(&record);
                     }
@@ -485,7 +526,8 @@ impl Watch {
         let now = SystemTime::now();
         let mut fired = Vec::new();
         self.mirror.on_drained(&mut fired);
-        hits.extend(fired.into_iter().map(|fired| hit(fired, whose)));
+        let found = fired.into_iter().map(|fired| hit(fired, whose, false));
+        hits.extend(found.map(|hit| Hit { repeated: self.repeats, ..hit }));
         let has_looked = self.look_for(TURN, Lanes::Due);
         self.forget_some();
         if has_looked || self.mirror.is_due() {
@@ -508,10 +550,34 @@ impl Watch {
                 return true;
             }
             self.mirror.on_settled(now);
+            self.repeats = false;
             self.give_back_memory();
             self.settled = now;
         }
         false
+    }
+
+    /// Whether something that was read has to outlive this process.
+    pub fn has_unhandled(&self) -> bool {
+        !self.reads.are_handled()
+    }
+
+    /// All events so far have led to changes of the store up to this one. What was read before
+    /// need not outlive this process when that is written.
+    pub fn on_handled(&mut self, change: u64, is_written: &dyn Fn(u64) -> bool) {
+        let now = Instant::now();
+        let matched_until = match self.mirror.recheck.is_empty() {
+            _ if self.marks.is_taken_back() => None,
+            true => Some(now),
+            false => now.checked_sub(LONGEST_LOOK),
+        };
+        self.reads.on_matched(matched_until, change);
+        self.reads.free(is_written);
+    }
+
+    /// All that was read is kept elsewhere.
+    pub fn forget_reads(&mut self) {
+        self.reads.forget();
     }
 
     /// Fires what looks have found, and does those that are due, although there may be more
@@ -891,7 +957,7 @@ impl Watch {
         let matcher = Matcher { tree, rules, former: None };
         for (slot, rule) in rules.iter().filter(|(_, rule)| rule.spec.events.contains(events)) {
             let event = matcher.event(&Firing { slot, matched: events, place: None }, &cause, None);
-            hits.push(Hit { rule: rule.id, event, own: false });
+            hits.push(Hit { rule: rule.id, event, own: false, repeated: false });
         }
         self.mirror.sweep(before(self.settled));
     }
@@ -1032,10 +1098,10 @@ fn before(time: SystemTime) -> SystemTime {
     time.checked_sub(CLOCK_SLACK).unwrap_or(time)
 }
 
-fn hit(fired: Fired, whose: &mut dyn Whose) -> Hit {
+fn hit(fired: Fired, whose: &mut dyn Whose, was_own: bool) -> Hit {
     let Fired { rule, event, own } = fired;
-    let own = own.unwrap_or_else(|| whose.is_own(event.pid));
-    Hit { rule, event, own }
+    let own = own.unwrap_or_else(|| was_own || whose.is_own(event.pid));
+    Hit { rule, event, own, repeated: false }
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ mod state;
 mod stopping;
 mod storms;
 mod systemd;
+mod systemd_kills;
 mod systemd_restarts;
 mod tail;
 mod trees;

@@ -116,7 +116,7 @@ impl CatchUp {
             tracing::warn!(
                 since = %crate::wire::timestamp(known),
                 "the last daemon did not end in order: what has changed since is looked for and may run twice; \
-                 what was deleted or read is not known"
+                 what was deleted or read is known only if systemd has kept the queue"
             );
         }
         store.write(Change::FreezeWatermarks { since: nanos(known) });

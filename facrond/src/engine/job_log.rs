@@ -238,6 +238,11 @@ impl JobLog {
         cursors.advance(Sources { recent, store, open, end });
     }
 
+    /// Whether somebody gets records in order, when they are on the disk.
+    pub fn has_cursors(&self) -> bool {
+        !self.cursors.is_empty()
+    }
+
     /// Waits until there is more to send. Cancel safe.
     pub async fn wake(&mut self) {
         self.cursors.wake().await;

@@ -128,12 +128,24 @@ impl Engine {
         let now = Instant::now();
         while Waiter::run_next(self, now) {}
         self.log.advance(&self.store);
+        self.forget_handled();
         self.launch_checked();
         // A rule that was to be added is gone by now: the client was told why.
         for id in self.permissions.rules_mut().take_failed() {
             if let Some(PathState::Failed(why)) = self.permissions.rules().state(id) {
                 tracing::warn!(rule = %id, "cannot be watched: {why}");
             }
+        }
+    }
+
+    /// What was read need not outlive this process when the store has all that came of it.
+    fn forget_handled(&mut self) {
+        // Before it is asked what is written: else nobody might be woken.
+        self.store.set_awaited(self.log.has_cursors() || self.watch.has_unhandled());
+        // Echoes that wait are in no store.
+        if self.loop_guard.next_due().is_none() {
+            let Self { watch, store, .. } = self;
+            watch.on_handled(store.last_change(), &|change| store.is_written(change));
         }
     }
 
@@ -287,8 +299,8 @@ impl Engine {
         self.rules.count_firings(hit.rule, 1, hit.event.time);
         // With `settle=` or `batch=` it fires when the job starts.
         let is_last = spec.options.once && spec.options.gather().is_none();
-        let repeated = hit.event.synthetic && self.catch_up.may_have_run(hit.rule);
-        let job = Job { repeated, ..Job::new(hit.rule, spec, hit.event) };
+        let may_have_run = hit.event.synthetic && self.catch_up.may_have_run(hit.rule);
+        let job = Job { repeated: hit.repeated || may_have_run, ..Job::new(hit.rule, spec, hit.event) };
         if let Some(job) = self.loop_guard.on_event(job, Instant::now()) {
             self.admit(job);
         }
@@ -507,6 +519,9 @@ impl Engine {
         let pending = self.watch.pending_places();
         self.catch_up.close(self.watch.known_until(), pending.as_deref(), &self.store);
         self.store.close(self.log.next_seq()).await;
+        if self.store.is_written(self.store.last_change()) {
+            self.watch.forget_reads();
+        }
         Ok(())
     }
 }

@@ -110,6 +110,16 @@ impl Inbox {
         content.tried >= number || content.has_ended
     }
 
+    pub(super) fn last(&self) -> u64 {
+        self.lock().put
+    }
+
+    /// Whether all changes up to this one were written.
+    pub(super) fn is_written(&self, number: u64) -> bool {
+        let content = self.lock();
+        content.tried >= number && content.why.is_none()
+    }
+
     pub(super) fn set_awaited(&self, is_awaited: bool) {
         self.lock().is_awaited = is_awaited;
     }

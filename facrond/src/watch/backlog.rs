@@ -13,9 +13,18 @@ use std::collections::VecDeque;
 /// part, and what has happened in it before is not told.
 const MOST: usize = if cfg!(test) { 1 << 20 } else { 64 << 20 };
 
+/// The records of one read.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) fs: FsId,
+    pub(super) bytes: Box<[u8]>,
+    /// Whether the earlier process had read them, and may have handled some.
+    pub(super) is_repeated: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    reads: VecDeque<(FsId, Box<[u8]>)>,
+    reads: VecDeque<Part>,
     size: usize,
     departures: Vec<Departure>,
     /// Whether this part is being matched.
@@ -31,12 +40,12 @@ impl Backlog {
     }
 
     /// Adds what was read from one group.
-    pub(super) fn add(&mut self, fs: FsId, bytes: &[u8], mirror: &Mirror) {
+    pub(super) fn add(&mut self, (fs, bytes): (FsId, &[u8]), is_repeated: bool, mirror: &Mirror) {
         for record in Records::new(bytes, fs).flatten() {
             mirror.departures(&record, &mut self.departures);
         }
         self.size += bytes.len();
-        self.reads.push_back((fs, bytes.into()));
+        self.reads.push_back(Part { fs, bytes: bytes.into(), is_repeated });
     }
 
     /// Whether that is enough for one part.
@@ -51,7 +60,7 @@ impl Backlog {
     }
 
     /// The next records to match.
-    pub(super) fn next(&mut self) -> Option<(FsId, Box<[u8]>)> {
+    pub(super) fn next(&mut self) -> Option<Part> {
         self.reads.pop_front()
     }
 

@@ -92,6 +92,7 @@ impl Fixture {
     fn fired(&mut self) -> Vec<(u64, String, String)> {
         let mut hits = Vec::new();
         while self.watch.drain(&mut Nobody, &mut hits).unwrap() == Queue::More {}
+        self.watch.on_handled(0, &|_| true);
         hits.iter()
             .map(|hit| (hit.rule.0, self.shown(&hit.event.path), hit.event.events.to_string()))
             .collect()

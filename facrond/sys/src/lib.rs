@@ -22,6 +22,7 @@ pub mod process_events;
 pub mod process_group;
 pub mod record;
 pub mod signals;
+pub mod slots;
 pub mod sources;
 pub mod spawn;
 pub mod wait;

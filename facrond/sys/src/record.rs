@@ -68,6 +68,12 @@ pub struct Record<'a> {
     pub mount: Option<u64>,
 }
 
+/// Where the pid is in a record.
+pub(crate) const PID_OFFSET: usize = 20;
+
+/// Stands for the pids of an earlier process and its commands; see [`crate::slots`].
+pub const OWN_PID: i32 = i32::MIN;
+
 const METADATA_LEN: usize = 24;
 const INFO_HEAD: usize = 4;
 const VERSION: u8 = 3;
@@ -99,6 +105,11 @@ impl<'a> Records<'a> {
     pub fn new(bytes: &'a [u8], fs: FsId) -> Self {
         Self { rest: bytes, fs }
     }
+
+    /// How many bytes follow the last record.
+    pub fn rest(&self) -> usize {
+        self.rest.len()
+    }
 }
 
 impl<'a> Iterator for Records<'a> {
@@ -123,7 +134,7 @@ fn parse(bytes: &[u8], fs: FsId) -> Option<(Record<'_>, &[u8])> {
     let (this, rest) = bytes.split_at_checked(len)?;
     let mut record = Record {
         mask: u64::from_ne_bytes(this.get(8..16)?.try_into().ok()?),
-        pid: u32_at(this, 20)?.cast_signed(),
+        pid: u32_at(this, PID_OFFSET)?.cast_signed(),
         ..Record::default()
     };
     let mut infos = this.get(head..)?;

@@ -122,6 +122,10 @@ impl Cursors {
         self.all.push(Cursor { number, follower, wanted, next, is_fetching: false, pause: None });
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// When there is more to send.
     pub fn next_due(&self) -> Option<Instant> {
         self.due
@@ -143,7 +147,6 @@ impl Cursors {
             return;
         }
         self.all.retain(|cursor| !cursor.follower.is_closed());
-        sources.store.set_awaited(!self.all.is_empty());
         // Nobody is always the last one whose turn it is.
         let first = usize::from(!self.all.is_empty());
         self.all.rotate_left(first);

@@ -78,6 +78,7 @@ impl Groups {
                 groups.store.discard(&name);
             }
         }
+        groups.store.discard_rest();
         taken.sort_by_key(|(fs, _)| fs.0);
         if taken.first().is_none_or(|(fs, _)| *fs != FsId::default()) {
             groups.add(shared, FsId::default(), false)?;
@@ -148,6 +149,11 @@ impl Groups {
     /// The number of marks in all groups.
     pub(in crate::watch) fn marks(&self) -> u64 {
         self.members.iter().map(|member| member.marks).sum()
+    }
+
+    /// The file system for records of a group that have no id.
+    pub(in crate::watch) fn fs(&self, index: usize) -> FsId {
+        self.members.get(index).map_or(FsId::default(), |member| member.fs)
     }
 
     /// Reads from one group. `Ok(None)` if its queue is empty. The result also has the file

@@ -162,12 +162,14 @@ fn a_group_of_another_kind_is_not_taken_back() {
     for (name, fd) in [
         ("facron-group-1-0", fd),
         ("facron-group-9-0", open(DescriptorStore::default()).1.borrow_mut().remove(0).1),
+        ("facron-other", fs::File::open("/dev/null").unwrap().into()),
     ] {
         let store = DescriptorStore::of(vec![(name.to_owned(), fd)]);
+        store.kept.borrow_mut().push((name.to_owned(), fs::File::open("/dev/null").unwrap().into()));
         let (watch, kept) = open(store);
         assert!(!watch.has_backlog(), "{name}");
         let names: Vec<_> = kept.borrow().iter().map(|(name, _)| name.clone()).collect();
-        assert_eq!(names, ["facron-group-1-0"]);
+        assert_eq!(names, ["facron-reads", "facron-group-1-0"]);
     }
 }
 
@@ -195,4 +197,61 @@ fn what_records_would_have_told_is_not_told_by_times() {
         let expected: &[&str] = if is_told { &["t/sub/linked"] } else { &[] };
         assert_eq!(f.caught_up(), expected, "case {number}");
     }
+}
+
+/// What an ended watch has read is told again as long as nobody has said that it is handled.
+#[test]
+fn what_was_read_and_not_handled_is_told_again() {
+    let mut f = Fixture::new();
+    f.mkdir("t");
+    f.recursive("t", FILES);
+    let drain = |f: &mut Fixture| -> Vec<_> {
+        let mut hits = Vec::new();
+        while f.watch.drain(&mut Nobody, &mut hits).unwrap() == Queue::More {}
+        hits.iter().map(|hit| (f.shown(&hit.event.path), hit.repeated)).collect()
+    };
+    let list = |paths: &[(&str, bool)]| -> Vec<_> {
+        paths.iter().map(|(path, is_repeated)| (format!("t/{path}"), *is_repeated)).collect()
+    };
+    f.write("handled");
+    assert_eq!(f.paths(), [] as [&str; 0]);
+    f.write("t/handled");
+    assert_eq!(drain(&mut f), list(&[("handled", false)]));
+    f.watch.on_handled(1, &|change| change <= 1);
+    f.write("t/waits");
+    assert_eq!(drain(&mut f), list(&[("waits", false)]));
+    f.watch.on_handled(2, &|change| change <= 1);
+    for _ in 0..2 {
+        f.restart(|f| f.write("t/later"));
+        f.recursive("t", FILES);
+        let told = drain(&mut f);
+        assert_eq!(told[..1], list(&[("waits", true)]));
+        assert_eq!(told.last(), list(&[("later", false)]).last());
+    }
+    f.watch.on_handled(3, &|_| true);
+    f.restart(|_| {});
+    f.recursive("t", FILES);
+    assert_eq!(drain(&mut f), []);
+}
+
+struct Everybody;
+
+impl Whose for Everybody {
+    fn is_own(&mut self, _: i32) -> bool {
+        true
+    }
+}
+
+#[test]
+fn what_commands_of_the_earlier_process_caused_is_known_as_its_own() {
+    let mut f = Fixture::new();
+    f.mkdir("t");
+    f.recursive("t", FILES);
+    f.write("t/own");
+    let mut hits = Vec::new();
+    while f.watch.drain(&mut Everybody, &mut hits).unwrap() == Queue::More {}
+    f.restart(|_| {});
+    f.recursive("t", FILES);
+    while f.watch.drain(&mut Nobody, &mut hits).unwrap() == Queue::More {}
+    assert_eq!(hits.iter().map(|hit| hit.own).collect::<Vec<_>>(), [true, true]);
 }
