@@ -498,8 +498,11 @@ impl Engine {
 
     /// Goes on when all is looked at that rules lead to by now, or a server of it takes long.
     fn once_looked(&mut self, work: impl FnOnce(&mut Self) + 'static) {
-        let (deadline, pending) = (Some(Instant::now() + LOOK), self.watch.pending());
-        self.waiters.push(deadline, move |engine| engine.watch.is_over(&pending), work);
+        let work = |engine: &mut Self| {
+            let (deadline, pending) = (Some(Instant::now() + LOOK), engine.watch.pending());
+            engine.waiters.push(deadline, move |engine| engine.watch.is_over(&pending), work);
+        };
+        self.waiters.push(None, |engine| !engine.watch.is_taking_in(), work);
     }
 
     /// Goes on when the disk knows since when all rules are watched, or cannot.

@@ -269,8 +269,9 @@ impl Watch {
         self.filtering_rules > 0
     }
 
-    /// Adds a rule, or replaces the one with this number. When this returns, its marks are
-    /// in the kernel, but where a server has to answer first ([`Watch::pending`]).
+    /// Adds a rule, or replaces the one with this number. When this returns, the marks on its
+    /// path are in the kernel, but where a server has to answer first ([`Watch::pending`]).
+    /// Those in its tree follow in this turn or the next ones ([`Watch::is_taking_in`]).
     ///
     /// What the rule has missed is told later, see [`Watch::work`].
     pub fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>, missed: Option<Missed>) -> &PathState {
@@ -279,10 +280,14 @@ impl Watch {
         let (slot, before) = self.mirror.attach(id, spec, missed);
         self.special.attach(slot, &self.mirror, self.marks.privilege());
         self.look_at_all();
-        // The old rule goes last, so that marks for both stay in place all the time.
         if let Some(before) = before {
+            // The old rule goes last, so that marks for both stay in place all the time.
+            while self.look_at_next(Lanes::New) {}
             self.give_back(before);
+        } else {
+            self.look_for(TURN, Lanes::New);
         }
+        self.give_back_memory();
         if let Some(target) = self.mirror.rules[slot].target.filter(|_| !self.workers.is_empty()) {
             // The path may be known already, although its server does not answer now.
             let path = self.mirror.tree.path(target);
@@ -294,6 +299,11 @@ impl Watch {
             }
         }
         self.state_of(slot)
+    }
+
+    /// Whether the trees of rules that were added are still being read.
+    pub fn is_taking_in(&self) -> bool {
+        self.mirror.is_taking_in()
     }
 
     /// Removes a rule, with the marks on its path that only this rule needed. Those of its tree
@@ -698,8 +708,8 @@ impl Watch {
         has_looked
     }
 
-    /// Does all looks that a rule needs which comes or goes. The places of others wait for their
-    /// turn.
+    /// Does all looks on the path of a rule which comes or goes. The places of others wait for
+    /// their turn.
     fn look_at_all(&mut self) {
         let others = self.mirror.passing();
         while self.mirror.pass_some(others) || self.look_among(Lanes::Fresh) {}

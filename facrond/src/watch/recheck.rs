@@ -62,6 +62,8 @@ pub(super) struct Change {
     pub(super) quiet: Rc<[Slot]>,
     /// A directory is read, even if it is known.
     pub(super) read: bool,
+    /// The rules for which its entries are then events, if there is news.
+    pub(super) readers: Rc<[Slot]>,
     /// Everything below is looked at too, because records are missing.
     pub(super) sweep: bool,
     /// The mark may be gone, although the inode is the same.
@@ -76,6 +78,7 @@ impl Change {
     /// A rule is gone.
     pub(super) fn forget_rule(&mut self, slot: Slot) {
         remove(&mut self.quiet, slot);
+        remove(&mut self.readers, slot);
         remove(&mut self.missed, slot);
         if let Some(news) = &mut self.news {
             news.forget_rule(slot);
@@ -94,6 +97,7 @@ impl Change {
         };
         self.quiet = union(&self.quiet, &other.quiet);
         self.read |= other.read;
+        self.readers = union(&self.readers, &other.readers);
         self.sweep |= other.sweep;
         self.doubt |= other.doubt;
         self.pass_down |= other.pass_down;
@@ -136,8 +140,10 @@ enum State {
     Due,
     /// It waits on the stack of directories that were found.
     Scan,
-    /// It waits in the queue of places on paths, and in the trees of new rules.
+    /// It waits in the queue of places on paths.
     Fresh,
+    /// It waits in the queue of directories in the trees of new rules.
+    New,
     /// It waits in the queue of the background.
     Background,
     /// The look is under way.
@@ -188,8 +194,10 @@ impl Entry {
 /// The places among which the next look is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lanes {
-    /// Those on the paths of rules, and in the trees of new rules.
+    /// Those on the paths of rules.
     Fresh,
+    /// The same, and those in the trees of new rules.
+    New,
     /// All that are due.
     Due,
     /// The same, and those of the background.
@@ -219,6 +227,8 @@ pub(super) struct Recheck {
     scan: Vec<Place>,
     /// Places that do not wait for those that users have changed.
     fresh: VecDeque<Place>,
+    /// Directories in the trees of new rules, which take turns with those that are due.
+    new: VecDeque<Place>,
     background: Vec<Place>,
     records: Vec<Place>,
     timers: BTreeMap<(Instant, u64), Place>,
@@ -263,19 +273,20 @@ impl Recheck {
 
     fn change_when(&mut self, dir: NodeId, name: &[u8], change: Change, state: State) {
         let place = Place { dir, name: name.into() };
-        let is_fresh = !change.quiet.is_empty() && state != State::Background;
-        let (asked, state) = (state, if is_fresh { State::Fresh } else { state });
+        let is_new = !change.quiet.is_empty() && !matches!(state, State::Background | State::Fresh);
+        let (asked, state) = (state, if is_new { State::New } else { state });
         if let Some(entry) = self.entries.get_mut(&place) {
             entry.change.get_or_insert_default().merge(change);
             // What is due does not wait for a scan: others may be looked at for its sake.
             let is_early = match entry.state {
                 State::Fresh | State::Parked => true,
-                State::Due => state != State::Fresh,
+                State::New => state != State::Fresh,
+                State::Due => !matches!(state, State::Fresh | State::New),
                 State::Scan => matches!(state, State::Scan | State::Background),
                 other => other == state,
             };
             if !is_early {
-                let state = if state == State::Fresh { state } else { State::Due };
+                let state = if matches!(state, State::Fresh | State::New) { state } else { State::Due };
                 entry.state = state;
                 self.push(place, state, asked);
             }
@@ -290,8 +301,9 @@ impl Recheck {
         match (state, asked) {
             (State::Background, _) => self.background.push(place),
             (State::Scan, _) => self.scan.push(place),
-            (State::Fresh, State::Scan) => self.fresh.push_front(place),
             (State::Fresh, _) => self.fresh.push_back(place),
+            (State::New, State::Scan) => self.new.push_front(place),
+            (State::New, _) => self.new.push_back(place),
             _ => self.due.push_back(place),
         }
     }
@@ -327,7 +339,7 @@ impl Recheck {
         }
         let is_waiting = matches!(
             entry.state,
-            State::Due | State::Scan | State::Fresh | State::Background | State::Parked
+            State::Due | State::Scan | State::Fresh | State::New | State::Background | State::Parked
         );
         if !is_waiting && (is_more || entry.state != State::Looked) {
             entry.state = State::Due;
@@ -377,7 +389,10 @@ impl Recheck {
                 return None;
             };
             let Some(entry) = self.entries.get_mut(&place) else { continue };
-            if !matches!(entry.state, State::Due | State::Scan | State::Fresh | State::Background) {
+            if !matches!(
+                entry.state,
+                State::Due | State::Scan | State::Fresh | State::New | State::Background
+            ) {
                 continue;
             }
             if !tree.has(place.dir) {
@@ -394,7 +409,12 @@ impl Recheck {
         if fresh.is_some() || lanes == Lanes::Fresh {
             return fresh;
         }
-        let due = self.due.pop_front().or_else(|| self.scan.pop());
+        let is_turn_of_new = lanes == Lanes::New || self.serial.is_multiple_of(2);
+        let new = if is_turn_of_new { self.new.pop_front() } else { None };
+        if new.is_some() || lanes == Lanes::New {
+            return new;
+        }
+        let due = self.due.pop_front().or_else(|| self.scan.pop()).or_else(|| self.new.pop_front());
         if lanes == Lanes::Background { due.or_else(|| self.background.pop()) } else { due }
     }
 
@@ -451,6 +471,7 @@ impl Recheck {
             self.due.shrink_to(SMALL);
             self.scan.shrink_to(SMALL);
             self.fresh.shrink_to(SMALL);
+            self.new.shrink_to(SMALL);
             self.background.shrink_to(SMALL);
             self.looked.shrink_to(SMALL);
             self.has_shrunk = true;
@@ -561,7 +582,12 @@ impl Recheck {
     /// Whether a place is due, or waits for the kernel's queue to be read.
     pub(super) fn is_due(&self) -> bool {
         let is_waiting = !self.records.is_empty() || !self.looked.is_empty();
-        is_waiting || !self.fresh.is_empty() || !self.due.is_empty() || !self.scan.is_empty()
+        is_waiting || self.has_new() || !self.due.is_empty() || !self.scan.is_empty()
+    }
+
+    /// Whether paths of rules, or trees of new ones, are still to be looked at.
+    pub(super) fn has_new(&self) -> bool {
+        !self.fresh.is_empty() || !self.new.is_empty()
     }
 
     /// Whether there are looks in the background.
@@ -571,7 +597,7 @@ impl Recheck {
 
     /// Moves scans whose finds are no events to the background.
     pub(super) fn defer_quiet(&mut self) {
-        let Self { entries, scan, fresh, background, .. } = self;
+        let Self { entries, scan, new, background, .. } = self;
         let mut is_deferred = |place: &Place| match entries.get_mut(place) {
             Some(Entry { change: Some(change), arrival: None, state, .. })
                 if change.news.is_none() && (*state == State::Scan || !change.quiet.is_empty()) =>
@@ -582,7 +608,7 @@ impl Recheck {
             _ => false,
         };
         background.extend(scan.extract_if(.., |place| is_deferred(place)));
-        fresh.retain(|place| {
+        new.retain(|place| {
             let is_deferred = is_deferred(place);
             background.extend(is_deferred.then(|| place.clone()));
             !is_deferred

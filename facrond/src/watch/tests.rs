@@ -85,6 +85,7 @@ impl Fixture {
             command: Command::Record,
         };
         self.watch.attach(id, Rc::new(spec), missed.into());
+        while self.watch.look_at_next(Lanes::New) {}
         id
     }
 

@@ -38,9 +38,11 @@ impl Mirror {
             self.rules.seen_by(&self.tree, dir, name)
         };
         let by_path = node.map_or(Need::default(), |node| self.rules.need(&self.tree, node, fs));
-        let others = node.map_or(0, |node| self.rules.wanted(&self.tree, node));
         let by_sets = Need { directory: self.rules.need_of_set(&seen, fs), file: 0 };
         let change = task.change.as_ref();
+        // A look that brings nothing up to date leaves the mark as it is known.
+        let wanted = |node| if change.is_some() { self.rules.wanted(&self.tree, node) } else { u64::MAX };
+        let others = node.map_or(0, wanted);
         let is_read = change.is_some_and(|change| change.read || change.sweep || !change.missed.is_empty());
         let is_end =
             |node: NodeId| self.tree[node].references.as_ref().is_some_and(|references| references.is_end);
@@ -173,10 +175,17 @@ impl Mirror {
     /// now, and records of it were read before the answer: it is read again. What was told
     /// since the question is not told again.
     pub(in crate::watch) fn read_again(&mut self, place: &Place, change: Change, asked: SystemTime) {
-        if self.tree.has(place.dir) {
-            let news = change.news.map(|news| News { told: news.told.or(Some(asked)), ..news });
-            self.recheck.change(place.dir, &place.name, Change { news, read: true, ..change });
+        if !self.tree.has(place.dir) {
+            return;
         }
+        let news = change.news.map(|news| News { told: news.told.or(Some(asked)), ..news });
+        let is_meant = |news: &News| match (&news.only, self.at(place.dir, &place.name)) {
+            (Some(only), _) => Rc::clone(only),
+            (None, Some(node)) => self.rules.reach(&self.tree, node).collect(),
+            (None, None) => Rc::default(),
+        };
+        let readers = news.as_ref().map_or(change.readers, is_meant);
+        self.recheck.change(place.dir, &place.name, Change { news, read: true, readers, ..change });
     }
 
     /// A look whose answer does not count has added to the mark of an inode, or `set` it.
@@ -315,9 +324,10 @@ impl Mirror {
             // Whoever catches up has a directory read that nothing else needs again.
             let is_for_missed =
                 change.is_for_missed() && newcomers.is_empty() && before == self.state_at(node);
-            self.take_entries(node, entries.filter(|_| !is_for_missed), change, &newcomers);
+            let is_read_again =
+                self.take_entries(node, entries.filter(|_| !is_for_missed), change, &newcomers);
             self.take_missed(node, entries, change, &newcomers);
-            if has_changed || change.pass_down {
+            if (has_changed || change.pass_down) && !is_read_again {
                 self.pass_down(node);
             }
             self.count_found(&newcomers, change);
@@ -404,25 +414,32 @@ impl Mirror {
     }
 
     /// Continues with the entries of a directory, if it was read. They are news for rules that
-    /// see the directory for the first time.
-    fn take_entries(&mut self, node: NodeId, entries: Option<&Entries>, change: &Change, newcomers: &[Slot]) {
+    /// see the directory for the first time. Returns whether it must be read first; what is to
+    /// be passed down then is with that: entries must not be seen before it is known whether
+    /// they are news.
+    fn take_entries(
+        &mut self,
+        node: NodeId,
+        entries: Option<&Entries>,
+        change: &Change,
+        newcomers: &[Slot],
+    ) -> bool {
         let news = self.news_in(node, change, newcomers);
         match entries {
             Some(Ok(entries)) => self.spread(node, entries, change, news),
             Some(Err(errno)) => self.complain(node, b"", errno.desc()),
             None if change.sweep => self.sweep_children(node, change),
+            None if newcomers.is_empty() => {}
             None => {
                 let (parent, name): (_, Box<[u8]>) = (self.tree.parent(node), self.tree[node].name().into());
-                if !newcomers.is_empty() {
-                    let quiet = Rc::clone(&change.quiet);
-                    self.recheck.change(
-                        parent,
-                        &name,
-                        Change { news, quiet, read: true, ..Change::default() },
-                    );
-                }
+                let (quiet, pass_down) = (Rc::clone(&change.quiet), true);
+                let readers = news.as_ref().and_then(|news| news.only.clone()).unwrap_or_default();
+                let change = Change { news, quiet, read: true, readers, pass_down, ..Change::default() };
+                self.recheck.change(parent, &name, change);
+                return true;
             }
         }
+        false
     }
 
     /// Rules that catch up go on with the entries of a directory. One that sees it for the first
@@ -441,7 +458,7 @@ impl Mirror {
             |slot: &Slot| news.is_some_and(|news| news.only.as_ref().is_none_or(|only| only.contains(slot)));
         let is_meant = |slot: &Slot| {
             let is_first = newcomers.contains(slot);
-            let is_told = change.sweep || change.read || is_first;
+            let is_told = change.sweep || change.readers.contains(slot) || is_first;
             (is_asked(slot) && is_told) || (is_first && !change.quiet.contains(slot))
         };
         let only: Rc<[Slot]> = self.rules.reach(&self.tree, node).filter(is_meant).collect();

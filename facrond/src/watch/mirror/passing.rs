@@ -129,6 +129,13 @@ impl Mirror {
         }
     }
 
+    /// Whether paths of rules, or trees of new ones, are still to be looked at.
+    pub(in crate::watch) fn is_taking_in(&self) -> bool {
+        let is_of_new =
+            |passing: &Passing| matches!(&passing.what, What::Read(read) if !read.change.quiet.is_empty());
+        self.recheck.has_new() || self.passing.iter().any(is_of_new)
+    }
+
     /// Returns whether more is to be done.
     fn step(&mut self, passing: &mut Passing) -> bool {
         let dir = passing.dir;

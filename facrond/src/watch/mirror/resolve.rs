@@ -237,8 +237,10 @@ impl Mirror {
         if news.is_some() || knows_children {
             let (parent, name): (_, Box<[u8]>) = (self.tree.parent(node), self.tree[node].name().into());
             self.rules[slot].found = usize::from(news.is_some()) * usize::MAX;
-            let quiet = if news.is_none() { [slot].into() } else { Rc::default() };
-            self.recheck.change(parent, &name, Change { news, quiet, read: true, ..Change::default() });
+            let this: Rc<[Slot]> = [slot].into();
+            let (quiet, readers) = if news.is_none() { (this, Rc::default()) } else { (Rc::default(), this) };
+            let change = Change { news, quiet, read: true, readers, ..Change::default() };
+            self.recheck.change(parent, &name, change);
         }
     }
 

@@ -39,9 +39,13 @@ struct Run {
     world: World,
     daemon: Daemon,
     kinds: Kinds,
+    /// What looks have found since each rule was asked for.
+    found: BTreeSet<(usize, String)>,
+    /// When each rule was asked for.
+    asked: [u64; RULES.len()],
     /// Since when each rule is attached.
     attached: [Option<u64>; RULES.len()],
-    attaching: Option<usize>,
+    attaching: Vec<usize>,
     /// When each rule last fired for a path, and how often.
     fired: HashMap<(usize, String), (u64, u32)>,
 }
@@ -52,8 +56,10 @@ impl Run {
             world: World::new(setup.moves),
             daemon: Daemon::new(setup.moves, setup.bury),
             kinds: setup.kinds,
+            asked: [0; RULES.len()],
+            found: BTreeSet::new(),
             attached: [None; RULES.len()],
-            attaching: None,
+            attaching: Vec::new(),
             fired: HashMap::new(),
         }
     }
@@ -98,10 +104,10 @@ impl Run {
     /// A step of the daemon; whether it has nothing to do.
     fn advance(&mut self) -> Result<bool, String> {
         let is_idle = self.daemon.step(&mut self.world);
-        if !self.daemon.is_attaching()
-            && let Some(rule) = self.attaching.take()
-        {
-            self.attached[rule] = Some(self.world.now);
+        if !self.daemon.is_taking_in() {
+            for rule in self.attaching.drain(..) {
+                self.attached[rule] = Some(self.world.now);
+            }
         }
         for fired in std::mem::take(&mut self.daemon.fired) {
             let rule = usize::try_from(fired.rule.0).expect("rules of the model are few");
@@ -110,6 +116,9 @@ impl Run {
                 return Err(format!("rule {rule} fired for {path}, which never was"));
             }
             self.world.now += 1;
+            if fired.event.synthetic {
+                self.found.insert((rule, path.clone()));
+            }
             if self.daemon.is_traced {
                 eprintln!("  fired {rule} {path}");
             }
@@ -122,7 +131,7 @@ impl Run {
     /// Lets the daemon end its turn.
     fn end_turn(&mut self) -> Result<(), String> {
         for _ in 0..ENDLESS {
-            if self.daemon.is_between() && !self.daemon.is_attaching() {
+            if self.daemon.is_between() {
                 return Ok(());
             }
             self.daemon.stop();
@@ -136,7 +145,11 @@ impl Run {
         let id = RuleId(rule);
         if self.daemon.mirror.rules.slot(id).is_none() {
             let index = usize::try_from(rule).expect("rules of the model are few");
-            self.attaching = Some(index);
+            self.attaching.push(index);
+            // What has not been read or looked at yet may be told.
+            let is_at_rest = self.world.queue.is_empty() && self.daemon.mirror.recheck.is_empty();
+            self.asked[index] = if is_at_rest { self.world.now } else { 0 };
+            self.found.retain(|(other, _)| *other != index);
             self.daemon.attach(id, spec(index));
         }
         Ok(())
@@ -144,7 +157,9 @@ impl Run {
 
     fn detach(&mut self, rule: u64) -> Result<(), String> {
         self.end_turn()?;
-        self.attached[usize::try_from(rule).expect("rules of the model are few")] = None;
+        let index = usize::try_from(rule).expect("rules of the model are few");
+        self.attaching.retain(|other| *other != index);
+        self.attached[index] = None;
         self.daemon.detach(RuleId(rule));
         Ok(())
     }
@@ -181,6 +196,11 @@ impl Run {
                 let paths = if is_path { &own[..] } else { &dentry.paths };
                 let last = paths.iter().filter_map(|path| self.fired.get(&(rule, path.clone()))).max();
                 let last = last.map_or(0, |(last, _)| *last);
+                let is_old = dentry.closed.max(dentry.named) <= self.asked[rule];
+                let was_found = paths.iter().any(|path| self.found.contains(&(rule, path.clone())));
+                if !self.kinds.moves && !self.kinds.links && is_old && was_found {
+                    return Err(format!("rule {rule} was told of {path}, which was there before"));
+                }
                 if changed > *since && last < changed {
                     return Err(format!(
                         "rule {rule}, attached at {since}, missed {path}, changed at {changed}: last at {last}"

@@ -121,12 +121,12 @@ impl Daemon {
 
     /// Between two calls of [`crate::watch::Watch::drain`].
     pub(super) fn is_between(&self) -> bool {
-        matches!(self.phase, Phase::Read)
+        matches!(self.phase, Phase::Read) && !self.all
     }
 
-    /// Whether a rule is being taken in or let go.
-    pub(super) fn is_attaching(&self) -> bool {
-        self.all
+    /// Whether rules are being taken in or let go.
+    pub(super) fn is_taking_in(&self) -> bool {
+        self.all || self.mirror.is_taking_in() || matches!(self.phase, Phase::Looking(_))
     }
 
     pub(super) fn attach(&mut self, id: RuleId, spec: Rc<RuleSpec>) {
