@@ -126,6 +126,7 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
         (OutcomeState::Recorded, ..) => "recorded".to_owned(),
         (OutcomeState::Allowed, ..) => "allowed".to_owned(),
         (OutcomeState::Denied, ..) => "denied".to_owned(),
+        (OutcomeState::NotMoved, ..) => "file not moved".to_owned(),
     };
     // writing to a string cannot fail
     if let Some(milliseconds) = outcome.duration_ms {

@@ -11,6 +11,7 @@
 //! and knows nothing of the others.
 
 mod catch_up;
+mod fates;
 mod job_log;
 mod job_store;
 mod loop_guard;
@@ -45,6 +46,7 @@ use crate::watch::{self, PathState, Watch};
 use crate::wire;
 use catch_up::CatchUp;
 use facron_proto::{RuleId, Text};
+use fates::{End, Fates};
 pub(crate) use job_log::JobLog;
 use job_store::EarlierJob;
 use loop_guard::LoopGuard;
@@ -88,6 +90,7 @@ pub struct Engine {
     /// Jobs that start when the servers of their file systems have answered these requests.
     checking: Vec<(Job, Vec<u64>)>,
     supervisor: Supervisor,
+    fates: Fates,
     shortage: Shortage,
     log: JobLog,
     watchdog: Watchdog,
@@ -129,6 +132,7 @@ impl Engine {
             runner,
             checking: Vec::new(),
             supervisor: Supervisor::default(),
+            fates: Fates::default(),
             shortage: Shortage::default(),
             log: JobLog::new(setup.kept, &setup.saved, setup.store.sender(), setup.log_to),
             watchdog: Watchdog::new(),
@@ -222,7 +226,7 @@ impl Engine {
 
     /// Whether its command was found again.
     fn take_saved_job(&mut self, earlier: EarlierJob) -> bool {
-        let EarlierJob { seq, rule, spec, mut events, merged, tries, due, process } = earlier;
+        let EarlierJob { seq, rule, spec, mut events, merged, tries, due, process, files } = earlier;
         let Some(event) = events.first().cloned() else {
             self.log.forget(seq);
             return false;
@@ -249,7 +253,20 @@ impl Engine {
                 self.watch.note_told(id, &event.path, known(event));
             }
         }
-        if let Some(process) = process {
+        if let Some(files) = files {
+            let mut found = Job { tries: tries + 1, repeated: false, ..job.clone() };
+            found.batch = is_batch.then(|| events.clone().into());
+            files.give(&mut found);
+            if let Some(end) = files.into_end() {
+                self.settle_earlier(Job { tries, ..found }, end);
+                return false;
+            }
+            if let Some(process) = &process
+                && self.find_again(found, process)
+            {
+                return true;
+            }
+        } else if let Some(process) = process {
             let mut found = Job { tries: tries + 1, repeated: false, ..job.clone() };
             found.batch = is_batch.then(|| events.clone().into());
             if self.find_again(found, &process) {
@@ -281,6 +298,14 @@ impl Engine {
         self.loop_guard.on_start(&job);
         self.supervisor.add(job, running);
         true
+    }
+
+    /// Gives the files of a job their places whose command has ended under an earlier daemon.
+    fn settle_earlier(&mut self, job: Job, end: End) {
+        self.queue.adopt(&job);
+        self.log.reopen(&job, Outcome::Pending);
+        // It is in the store already.
+        self.fates.settle(job, end, 0);
     }
 
     /// Queues a job that has its number already, with further events of a batch.

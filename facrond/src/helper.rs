@@ -15,6 +15,7 @@ mod restart;
 pub(crate) use channel::Channel;
 pub(crate) use restart::Restart;
 
+use crate::config::rule::RuleSpec;
 use crate::job::run::Runner;
 use crate::kernel::process_group::ProcessGroup;
 use crate::kernel::{packet, readiness, wait};
@@ -69,8 +70,18 @@ impl Helper {
     /// Starts the program with these arguments. One that is silent for `timeout` although
     /// it has requests to reply to is overdue. Within a tokio runtime.
     pub fn start(runner: &mut Runner, arguments: &[CString], timeout: Duration) -> Result<Self, Errno> {
+        Self::start_for(runner, None, arguments, timeout)
+    }
+
+    /// The same for a rule, as its commands are started.
+    pub fn start_for(
+        runner: &mut Runner,
+        rule: Option<&RuleSpec>,
+        arguments: &[CString],
+        timeout: Duration,
+    ) -> Result<Self, Errno> {
         let (ours, theirs) = packet::pair()?;
-        let process = runner.start_helper(arguments, theirs.as_fd())?;
+        let process = runner.start_helper(arguments, theirs.as_fd(), rule)?;
         let from_io = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or_default());
         let both = Interest::READABLE | Interest::WRITABLE;
         let readiness = readiness(ours.try_clone().map_err(from_io)?, both).map_err(from_io)?;
@@ -96,6 +107,11 @@ impl Helper {
         if let Err(errno) = self.process.signal(Signal::SIGKILL) {
             tracing::error!(pid = self.pid(), "cannot end a process of facron's own: {}", errno.desc());
         }
+    }
+
+    /// Gives the line up, and keeps the process to see it end.
+    pub fn into_process(self) -> ProcessGroup {
+        self.process
     }
 
     /// Whether a signal has stopped the process since the last call.

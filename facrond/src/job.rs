@@ -27,8 +27,11 @@ mod starting;
 mod stdin;
 pub(crate) mod supervisor;
 
+pub(crate) use error::file_reason;
+
 use crate::config::rule::RuleSpec;
 use crate::event::Event;
+use crate::fate::Noted;
 use facron_proto::RuleId;
 use std::rc::Rc;
 
@@ -51,12 +54,27 @@ pub struct Job {
     pub tries: u32,
     /// An earlier daemon did not run it, or not to its end.
     pub repeated: bool,
+    /// It runs because its file has changed while the command ran before.
+    pub again: bool,
+    /// With `done=` or `failed=`, what was at the paths of its events when its command started.
+    pub files: Option<Rc<Vec<Noted>>>,
 }
 
 impl Job {
     /// A job for one event, which has no record yet.
     pub fn new(rule: RuleId, spec: Rc<RuleSpec>, event: Event) -> Self {
-        Self { seq: 0, rule, spec, event, merged: 0, batch: None, tries: 0, repeated: false }
+        Self {
+            seq: 0,
+            rule,
+            spec,
+            event,
+            merged: 0,
+            batch: None,
+            tries: 0,
+            repeated: false,
+            again: false,
+            files: None,
+        }
     }
 
     /// The rule's `name=`, else its number.
@@ -77,12 +95,13 @@ impl Job {
     /// The same of the last event alone: all that others have to know of it.
     #[must_use]
     pub fn without_batch(&self) -> Self {
-        Self { spec: Rc::clone(&self.spec), event: self.event.clone(), batch: None, ..*self }
+        Self { spec: Rc::clone(&self.spec), event: self.event.clone(), batch: None, files: None, ..*self }
     }
 
     /// Makes it stand for a later job of the same path, too.
     pub fn absorb(&mut self, later: Self) {
         self.merged += 1 + later.merged;
+        self.again &= later.again;
         self.event.absorb(later.event);
     }
 

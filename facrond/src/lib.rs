@@ -14,6 +14,7 @@ mod control;
 mod daemon;
 mod engine;
 mod event;
+mod fate;
 #[doc(hidden)]
 pub mod fuzz;
 mod gate;
@@ -64,6 +65,7 @@ pub fn main() -> ExitCode {
         None => daemon::run(cli.daemon),
         Some(Command::Gate(gate)) => gate::process::run(gate.daemon),
         Some(Command::Walker) => gate::walker::run(),
+        Some(Command::Mover(_)) => fate::run(),
         Some(Command::Worker(_)) => watch::workers::run(),
         Some(Command::Watch(watch)) => watch_command::run(&watch),
         Some(Command::Check(check)) => {

@@ -81,7 +81,7 @@ pub fn foresee(spec: &RuleSpec, path: &[u8], events: Events) -> Events {
     let Some(below) = below(path, spec.path.as_os_str().as_bytes()) else { return Events::NONE };
     let kind = if events.contains(Events::ONDIR) { ObjectKind::Directory } else { ObjectKind::File };
     let is_seen = spec.options.recursive || !below.contains(&b'/');
-    if is_seen && spec.options.filter.accepts(below, file_name(path), kind) {
+    if is_seen && spec.accepts(below, file_name(path), kind) {
         matched(spec.events, Position::of(below), events)
     } else {
         Events::NONE

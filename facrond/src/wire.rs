@@ -6,7 +6,7 @@ use crate::config::permission::Verdict;
 use crate::event::Event;
 use crate::events::Events;
 use crate::job::Job;
-use crate::job::outcome::{Ended, Ending, Outcome};
+use crate::job::outcome::{Ended, Ending, Left, Outcome};
 use crate::kernel::wait::Exit;
 use facron_proto::{self as proto, Failure, OutcomeState, Record, Text};
 use serde::ser::SerializeStruct;
@@ -131,6 +131,7 @@ pub fn outcome(job: &Job, outcome: &Outcome) -> proto::Outcome {
         Outcome::Pending | Outcome::Short { .. } => (OutcomeState::Pending, None, tries),
         Outcome::Running { pid } => (OutcomeState::Running, Some(*pid), tries),
         Outcome::Ended(ended) => return proto::Outcome { tries, ..flat_end(ended, outcome) },
+        Outcome::Left(left) => return flat_left(job, left),
         Outcome::NotStarted { .. } => (OutcomeState::SpawnFailed, None, tries),
         Outcome::Skipped { .. } => (OutcomeState::Skipped, None, None),
         Outcome::Dropped { .. } => (OutcomeState::Dropped, None, None),
@@ -146,6 +147,13 @@ pub fn outcome(job: &Job, outcome: &Outcome) -> proto::Outcome {
         }
     };
     proto::Outcome { pid, error: outcome.why().map(str::to_owned), tries, ..state.into() }
+}
+
+fn flat_left(job: &Job, left: &Left) -> proto::Outcome {
+    let flat = outcome(job, &left.command);
+    let state = if left.is_failure { OutcomeState::NotMoved } else { flat.state };
+    let error = flat.error.map_or_else(|| left.why.clone(), |error| format!("{error}; {}", left.why));
+    proto::Outcome { state, error: Some(error), ..flat }
 }
 
 fn flat_end(ended: &Ended, outcome: &Outcome) -> proto::Outcome {

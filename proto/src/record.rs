@@ -58,7 +58,7 @@ pub struct Outcome {
     /// event, how long the process waited.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub duration_ms: Option<f64>,
-    /// The reason why the command did not run, or was stopped.
+    /// The reason why the command did not run, was stopped, or why its file stays where it is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
     /// For a permission event, the origin of the verdict.
@@ -107,6 +107,7 @@ impl Outcome {
             OutcomeState::Signaled
             | OutcomeState::Timeout
             | OutcomeState::SpawnFailed
+            | OutcomeState::NotMoved
             | OutcomeState::Dropped => true,
             _ => false,
         }
@@ -144,6 +145,9 @@ pub enum OutcomeState {
     Allowed,
     /// The permission event was denied.
     Denied,
+    /// The command has ended, and its file could not be moved or removed as `done=` or `failed=`
+    /// says. It is where it was.
+    NotMoved,
 }
 
 /// The origin of the verdict on a permission event.

@@ -12,6 +12,7 @@ mod catch_up;
 mod commands;
 mod control;
 mod execution;
+mod fate;
 mod file_input;
 mod filesystems;
 mod follow;

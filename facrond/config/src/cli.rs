@@ -53,6 +53,9 @@ pub enum Command {
     /// What the daemon starts to look for the inodes of permission rules; of no use to anybody else
     #[command(hide = true)]
     Walker,
+    /// What the daemon starts to move the files of a rule; of no use to anybody else
+    #[command(hide = true)]
+    Mover(Mover),
     /// What the daemon starts for file systems that may not answer; of no use to anybody else
     #[command(hide = true)]
     Worker(Worker),
@@ -175,6 +178,12 @@ pub struct Watch {
 pub struct Gate {
     /// The daemon's pid
     pub daemon: i32,
+}
+
+#[derive(Debug, Args)]
+pub struct Mover {
+    /// The rule: for who lists processes
+    pub rule: String,
 }
 
 #[derive(Debug, Args)]

@@ -22,6 +22,7 @@ mod command;
 mod diagnostic;
 mod event_names;
 pub mod events;
+pub mod fate;
 pub mod filter;
 pub mod fuzz;
 mod include;

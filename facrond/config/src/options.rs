@@ -4,6 +4,7 @@
 
 use super::account::{self, Account};
 use super::diagnostic::{Line, Problems, show};
+use super::fate;
 use super::filter::{Filter, ObjectKind, Patterns, check_pattern};
 use super::lex::Word;
 use super::permission::{Decision, Verdict};
@@ -95,6 +96,8 @@ const TABLE: &[Known] = &[
     once("rate=10/1m", |draft, value| give(&mut draft.options.rate, when::rate(value))),
     once("busy=rerun", |draft, value| put(&mut draft.options.busy, when::busy(value))),
     once("retry=3", |draft, value| put(&mut draft.options.retry, count(value).map(NonZeroU32::get))),
+    once("done=/srv/done", |draft, value| give(&mut draft.options.done, fate::done(value))),
+    once("failed=/srv/failed", |draft, value| give(&mut draft.options.failed, fate::directory(value))),
     once("verdict=deny", |draft, value| give(&mut draft.options.permission.verdict, decision(value))),
     once("deadline=5s", |draft, value| {
         give(&mut draft.options.permission.deadline, positive(value, NO_TIME))

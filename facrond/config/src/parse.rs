@@ -3,6 +3,7 @@
 use super::command::{Dollars, command, script};
 use super::diagnostic::{Line, Problems, show};
 use super::event_names::events;
+use super::fate;
 use super::filter::ObjectKind;
 use super::lex::{Inside, Lexer, Word, joint};
 use super::options::{given, options};
@@ -93,6 +94,7 @@ pub(super) fn rule(line: &Line<'_>, pieces: &Pieces, problems: &mut Problems) ->
         command: program.clone(),
     };
     permission::check(line, &spec, &place, problems);
+    fate::check(line, &spec, &place, problems);
     if problems.errors() > pieces.errors {
         return None;
     }

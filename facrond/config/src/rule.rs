@@ -1,6 +1,7 @@
 //! A rule as it is written: the result of parsing, without any state.
 
 use super::account::Account;
+use super::fate::Done;
 use super::filter::Filter;
 use super::permission::Permission;
 use super::process_filter::ProcessFilter;
@@ -129,6 +130,9 @@ pub struct Options {
     pub busy: Busy,
     /// `retry=`; 0 if it is not given.
     pub retry: u32,
+    pub done: Option<Done>,
+    /// `failed=`, an absolute path.
+    pub failed: Option<PathBuf>,
     /// `verdict=`, `deadline=`, `on-failure=` and `cache=`.
     pub permission: Permission,
 }
@@ -159,6 +163,8 @@ impl Default for Options {
             rate: None,
             busy: Busy::Queue,
             retry: 0,
+            done: None,
+            failed: None,
             permission: Permission::default(),
         }
     }

@@ -15,8 +15,10 @@ mod wanted;
 
 pub use disk::{Found, backwards, forwards};
 pub use recent::Page;
+pub use row::nanoseconds;
 pub use wanted::Wanted;
 
+use super::fates::End;
 use super::job_store::JobStore;
 use crate::control::{Follower, encode};
 use crate::event::Event;
@@ -103,6 +105,12 @@ impl JobLog {
         self.store.started(job, pid);
     }
 
+    /// The command of a job has ended, and its files are to get their places; the change of the
+    /// store that says so.
+    pub(super) fn settle(job: &Job, end: &End, store: &Store) -> u64 {
+        JobStore::settles(job, end, store)
+    }
+
     /// A job is tried again after a pause.
     pub fn pause(&mut self, job: &Job, outcome: Outcome, pause: Duration) {
         self.update(job, outcome);
@@ -179,6 +187,14 @@ impl JobLog {
             Outcome::Skipped { .. } => self.counts.skipped += 1,
             Outcome::Dropped { .. } => self.counts.dropped += 1,
             Outcome::NotStarted { .. } => self.count_failed(job, outcome),
+            Outcome::Left(left) => {
+                self.count(job, &left.command);
+                if left.is_failure {
+                    self.counts.failed += u64::from(!left.command.is_failure());
+                    let (rule, path) = (job.rule_label(), Text::from(&*job.event.path));
+                    tracing::warn!(%rule, %path, "the file of the command stays where it is: {}", left.why);
+                }
+            }
             Outcome::Ended(Ended { pid, ending, .. }) => {
                 self.counts.run += 1;
                 self.counts.timeout += u64::from(*ending == Ending::TimedOut);

@@ -3,6 +3,7 @@
 //! A job is in the store from its admission to its end. Nobody waits for the disk: what a crash
 //! takes from the last milliseconds, the next daemon finds out by looking at the files.
 
+use super::fates::{End, SavedFiles};
 use super::rule_book::SavedRule;
 use super::state_files::StateFiles;
 use crate::config::rule::RuleSpec;
@@ -11,7 +12,7 @@ use crate::event::{Event, ObjectId};
 use crate::job::Job;
 use crate::job::earlier::Earlier;
 use crate::own_dir::OwnError;
-use crate::store::{Change, JobChange, JobRow, Phase, Saved, Sender};
+use crate::store::{Change, JobChange, JobRow, Phase, Saved, Sender, Store};
 use crate::wire::EventForm;
 use facron_proto::RuleId;
 use rustc_hash::FxHashMap;
@@ -106,7 +107,7 @@ impl JobStore {
     /// The command of a job was started.
     pub(super) fn started(&self, job: &Job, pid: i32) {
         let began = milliseconds(SystemTime::now());
-        let phase = Phase::Runs { pid, identity: None, began };
+        let phase = Phase::Runs { pid, identity: None, began, files: SavedFiles::of(job, None) };
         // This try is not over.
         self.write(job.seq, || JobChange::Went { tries: job.tries.saturating_sub(1), phase });
     }
@@ -115,6 +116,12 @@ impl JobStore {
     pub(super) fn paused(&self, job: &Job, pause: Duration) {
         let until = milliseconds(SystemTime::now() + pause);
         self.write(job.seq, || JobChange::Went { tries: job.tries, phase: Phase::WaitsUntil(until) });
+    }
+
+    /// The command of a job has ended, and its files are to get their places.
+    pub(super) fn settles(job: &Job, end: &End, store: &Store) -> u64 {
+        let phase = Phase::Settles { files: SavedFiles::of(job, Some(end)) };
+        store.write(Change::Job { seq: job.seq, change: JobChange::Went { tries: job.tries, phase } })
     }
 
     pub(super) fn ended(&self, seq: u64) {
@@ -162,6 +169,7 @@ pub(super) struct EarlierJob {
     pub(super) tries: u32,
     pub(super) due: Option<SystemTime>,
     pub(super) process: Option<Earlier>,
+    pub(super) files: Option<SavedFiles>,
 }
 
 /// What the store has of earlier jobs, in the order of their numbers.
@@ -175,11 +183,17 @@ pub(super) fn earlier(saved: &mut Saved) -> Vec<EarlierJob> {
     let jobs = saved.jobs.drain(..).map(|row| {
         let data = std::iter::once(row.data).chain(row.events.into_iter().map(|(_, data)| data));
         let events = data.filter_map(|data| serde_json::from_slice::<SavedEvent>(&data).ok());
+        let mut files = None;
         let (due, process) = match row.phase {
             Phase::Waits => (None, None),
             Phase::WaitsUntil(due) => (Some(time(due)), None),
-            Phase::Runs { pid, identity, began } => {
+            Phase::Runs { pid, identity, began, files: known } => {
+                files = (!known.is_empty()).then(|| SavedFiles::read(&known));
                 (None, identity.map(|identity| Earlier { pid, identity, began: time(began) }))
+            }
+            Phase::Settles { files: known } => {
+                files = Some(SavedFiles::read(&known));
+                (None, None)
             }
         };
         EarlierJob {
@@ -191,6 +205,7 @@ pub(super) fn earlier(saved: &mut Saved) -> Vec<EarlierJob> {
             tries: row.tries,
             due,
             process,
+            files,
         }
     });
     jobs.collect()
@@ -241,7 +256,7 @@ impl File {
                 RuleForm::Whole(rule) => parse(&rule),
             };
             let events = vec![event.into()];
-            EarlierJob { seq: 0, rule, spec, events, merged, tries: 0, due: None, process: None }
+            EarlierJob { seq: 0, rule, spec, events, merged, tries: 0, due: None, process: None, files: None }
         });
         jobs.collect()
     }

@@ -200,6 +200,26 @@ impl RuleBook {
         self.get(id).filter(is_same).or_else(|| self.iter().find(is_same))
     }
 
+    /// Whether files that are moved for a rule come to another one, or back to itself, by moves
+    /// alone.
+    pub fn leads(&self, from: RuleId, to: RuleId) -> bool {
+        let (mut known, mut next) = (vec![from], 0);
+        while let Some(rule) = known.get(next).copied() {
+            if rule == to {
+                return true;
+            }
+            next += 1;
+            let Some(Entry { spec, .. }) = self.get(rule) else { continue };
+            let dirs = spec.fate_directories();
+            let sees =
+                |watching: &RuleSpec| dirs.into_iter().flatten().any(|dir| watching.sees_entries_of(dir));
+            let more = self.iter().filter(|entry| entry.spec.has_fate() && sees(&entry.spec));
+            let more: Vec<_> = more.map(|entry| entry.id).filter(|id| !known.contains(id)).collect();
+            known.extend(more);
+        }
+        false
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
     }

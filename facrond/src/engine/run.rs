@@ -1,12 +1,16 @@
 //! The loop: what wakes the engine, and the way of an event from there to its end.
 
+use super::fates::{self, Conclusion, End, Ready};
 use super::job_log::warn_of_retry;
 use super::permissions::Decided;
+use super::rule_book::Entry;
 use super::waiters::Waiter;
 use super::wakeups::{Alarm, RELOAD, STOP, signals};
-use super::{Engine, Error};
+use super::{Engine, Error, JobLog};
 use crate::config::process_filter::Judgement;
 use crate::control::Calls;
+use crate::event::Event;
+use crate::fate::is_temporary;
 use crate::job::outcome::Outcome;
 use crate::job::supervisor::Finished;
 use crate::job::{Job, retry, run};
@@ -15,12 +19,12 @@ use crate::kernel::signals::Signals;
 use crate::process::attribution::Facts;
 use crate::watch::{self, Hit, PathState, Progress};
 use crate::{log, service_manager, wire};
-use facron_proto::Text;
+use facron_proto::{RuleId, Text};
 use nix::sys::signal::Signal;
 use sd_notify::NotifyState;
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::io::Interest;
 use tokio::task::yield_now;
 
@@ -99,6 +103,7 @@ impl Engine {
                 // What waits for that goes on in the next turn.
                 () = self.store.wake() => {}
                 () = self.log.wake() => {}
+                () = self.fates.wake() => {}
                 finished = self.supervisor.next() => {
                     self.on_finished(finished);
                     self.start_jobs();
@@ -130,6 +135,7 @@ impl Engine {
         self.log.advance(&self.store);
         self.forget_handled();
         self.launch_checked();
+        self.advance_fates();
         // A rule that was to be added is gone by now: the client was told why.
         for id in self.permissions.rules_mut().take_failed() {
             if let Some(PathState::Failed(why)) = self.permissions.rules().state(id) {
@@ -141,7 +147,8 @@ impl Engine {
     /// What was read need not outlive this process when the store has all that came of it.
     fn forget_handled(&mut self) {
         // Before it is asked what is written: else nobody might be woken.
-        self.store.set_awaited(self.log.has_cursors() || self.watch.has_unhandled());
+        let is_awaited = self.log.has_cursors() || self.watch.has_unhandled() || self.fates.awaits_store();
+        self.store.set_awaited(is_awaited);
         // Echoes that wait are in no store.
         if self.loop_guard.next_due().is_none() {
             let Self { watch, store, .. } = self;
@@ -187,6 +194,7 @@ impl Engine {
             self.watchdog.next_due(),
             self.catch_up.next_due(),
             self.log.next_due(),
+            self.fates.next_due(),
         ];
         parts.into_iter().flatten().min()
     }
@@ -227,6 +235,7 @@ impl Engine {
             self.processes.attribution.unfollow();
         }
         let drained = self.processes.begin();
+        let movers = self.fates.ended();
         let queue = self.watch.drain(&mut self.processes, &mut hits)?;
         for hit in hits.drain(..) {
             self.on_hit(hit);
@@ -235,6 +244,7 @@ impl Engine {
         self.permissions.follow_changes(&self.watch, &mut self.log);
         if queue == watch::Queue::Drained {
             self.processes.end(drained);
+            self.fates.forget(&movers);
         }
         self.start_jobs();
         let caught_up = self.watch.take_caught_up();
@@ -285,7 +295,11 @@ impl Engine {
         let spec = Rc::clone(&entry.spec);
         let is_of_store =
             || self.setup.files.as_ref().is_some_and(|files| files.is_of_store(&hit.event.path));
-        if hit.own && !spec.options.include_own || is_of_store() {
+        let is_echo = match self.fates.rule_of(hit.event.pid) {
+            Some(by) => self.is_echo_of_move(&hit, by),
+            None => hit.own && !spec.options.include_own,
+        };
+        if is_echo || is_of_store() {
             self.ignored_own += 1;
             return;
         }
@@ -307,6 +321,13 @@ impl Engine {
         if is_last {
             self.retire(hit.rule);
         }
+    }
+
+    /// Whether a file that was moved for a rule is not to fire another one, or the same: on its
+    /// way it has another name, and rules that move files in a circle would never rest.
+    fn is_echo_of_move(&self, hit: &Hit, by: RuleId) -> bool {
+        let event = &hit.event;
+        is_temporary(&event.path) || self.rules.leads(hit.rule, by)
     }
 
     /// Nobody knows the process, and the rule has `uid=` or `exe=`.
@@ -332,7 +353,11 @@ impl Engine {
         }
         let stops = self.queue.take_stops();
         let checking = self.checking.extract_if(.., |(job, _)| stops.contains(&job.seq));
-        for (mut job, _) in checking.collect::<Vec<_>>() {
+        let mut unstarted: Vec<_> = checking.map(|(job, _)| job).collect();
+        if !stops.is_empty() {
+            unstarted.extend(self.fates.take_unstarted(|job| stops.contains(&job.seq)));
+        }
+        for mut job in unstarted {
             self.make_room(&mut job);
             self.log.close(&job, Outcome::skipped("stopped to start anew for a later event"));
         }
@@ -357,7 +382,46 @@ impl Engine {
         let is_asked = run::places(&job).all(|place| watch.why_unresponsive(place).is_none());
         let places = run::places(&job).filter(|_| is_asked);
         let checks: Vec<_> = places.filter_map(|place| watch.check(place)).collect();
-        if checks.is_empty() { self.launch(job) } else { self.checking.push((job, checks)) }
+        if checks.is_empty() { self.prepare(job) } else { self.checking.push((job, checks)) }
+    }
+
+    /// Launches a job, when it is known what its files are.
+    fn prepare(&mut self, job: Job) {
+        if job.spec.has_fate() { self.fates.note(job) } else { self.launch(job) }
+    }
+
+    /// Goes on with the jobs whose files were looked at, or have their places.
+    fn advance_fates(&mut self) {
+        let (store, now) = (&self.store, Instant::now());
+        let ready = self.fates.advance(&mut self.runner, |change| store.is_tried(change), now);
+        let is_some = !ready.is_empty();
+        for ready in ready {
+            match ready {
+                Ready::Noted(job) if self.is_stopping => self.queue.retry(job, now),
+                Ready::Noted(job) if fates::is_pointless(&job) => {
+                    self.conclude(job, Outcome::skipped("there is no file under its path any more"));
+                }
+                Ready::Noted(job) => self.launch(job),
+                Ready::Settled(conclusion) => self.on_settled(conclusion),
+            }
+        }
+        if is_some {
+            self.start_jobs();
+        }
+    }
+
+    /// The files of a job have their places. For those that have changed since its command began
+    /// it runs once more: of that change there need not be an event.
+    fn on_settled(&mut self, Conclusion { job, outcome, changed }: Conclusion) {
+        let is_wanted = !job.again && self.rules.get(job.rule).is_some_and(Entry::is_on);
+        let (rule, spec) = (job.rule, Rc::clone(&job.spec));
+        let events = changed.into_iter().filter(|_| is_wanted).map(|index| job.events()[index].clone());
+        let events: Vec<_> = events.collect();
+        self.conclude(job, outcome);
+        for event in events {
+            let event = Event { time: SystemTime::now(), synthetic: true, ..event };
+            self.admit(Job { again: true, ..Job::new(rule, Rc::clone(&spec), event) });
+        }
     }
 
     /// Starts the jobs whose file systems have answered, or do not.
@@ -367,7 +431,7 @@ impl Engine {
             |(_, checks): &mut (Job, Vec<u64>)| !checks.iter().any(|check| watch.is_checking(*check));
         let checked: Vec<_> = self.checking.extract_if(.., is_checked).collect();
         for (job, _) in checked {
-            self.launch(job);
+            self.prepare(job);
         }
     }
 
@@ -416,7 +480,7 @@ impl Engine {
     }
 
     /// A command has ended, or could not be started.
-    fn on_finished(&mut self, Finished { mut job, outcome }: Finished) {
+    fn on_finished(&mut self, Finished { job, outcome }: Finished) {
         let now = Instant::now();
         self.loop_guard.on_end(&job, now);
         if let Some(pause) = self.retry_pause(&job, &outcome) {
@@ -426,6 +490,18 @@ impl Engine {
             return self.queue.retry(job, now + pause);
         }
         let outcome = outcome.given_up();
+        if fates::has_fate(&job, &outcome) {
+            let end = End { time: SystemTime::now(), outcome, is_repeated: false };
+            // Before it is written: else nobody might be woken.
+            self.store.set_awaited(true);
+            let change = JobLog::settle(&job, &end, &self.store);
+            return self.fates.settle(job, end, change);
+        }
+        self.conclude(job, outcome);
+    }
+
+    /// A job is over.
+    fn conclude(&mut self, mut job: Job, outcome: Outcome) {
         if outcome.is_restart() {
             self.make_room(&mut job);
         } else {
@@ -481,7 +557,8 @@ impl Engine {
         service_manager::notify(&[NotifyState::Stopping]);
         // The gate answers the processes that wait; nobody waits for the commands.
         self.permissions.close(&mut self.log);
-        for (job, _) in std::mem::take(&mut self.checking) {
+        let checking = std::mem::take(&mut self.checking).into_iter().map(|(job, _)| job);
+        for job in checking.chain(self.fates.take_unstarted(|_| true)) {
             self.queue.retry(job, Instant::now());
         }
         self.supervisor.supervise_all();
@@ -489,6 +566,8 @@ impl Engine {
         // Not even SIGKILL ends a process that waits for a server.
         let last = tokio::time::Instant::now() + STOP_GRACE + AFTER_SIGKILL;
         while self.queue.running() > 0 || self.permissions.running() > 0 {
+            self.store.set_awaited(self.fates.awaits_store());
+            self.advance_fates();
             tokio::select! {
                 () = tokio::time::sleep_until(last) => break,
                 come = signals.come() => {
@@ -497,6 +576,8 @@ impl Engine {
                     }
                 }
                 () = self.permissions.wake() => self.on_permissions(),
+                () = self.store.wake() => {}
+                () = self.fates.wake() => {}
                 finished = self.supervisor.next() => self.on_finished(finished),
             }
         }

@@ -120,7 +120,7 @@ fn account_reason(errno: Errno) -> String {
     }
 }
 
-fn file_reason(errno: Errno) -> String {
+pub(crate) fn file_reason(errno: Errno) -> String {
     match errno {
         Errno::ELOOP => "it is a symbolic link or below one, and links are not followed".to_owned(),
         Errno::ESPIPE => "it is not a regular file".to_owned(),

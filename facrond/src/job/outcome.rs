@@ -19,6 +19,8 @@ pub enum Outcome {
     },
     /// Its command ran, and has ended.
     Ended(Ended),
+    /// Its command has ended, and a file that was to be moved stays where it is.
+    Left(Box<Left>),
     /// Its command could not be started.
     NotStarted {
         why: String,
@@ -38,6 +40,14 @@ pub enum Outcome {
     Recorded,
     /// A process waited for permission, and got an answer.
     Answered(Box<Answer>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Left {
+    pub command: Outcome,
+    pub why: String,
+    /// Whether that went wrong.
+    pub is_failure: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +100,7 @@ impl Outcome {
                 _ => !matches!(ended.exit, Exit::Code(0) | Exit::Unknown),
             },
             Self::NotStarted { .. } | Self::Dropped { .. } => true,
+            Self::Left(left) => left.is_failure || left.command.is_failure(),
             _ => false,
         }
     }
@@ -109,6 +120,7 @@ impl Outcome {
         let more = match self {
             Self::Ended(ended) => ended.output.as_ref().map_or(0, |output| output.as_bytes().len()),
             Self::Answered(answer) => size_of::<Answer>() + answer.command.text_size(),
+            Self::Left(left) => size_of::<Left>() + left.command.text_size(),
             _ => 0,
         };
         self.why().map_or(0, str::len) + more
@@ -122,6 +134,7 @@ impl Outcome {
             | Self::Short { why }
             | Self::Skipped { why }
             | Self::Dropped { why } => Some(why),
+            Self::Left(left) => Some(&left.why),
             Self::Answered(answer) => answer.why.as_deref(),
             Self::Pending | Self::Running { .. } | Self::Recorded => None,
         }
@@ -129,6 +142,12 @@ impl Outcome {
 }
 
 impl Ending {
+    /// The one with this reason; without any it was by itself.
+    pub fn of_reason(reason: &str) -> Self {
+        let all = [Self::Stopped(Stop::ForLaterEvent), Self::Stopped(Stop::RuleRemoved), Self::DaemonStops];
+        all.into_iter().find(|ending| ending.reason() == Some(reason)).unwrap_or(Self::ByItself)
+    }
+
     fn reason(self) -> Option<&'static str> {
         match self {
             Self::ByItself | Self::TimedOut => None,

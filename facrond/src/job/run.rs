@@ -12,7 +12,7 @@ use super::running::Running;
 use super::starting::Starting;
 use super::{split, stdin};
 use crate::config::account::Account;
-use crate::config::rule::{Command, Stdin};
+use crate::config::rule::{Command, Options, RuleSpec, Stdin};
 use crate::kernel::descriptors::is_reserved;
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process;
@@ -131,13 +131,26 @@ impl Runner {
 
     /// Starts the daemon's own program as a process of another kind, with a socket on
     /// its standard input and neither output nor environment. It is a group of its own.
+    ///
+    /// With a rule it runs as the commands of the rule do: nobody trusts it more than those.
     pub fn start_helper(
         &mut self,
         arguments: &[CString],
         socket: BorrowedFd<'_>,
+        rule: Option<&RuleSpec>,
     ) -> Result<ProcessGroup, Errno> {
         let null = self.null.as_fd();
-        let spawn = Spawn::of_self(arguments, [socket, null, null]);
+        let mut spawn = Spawn::of_self(arguments, [socket, null, null]);
+        if let Some(RuleSpec { options, .. }) = rule {
+            let credentials = Self::credentials(options);
+            spawn = Spawn {
+                credentials,
+                umask: options.umask,
+                nice: options.nice,
+                session: Session::Own,
+                ..spawn
+            };
+        }
         let (mut group, _) = self.spawner.spawn(&spawn).map_err(|error| error.errno)?;
         group.hold();
         // Whoever has the other end of the socket sees it end, or not begin.
@@ -262,14 +275,17 @@ impl Runner {
             stdio: [descriptor, stdout, stderr],
             input,
             output: output.as_deref(),
-            credentials: options.account.as_ref().filter(|account| !Self::is_own(account)).map(|account| {
-                Credentials { uid: account.uid, gid: account.gid, groups: &account.groups[..] }
-            }),
+            credentials: Self::credentials(options),
             umask: options.umask,
             nice: options.nice,
             session: if deadline.is_some() { Session::Daemon } else { Session::Own },
         };
         self.spawner.spawn(&spawn).map_err(|error| StartError::from_spawn(error, program, options))
+    }
+
+    fn credentials(options: &Options) -> Option<Credentials<&[u32]>> {
+        let account = options.account.as_ref().filter(|account| !Self::is_own(account))?;
+        Some(Credentials { uid: account.uid, gid: account.gid, groups: &account.groups[..] })
     }
 
     /// Whether an account is that of a daemon that cannot change its own.

@@ -173,9 +173,9 @@ impl Database {
                 }
                 insert_events(transaction, seq, events)?;
                 let Some((tries, phase)) = went else { return Ok(()) };
-                let (due, pid, identity, began) = columns(phase);
-                let sql = "UPDATE job SET tries = ?, due = ?, pid = ?, identity = ?, began = ? WHERE seq = ?";
-                run(sql, params![tries, due, pid, identity, began, key])
+                let (due, pid, identity, began, files) = columns(phase);
+                let sql = "UPDATE job SET tries = ?, due = ?, pid = ?, identity = ?, began = ?, files = ? WHERE seq = ?";
+                run(sql, params![tries, due, pid, identity, began, files, key])
             }
             Pending::Ended => {
                 run("DELETE FROM job WHERE seq = ?", params![key])?;
@@ -187,8 +187,8 @@ impl Database {
 
 fn insert_job(transaction: &Transaction<'_>, row: &JobRow) -> Result<()> {
     let JobRow { seq, rule, spec, data, merged, events, tries, phase } = row;
-    let (due, pid, identity, began) = columns(phase);
-    let sql = "REPLACE INTO job VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let (due, pid, identity, began, files) = columns(phase);
+    let sql = "REPLACE INTO job VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let sum = job_sum(*seq, *spec, data);
     let (rule, spec, merged) = (signed(*rule), signed(*spec), signed(*merged));
     let mut statement = transaction.prepare_cached(sql)?;
@@ -203,7 +203,8 @@ fn insert_job(transaction: &Transaction<'_>, row: &JobRow) -> Result<()> {
         due,
         pid,
         identity,
-        began
+        began,
+        files
     ])?;
     insert_events(transaction, *seq, events)
 }
@@ -216,12 +217,18 @@ fn insert_events(transaction: &Transaction<'_>, seq: u64, events: &[(u64, Vec<u8
     Ok(())
 }
 
-/// `due`, `pid`, `identity` and `began`.
-fn columns(phase: &Phase) -> (Option<i64>, Option<i32>, Option<&str>, Option<i64>) {
+/// `due`, `pid`, `identity`, `began` and `files`.
+type Columns<'p> = (Option<i64>, Option<i32>, Option<&'p str>, Option<i64>, Option<&'p [u8]>);
+
+fn columns(phase: &Phase) -> Columns<'_> {
     match phase {
-        Phase::Waits => (None, None, None, None),
-        Phase::WaitsUntil(due) => (Some(*due), None, None, None),
-        Phase::Runs { pid, identity, began } => (None, Some(*pid), identity.as_deref(), Some(*began)),
+        Phase::Waits => (None, None, None, None, None),
+        Phase::WaitsUntil(due) => (Some(*due), None, None, None, None),
+        Phase::Runs { pid, identity, began, files } => {
+            let files = Some(&**files).filter(|files| !files.is_empty());
+            (None, Some(*pid), identity.as_deref(), Some(*began), files)
+        }
+        Phase::Settles { files } => (None, None, None, None, Some(files)),
     }
 }
 

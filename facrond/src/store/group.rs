@@ -38,7 +38,10 @@ impl Pending {
     fn size(&self) -> usize {
         match self {
             Self::New(row) => row.size(),
-            Self::Changed(changed) => changed.events.iter().map(|(_, data)| data.capacity()).sum(),
+            Self::Changed(changed) => {
+                let events = changed.events.iter().map(|(_, data)| data.capacity()).sum::<usize>();
+                events + changed.went.as_ref().map_or(0, |(_, phase)| phase.size())
+            }
             Self::Ended => 0,
         }
     }

@@ -30,8 +30,7 @@ pub(super) fn load(connection: &Connection, boot: &str, damage: Damage) -> Resul
     let (specs, are_specs_right) = rows(connection, "SELECT id, data, sum FROM spec", spec, damage)?;
     let sql = "SELECT seq, number, data, sum FROM event ORDER BY seq, number";
     let (events, are_events_right) = rows(connection, sql, event, damage)?;
-    let sql =
-        "SELECT seq, rule, spec, data, sum, merged, tries, due, pid, identity, began FROM job ORDER BY seq";
+    let sql = "SELECT seq, rule, spec, data, sum, merged, tries, due, pid, identity, began, files FROM job ORDER BY seq";
     let (mut jobs, are_jobs_right) = rows(connection, sql, job, damage)?;
     for (seq, event) in events {
         if let Ok(at) = jobs.binary_search_by_key(&seq, |job| job.seq) {
@@ -116,7 +115,13 @@ fn job(row: &Row<'_>) -> Result<(JobRow, bool)> {
     let number = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let phase = match (row.get(7)?, row.get(8)?, row.get(10)?) {
         (Some(due), ..) => Phase::WaitsUntil(due),
-        (None, Some(pid), Some(began)) => Phase::Runs { pid, identity: row.get(9)?, began },
+        (None, Some(pid), Some(began)) => {
+            let files = row.get::<_, Option<_>>(11)?.unwrap_or_default();
+            Phase::Runs { pid, identity: row.get(9)?, began, files }
+        }
+        (None, None, _) => {
+            row.get::<_, Option<_>>(11)?.map_or(Phase::Waits, |files| Phase::Settles { files })
+        }
         _ => Phase::Waits,
     };
     let job = JobRow {

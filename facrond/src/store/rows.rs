@@ -64,7 +64,7 @@ pub struct JobRow {
 impl JobRow {
     pub(super) fn size(&self) -> usize {
         let events = self.events.iter().map(|(_, data)| data.capacity() + size_of::<(u64, Vec<u8>)>());
-        size_of::<Self>() + self.data.capacity() + events.sum::<usize>()
+        size_of::<Self>() + self.data.capacity() + events.sum::<usize>() + self.phase.size()
     }
 }
 
@@ -79,7 +79,22 @@ pub enum Phase {
         pid: i32,
         identity: Option<String>,
         began: i64,
+        /// What its files were before.
+        files: Vec<u8>,
     },
+    /// Its command has ended, and its files get their places.
+    Settles {
+        files: Vec<u8>,
+    },
+}
+
+impl Phase {
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Waits | Self::WaitsUntil(_) => 0,
+            Self::Runs { files, .. } | Self::Settles { files } => files.capacity(),
+        }
+    }
 }
 
 /// What happens to a job.
@@ -205,6 +220,7 @@ impl Change {
             | Self::Spec { data, .. }
             | Self::Job { change: JobChange::Merged { event: Some((_, data)), .. }, .. } => data.capacity(),
             Self::Job { change: JobChange::Opened(row), .. } => row.size(),
+            Self::Job { change: JobChange::Went { phase, .. }, .. } => phase.size(),
             _ => 0,
         };
         size_of::<Self>() + data

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Result, Transaction, TransactionBehavior};
 
 /// Step N makes version N + 1 of version N. A step that was released is never changed.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     // Sums tell what was written from bits that have changed on the disk.
     // A rule without a boot lasts for ever.
     "CREATE TABLE number(name TEXT PRIMARY KEY, value INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -26,6 +26,8 @@ const STEPS: [&str; 4] = [
          identity TEXT, began INTEGER) STRICT;
      CREATE TABLE event(seq INTEGER, number INTEGER, data BLOB NOT NULL, sum INTEGER NOT NULL,
          PRIMARY KEY(seq, number)) STRICT, WITHOUT ROWID;",
+    // What is known of the files of a job whose command runs. Without a pid it has ended.
+    "ALTER TABLE job ADD COLUMN files BLOB;",
 ];
 
 /// The version that this facron writes.

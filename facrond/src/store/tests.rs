@@ -234,12 +234,16 @@ fn jobs_are_kept_from_their_admission_to_their_end() {
     let opened = |seq: u64| JobChange::Opened(Box::new(job(seq)));
     write((10..16).flat_map(|seq| changes_of(seq, vec![opened(seq)])).collect());
     let pid = std::process::id().cast_signed();
-    let runs = |identity| Phase::Runs { pid, identity, began: 77 };
+    let files = || b"files".to_vec();
+    let runs = |identity| Phase::Runs { pid, identity, began: 77, files: files() };
     let event = |number| Some((number, b"later".to_vec()));
     write(changes_of(11, vec![JobChange::Merged { count: 4, event: event(90) }]));
     write(changes_of(12, vec![JobChange::Went { tries: 2, phase: Phase::WaitsUntil(99) }]));
     write(changes_of(13, vec![JobChange::Went { tries: 1, phase: runs(None) }]));
     write(changes_of(14, vec![JobChange::Ended]));
+    write(changes_of(15, vec![JobChange::Went { tries: 1, phase: runs(None) }]));
+    let settles = || Phase::Settles { files: b"settled".to_vec() };
+    write(changes_of(15, vec![JobChange::Went { tries: 3, phase: settles() }]));
     // In one group.
     write(changes_of(
         20,
@@ -254,6 +258,7 @@ fn jobs_are_kept_from_their_admission_to_their_end() {
     expected[1].events.push((90, b"later".to_vec()));
     (expected[2].tries, expected[2].phase) = (2, Phase::WaitsUntil(99));
     (expected[3].tries, expected[3].phase) = (1, runs(crate::kernel::process::identity(pid)));
+    (expected[4].tries, expected[4].phase) = (3, settles());
     expected[5].merged += 1;
     expected[5].events.push((91, b"later".to_vec()));
     assert_eq!((saved.jobs, saved.specs.len()), (expected, 1));

@@ -210,19 +210,18 @@ impl Matcher<'_> {
         if rule.spec.asks_permission() {
             return true;
         }
-        let filter = &rule.spec.options.filter;
         let kind = object_kind(events);
         match place {
             None => {
                 let name = rule.spec.path.file_name().unwrap_or_default();
-                filter.accepts(b"", name.as_bytes(), kind)
+                rule.spec.accepts(b"", name.as_bytes(), kind)
             }
-            Some((dir, name)) if rule.target == Some(dir) || !filter.has_globs() => {
-                filter.accepts(name, name, kind)
+            Some((dir, name)) if rule.target == Some(dir) || !rule.spec.depends_on_paths() => {
+                rule.spec.accepts(name, name, kind)
             }
             Some((dir, name)) => {
                 let above = rule.target.and_then(|target| self.tree.path_below(target, dir));
-                filter.accepts(&join(&above.unwrap_or_default(), name), name, kind)
+                rule.spec.accepts(&join(&above.unwrap_or_default(), name), name, kind)
             }
         }
     }

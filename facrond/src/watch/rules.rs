@@ -212,11 +212,11 @@ impl RuleIndex {
     }
 
     fn is_excluded(&self, tree: &PathTree, slot: Slot, parent: NodeId, name: &[u8]) -> bool {
-        let filter = &self[slot].spec.options.filter;
-        filter.has_globs() && {
+        let spec = &self[slot].spec;
+        spec.depends_on_paths() && {
             let target = self[slot].target.unwrap_or(parent);
             let above = tree.path_below(target, parent).unwrap_or_default();
-            filter.excludes_tree(&join(&above, name))
+            spec.excludes_tree(&join(&above, name))
         }
     }
 

@@ -7,12 +7,14 @@
 mod detached;
 mod handle;
 mod stat;
+mod xattr;
 
 pub use detached::DetachedMount;
 use handle::fsid_of;
 pub(crate) use handle::{AT_HANDLE_FID, MAX_HANDLE};
 pub use handle::{HandleBuffer, open_by_handle};
 pub use stat::{Kind, Stat};
+pub use xattr::copy_attributes;
 
 use super::record::{FsId, Handle};
 use nix::errno::Errno;
