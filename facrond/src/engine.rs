@@ -168,6 +168,10 @@ impl Engine {
         if config::has_errors(&diagnostics) {
             self.start_problems.push("the configuration has errors; `facrond check` shows them".to_owned());
         }
+        if self.start_problems.is_empty() {
+            let specs = self.rules.iter().map(|entry| &*entry.spec);
+            self.catch_up.forget_others(specs, &self.store);
+        }
         diagnostics
     }
 
@@ -511,10 +515,15 @@ impl Engine {
         self.waiters.push(None, move |engine| engine.permissions.is_acknowledged(number), work);
     }
 
-    /// Goes on when that is so, and all others are in force, or it is known why not. Since when
-    /// they are is on the disk then: whatever ends the daemon, the next one catches up.
+    /// Goes on when that is so, and all others are in force, or it is known why not. Their numbers,
+    /// and since when they are in force, are on the disk then: whatever ends the daemon, the next one
+    /// catches up. The health tells where that cannot be.
     fn once_all_in_force(&mut self, work: impl FnOnce(&mut Self) + 'static) {
-        let work = |engine: &mut Self| engine.once_looked(|engine| engine.once_begun(work));
+        let work = |engine: &mut Self| {
+            engine.once_looked(|engine| {
+                engine.once_kept(vec![engine.rules.numbers()], |engine, _| work(engine))
+            });
+        };
         let in_force = |engine: &mut Self| {
             engine.waiters.push(None, |engine| engine.permissions.rules().are_all_settled(), work);
         };
@@ -528,16 +537,6 @@ impl Engine {
             engine.waiters.push(deadline, move |engine| engine.watch.is_over(&pending), work);
         };
         self.waiters.push(None, |engine| !engine.watch.is_taking_in(), work);
-    }
-
-    /// Goes on when the disk knows since when all rules are watched, or cannot.
-    fn once_begun(&mut self, work: impl FnOnce(&mut Self) + 'static) {
-        if !self.catch_up.take_has_begun() {
-            return work(self);
-        }
-        // Written after the times, so they are on the disk as well. The health tells of a failure.
-        let numbers = vec![self.rules.numbers()];
-        self.once_kept(numbers, |engine, _| work(engine));
     }
 
     /// Goes on when changes are on the disk, or it is known why not.

@@ -142,6 +142,32 @@ fn what_is_there_at_first_is_told_to_who_wants_it_and_nothing_to_who_does_not() 
 }
 
 #[test]
+fn a_rule_that_leaves_while_no_daemon_runs_is_a_new_one_when_it_comes_back() {
+    let place = Place::new();
+    let dir = place.mkdir("in");
+    let rule = |name: &str| format!("{dir} ARRIVED [name={name}] -\n");
+    let run_with = |rules: &str| {
+        place.conf(rules);
+        let daemon = place.start();
+        catch_up(&place);
+        let told = ["kept", "back"].map(|name| place.rpc().call("show", &json!({ "rule": name })));
+        let fired = told.map(|rule| rule.map(|rule| rule["fired"].as_u64().unwrap()).ok());
+        assert!(daemon.stop().success());
+        pass_time(&place);
+        place.write("in/file");
+        fired
+    };
+    let both = rule("kept") + &rule("back");
+    assert_eq!(run_with(&both), [Some(0), Some(0)]);
+    assert_eq!(run_with(&(both.clone() + "a mistake\n")), [Some(1), Some(1)]);
+    let mistake = rule("kept") + &rule("back").replace("ARRIVED", "ARIVED");
+    assert_eq!(run_with(&mistake), [Some(1), None]);
+    assert_eq!(run_with(&both), [Some(1), Some(1)], "a mistake does not make it a new one");
+    assert_eq!(run_with(&rule("kept")), [Some(1), None]);
+    assert_eq!(run_with(&both), [Some(1), Some(0)]);
+}
+
+#[test]
 fn a_rule_catches_up_only_as_fast_as_its_commands_run() {
     let place = Place::new();
     let dir = place.mkdir("in");

@@ -74,6 +74,22 @@ fn a_rule_that_is_not_understood_stays_and_says_why() {
     assert_eq!(place.ctl_json(&["list"]), json!([]));
 }
 
+#[test]
+fn rules_do_not_see_the_database_change() {
+    let place = Place::new();
+    let state = place.path("state");
+    fs::create_dir(&state).unwrap();
+    place.conf(&format!("{state} CREATE|MODIFY|CLOSE_WRITE|DELETE [self recursive name=state] -\n"));
+    let _daemon = place.start();
+    place.ctl_ok(&["add", "--persist", &place.play(""), "CREATE", "-"]);
+    fs::write(format!("{state}/other"), "x").unwrap();
+    place.settle_fired("state", 1);
+    assert!(place.status()["events"]["ignored_own"].as_u64() > Some(0), "{}", place.status());
+    let mut paths = place.paths_of("state");
+    paths.dedup();
+    assert_eq!(paths, [format!("{state}/other")]);
+}
+
 /// A state directory of one megabyte, and a rule of a file that records.
 fn on_a_small_disk() -> (Place, Mount) {
     let place = Place::new();

@@ -53,8 +53,6 @@ pub(super) struct CatchUp {
     told: Told,
     /// The directories that were in the trees of rules.
     directories: FxHashMap<u64, Rc<Directories>>,
-    /// Whether a rule has begun since that was [asked](Self::take_has_begun).
-    has_begun: bool,
     /// Rules that catch up, and whether what they find may have run.
     catching_up: FxHashMap<RuleId, bool>,
     is_after_crash: bool,
@@ -148,7 +146,6 @@ impl CatchUp {
         rule.users += 1;
         if is_first {
             store.write(rule.row(words));
-            self.has_begun = true;
         }
         let since = rule.since?;
         self.catching_up.insert(id, self.is_after_crash && !is_first);
@@ -157,11 +154,6 @@ impl CatchUp {
         let since = Some(since).filter(|since| *since > UNIX_EPOCH);
         let pending = self.pending.clone().filter(|_| rule.was_through);
         Some(Missed { since, begun: Some(rule.begun), told, directories, pending })
-    }
-
-    /// Whether rules have begun whose times may not be on the disk yet.
-    pub(super) fn take_has_begun(&mut self) -> bool {
-        std::mem::take(&mut self.has_begun)
     }
 
     /// A rule has caught up.
@@ -198,6 +190,15 @@ impl CatchUp {
         if let Some(rule) = self.rules.get_mut(&words) {
             (rule.begun, rule.since) = (SystemTime::now(), None);
             store.write(rule.row(words));
+        }
+    }
+
+    /// All rules are known that there are. Others of an earlier daemon are gone.
+    pub(super) fn forget_others<'s>(&mut self, specs: impl Iterator<Item = &'s RuleSpec>, store: &Store) {
+        let known: HashSet<_> = specs.map(words_of).collect();
+        for (rule, _) in self.rules.extract_if(|words, _| !known.contains(words)) {
+            self.directories.remove(&rule);
+            store.write(Change::RemoveWatermark { rule });
         }
     }
 
