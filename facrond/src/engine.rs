@@ -521,7 +521,7 @@ impl Engine {
     fn once_all_in_force(&mut self, work: impl FnOnce(&mut Self) + 'static) {
         let work = |engine: &mut Self| {
             engine.once_looked(|engine| {
-                engine.once_kept(vec![engine.rules.numbers()], |engine, _| work(engine))
+                engine.once_kept(vec![engine.rules.numbers()], |engine, _| work(engine));
             });
         };
         let in_force = |engine: &mut Self| {

@@ -6,7 +6,8 @@
 //! groups, one transaction each. Only where a reply promises that something is on the disk does
 //! somebody wait, for a [`Promise`]: its group is written at once, and synced.
 //!
-//! Where the disk takes nothing, the changes wait, and are tried again after growing pauses.
+//! Where the disk takes nothing, the changes wait, and are tried again after growing pauses. That
+//! holds for a database that cannot even be opened at the start: it is opened later.
 //! What waits is bounded; what there is no room for is lost, counted and reported.
 //! A promise is not kept late: it has failed when its group has.
 
@@ -16,6 +17,7 @@ mod group;
 mod history;
 mod inbox;
 mod load;
+mod opening;
 mod reader;
 mod rows;
 mod schema;
@@ -29,10 +31,11 @@ pub use rows::{
     Change, DirectoriesRow, End, JobChange, JobRow, Known, Layer, Number, Phase, RuleRow, Saved, WatermarkRow,
 };
 
-use crate::own_dir::{Lock, LockError, OwnDir, OwnError};
+use crate::own_dir::{OwnDir, OwnError};
 use database::Database;
 use facron_proto::Text;
 use inbox::Inbox;
+use opening::Opening;
 use reader::Read;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -70,12 +73,26 @@ pub enum Error {
     Damaged { path: PathBuf, why: String },
     #[error("the database {} is of a later version of facron ({version})", Text::from(.path.as_os_str().as_bytes()))]
     Newer { path: PathBuf, version: i64 },
+    #[error("the database {} has more than could be read at the start: restart facrond to use it", Text::from(.path.as_os_str().as_bytes()))]
+    Unread { path: PathBuf },
 }
 
 impl Error {
     /// Whether the daemon must not start, since others could change its state, or do.
     fn is_fatal(&self) -> bool {
         matches!(self, Self::InUse { .. })
+    }
+
+    /// Whether the disk is to blame, which may take it later.
+    fn is_of_disk(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        match self {
+            Self::Database { .. } => true,
+            Self::Own(OwnError::Io { error, .. }) => {
+                matches!(error.kind(), QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -101,8 +118,6 @@ struct Open {
     inbox: Arc<Inbox>,
     /// Numbers of records below this are marked as used up.
     reserved: u64,
-    /// Dropped after the inbox is closed and the writer has ended, or is given up.
-    _lock: Lock,
 }
 
 impl Store {
@@ -112,8 +127,8 @@ impl Store {
     }
 
     /// Opens the store, and reads what an earlier daemon has left. Where that cannot be, the
-    /// daemon does without, and says so; except where its state is another daemon's, or others
-    /// could change it.
+    /// daemon does without, and says so, until the disk takes it; except where its state is
+    /// another daemon's, or others could change it.
     ///
     /// `boot` tells one boot from the other: runtime rules of another one are gone.
     pub fn open(state: &Path, boot: &str, kept: Kept) -> Result<(Self, Saved), Error> {
@@ -122,27 +137,38 @@ impl Store {
             Err(error) => return Ok(Self::unusable(&error.into(), Saved::default())),
             Ok(dir) => Arc::new(dir),
         };
-        match Self::open_in(&dir, state, boot, kept) {
-            Err(error) if error.is_fatal() => Err(error),
-            Err(error) => Ok(Self::unusable(&error, Database::look(&dir, boot).unwrap_or_default())),
-            opened => opened,
-        }
+        let (state, boot) = (state.to_owned(), boot.to_owned());
+        let opening = Opening { dir, state, boot, kept, next: [1; 2] };
+        let (database, saved) = match opening.open() {
+            Ok((database, saved)) => (Some(database), saved),
+            Err(error) if error.is_fatal() => return Err(error),
+            Err(error) => match Database::look(&opening.dir, &opening.boot) {
+                Ok(saved) if error.is_of_disk() => (None, saved),
+                looked => return Ok(Self::unusable(&error, looked.unwrap_or_default())),
+            },
+        };
+        let opening = Opening { next: [saved.next_rule, saved.next_seq], ..opening };
+        Ok(match Self::begin(opening, database, saved.next_seq) {
+            Ok(store) => (store, saved),
+            Err(error) => Self::unusable(&error.into(), saved),
+        })
     }
 
-    fn open_in(dir: &Arc<OwnDir>, state: &Path, boot: &str, kept: Kept) -> Result<(Self, Saved), Error> {
-        let lock = Lock::take(dir, OsStr::new(LOCK)).map_err(|error| match error {
-            LockError::Held { pid } => Error::InUse { path: state.to_owned(), pid },
-            LockError::Own(error) => error.into(),
-        })?;
-        let (database, saved) = Database::open(Arc::clone(dir), boot.to_owned(), kept)?;
+    /// Begins to write.
+    fn begin(opening: Opening, mut database: Option<Database>, next: u64) -> Result<Self, OwnError> {
         let inbox = Arc::new(Inbox::default());
-        inbox.set_oldest(saved.oldest);
-        Writer::new(database, Arc::clone(&inbox))
+        inbox.set_oldest(database.as_ref().map_or(u64::MAX, Database::oldest));
+        let reserved = next + RESERVED;
+        let is_reserved = database.as_mut().is_some_and(|database| database.use_up(reserved).is_ok());
+        let path = opening.dir.path_of(OsStr::new(FILE));
+        Writer::new(opening, database, Arc::clone(&inbox))
             .spawn()
-            .map_err(|error| OwnError::io("start a thread for", &dir.path_of(OsStr::new(FILE)), error))?;
-        let mut open = Open { inbox, reserved: 0, _lock: lock };
-        open.reserve(saved.next_seq);
-        Ok((Self(State::Open(open)), saved))
+            .map_err(|error| OwnError::io("start a thread for", &path, error))?;
+        let mut open = Open { inbox, reserved };
+        if !is_reserved {
+            open.reserve(next);
+        }
+        Ok(Self(State::Open(open)))
     }
 
     fn unusable(error: &Error, mut saved: Saved) -> (Self, Saved) {
@@ -150,9 +176,9 @@ impl Store {
         (Self(State::Unusable(error.to_string())), saved)
     }
 
-    /// Whether something outlives the daemon.
-    pub fn is_open(&self) -> bool {
-        self.inbox().is_some()
+    /// Whether what happens now outlives the daemon.
+    pub fn is_kept(&self) -> bool {
+        self.inbox().is_some_and(|inbox| inbox.problem().is_none())
     }
 
     /// Another way to write.

@@ -144,14 +144,45 @@ fn a_read_only_disk_is_read() {
     };
     remount("remount,ro");
     let daemon = place.start();
-    daemon.wait_for_log("nothing that happens now outlives the daemon");
+    daemon.wait_for_log("what changes is not kept");
     fires(&place, "file");
     wait_until("the kept rule to fire", || place.fired("kept") == 1);
     let refused = place.ctl(&["add", "--persist", &place.play(""), "CREATE", "-"]);
     assert!(code(&refused) == 1 && err(&refused).contains("Read-only"), "{refused:?}");
-    assert!(place.status()["health"].as_str().unwrap().contains("outlives"), "{}", place.status());
-    assert!(daemon.stop().success());
+    assert!(place.status()["health"].as_str().unwrap().contains("facron.db"), "{}", place.status());
     remount("remount,rw");
+    daemon.wait_for_log("the state is written again");
+    place.ctl_ok(&["add", "--persist", "-o", "name=later", &place.play(""), "CLOSE_WRITE", "-"]);
+    assert_eq!(place.status()["health"], "ok");
+    daemon.kill();
     let _daemon = place.start();
-    assert_eq!(place.rule("kept")["state"], "active");
+    assert_eq!(["kept", "later"].map(|rule| place.rule(rule)["state"].clone()), ["active", "active"]);
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_start_is_used_as_soon_as_there_is_room() {
+    let (place, _disk) = on_a_small_disk();
+    let dir = place.mkdir("waits");
+    place.conf(&format!(
+        "{} CLOSE_WRITE [name=filed] -\n{dir} DELETE [name=waits settle=1h] true\n",
+        place.play("")
+    ));
+    let deleted = place.write("waits/file");
+    let rest = place.path("state/rest");
+    fs::write(&rest, vec![0; 2 << 20]).unwrap_err();
+    let daemon = place.start();
+    daemon.wait_for_log("what changes is not kept");
+    fires(&place, "full");
+    fs::remove_file(deleted).unwrap();
+    wait_until("the deletion to be told", || place.fired("waits") == 1);
+    let add = || place.ctl(&["add", "--persist", "-o", "name=added", &place.play(""), "CLOSE_WRITE", "-"]);
+    let refused = add();
+    assert!(code(&refused) == 1 && err(&refused).contains("facron.db"), "{refused:?}");
+    fs::remove_file(&rest).unwrap();
+    daemon.wait_for_log("the state is written again");
+    assert_eq!((code(&add()), &place.status()["health"]), (0, &"ok".into()));
+    daemon.kill();
+    let daemon = place.start();
+    daemon.wait_for_log("waited=1");
+    assert_eq!(place.rule("added")["state"], "active");
 }

@@ -588,7 +588,7 @@ impl Engine {
         self.drain_all().await?;
         self.release_echoes(None);
         let pending = self.queue.drain().len();
-        match self.store.is_open() {
+        match self.store.is_kept() {
             _ if pending == 0 => {}
             true => tracing::info!(pending, "kept for the next start"),
             false => tracing::warn!(pending, "stopping: these events did not get their command"),

@@ -8,7 +8,7 @@ use super::history::{self, Extent, Kept};
 use super::load::{Damage, TOLD, job_sum, load, sum};
 use super::rows::{Change, DirectoriesRow, JobRow, Layer, Number, Phase, RuleRow, Saved, WatermarkRow};
 use super::{Error, FILE, schema};
-use crate::own_dir::OwnDir;
+use crate::own_dir::{Lock, OwnDir};
 use crate::wire::timestamp;
 use nix::fcntl::OFlag;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Result, Transaction, params};
@@ -43,23 +43,26 @@ pub(super) struct Database {
     history: Extent,
     /// The jobs that are in it.
     written: HashSet<u64>,
+    /// No other daemon has it.
+    _lock: Lock,
 }
 
 impl Database {
     /// Opens it and reads it. One that cannot be read is set aside, with a new one in its place
     /// that has what could be read.
-    pub(super) fn open(dir: Arc<OwnDir>, boot: String, limits: Kept) -> Result<(Self, Saved), Error> {
+    pub(super) fn open(
+        dir: Arc<OwnDir>,
+        boot: String,
+        limits: Kept,
+        lock: Lock,
+    ) -> Result<(Self, Saved), Error> {
         let (connection, saved) = connect(&dir, &boot).or_else(|why| match why {
             Error::Damaged { .. } | Error::Newer { .. } => replace(&dir, &boot, &why),
             _ => Err(why),
         })?;
         let history = Extent::new(limits, saved.oldest);
         let written = numbers_of(&saved);
-        Ok((Self { connection, dir, boot, history, written }, saved))
-    }
-
-    pub(super) fn dir(&self) -> Arc<OwnDir> {
-        Arc::clone(&self.dir)
+        Ok((Self { connection, dir, boot, history, written, _lock: lock }, saved))
     }
 
     /// From this number on, all records are in the history.
@@ -82,6 +85,14 @@ impl Database {
         (self.connection, self.written) = (connection, numbers_of(&saved));
         self.history = self.history.anew(saved.oldest);
         Ok(())
+    }
+
+    /// Marks the numbers of records below this as used up, before anybody is told one: no power
+    /// failure is to bring one back.
+    pub(super) fn use_up(&mut self, below: u64) -> Result<(), Error> {
+        let mut group = Group::default();
+        group.add(Vec::new(), vec![(0, vec![Change::Number { name: Number::NextSeq, value: below }])]);
+        self.write(&mut group)
     }
 
     /// Writes a group, all or nothing. What somebody waits for is on the disk afterwards.

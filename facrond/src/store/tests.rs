@@ -76,12 +76,31 @@ fn what_was_kept_comes_back() {
     );
 }
 
+#[test]
+fn numbers_are_used_up_on_the_disk_before_the_first_is_given() {
+    let (dir, later) = (filled(), tempfile::tempdir().unwrap());
+    let (_store, saved) = open(dir.path(), BOOT);
+    fs::copy(dir.path().join(FILE), later.path().join(FILE)).unwrap();
+    assert_eq!((saved.next_seq, open(later.path(), BOOT).1.next_seq), (7, 7 + RESERVED));
+}
+
+#[test]
+fn a_database_that_has_more_than_was_read_is_left_alone() {
+    let dir = filled();
+    let own = Arc::new(OwnDir::make(dir.path()).unwrap());
+    let (state, boot) = (dir.path().to_owned(), BOOT.to_owned());
+    let opening =
+        |next| Opening { dir: own.clone(), state: state.clone(), boot: boot.clone(), kept: KEPT, next };
+    assert!(matches!(opening([99, 7]).open_later(), Err(Error::Unread { .. })));
+    assert!(opening([100, 7]).open_later().is_ok());
+}
+
 /// Opens a store that another thread may not have left yet.
 fn reopen(dir: &Path, boot: &str) -> (Store, Saved) {
     loop {
         match Store::open(dir, boot, KEPT) {
             Ok((Store(State::Open(open)), saved)) => return (Store(State::Open(open)), saved),
-            other => assert!(matches!(other, Ok((Store(State::Unusable(_)), _))), "{other:?}"),
+            other => assert!(matches!(other, Err(Error::InUse { .. })), "{other:?}"),
         }
     }
 }

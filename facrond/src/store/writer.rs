@@ -4,6 +4,7 @@ use super::Error;
 use super::database::Database;
 use super::group::Group;
 use super::inbox::{Inbox, Taken};
+use super::opening::Opening;
 use super::reader::{self, Read};
 use nix::sys::signal::SigSet;
 use std::io;
@@ -21,7 +22,9 @@ const LOGGED: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Writer {
-    database: Database,
+    opening: Opening,
+    /// Once it is open.
+    database: Option<Database>,
     inbox: Arc<Inbox>,
     group: Group,
     pause: Duration,
@@ -29,15 +32,15 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(database: Database, inbox: Arc<Inbox>) -> Self {
-        Self { database, inbox, group: Group::default(), pause: Duration::ZERO, logged: None }
+    pub(super) fn new(opening: Opening, database: Option<Database>, inbox: Arc<Inbox>) -> Self {
+        Self { opening, database, inbox, group: Group::default(), pause: Duration::ZERO, logged: None }
     }
 
     /// Starts the thread. It takes no signals: those are for the engine's thread.
     pub(super) fn spawn(self) -> io::Result<()> {
         let before = SigSet::thread_get_mask()?;
         SigSet::all().thread_block()?;
-        let spawned = reader::spawn(self.database.dir()).and_then(|reads| {
+        let spawned = reader::spawn(Arc::clone(&self.opening.dir)).and_then(|reads| {
             Builder::new().name("facrond-store".to_owned()).spawn(move || self.run(&reads))
         });
         before.thread_set_mask()?;
@@ -71,23 +74,36 @@ impl Writer {
     }
 
     fn write(&mut self) {
-        let mut result = self.database.write(&mut self.group);
-        if let Err(Error::Damaged { .. }) = &result {
-            result = self.database.begin_anew().and_then(|()| self.database.write(&mut self.group));
-        }
-        match result {
-            Ok(()) => self.on_written(),
+        match self.try_to_write() {
+            Ok(oldest) => self.on_written(oldest),
             Err(error) => self.on_failed(&error.to_string()),
         }
     }
 
-    fn on_written(&mut self) {
+    /// Writes the group; the number from which on all records are in the history.
+    fn try_to_write(&mut self) -> Result<u64, Error> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => self.opening.open_later()?,
+        };
+        let database = self.database.insert(database);
+        match database.write(&mut self.group) {
+            Err(Error::Damaged { .. }) => {
+                database.begin_anew()?;
+                database.write(&mut self.group)?;
+            }
+            written => written?,
+        }
+        Ok(database.oldest())
+    }
+
+    fn on_written(&mut self, oldest: u64) {
         if !self.pause.is_zero() {
             tracing::info!("the state is written again");
         }
         (self.pause, self.logged) = (Duration::ZERO, None);
         let promises = std::mem::take(&mut self.group).take_promises();
-        self.inbox.set_oldest(self.database.oldest());
+        self.inbox.set_oldest(oldest);
         self.inbox.written(&promises);
     }
 
