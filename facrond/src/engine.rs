@@ -255,6 +255,8 @@ impl Engine {
             let known = |event: &Event| if process.is_some() { event.time } else { SystemTime::now() };
             for event in &events {
                 self.watch.note_told(id, &event.path, known(event));
+                // The earlier daemon may not have written that it has told this.
+                self.catch_up.note(id, event);
             }
         }
         if let Some(files) = files {
