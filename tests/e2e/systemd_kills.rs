@@ -1,4 +1,5 @@
 //! SIGKILLs of the service, under a real systemd, which keeps the groups and what was read of them.
+//! `FACRON_KILLS` and `FACRON_KILL_FILES` ask for more of them than CI has time for.
 
 use crate::harness::{Machine, Place, report, wait_until};
 use facron_tests::{Random, number_from};

@@ -65,7 +65,9 @@ impl Reads {
         for (name, fd) in store.take(KEPT) {
             reads.slots = Slots::taken_back(fd);
             if reads.slots.is_none() {
-                tracing::warn!("what the last daemon had read is in another form: it is lost");
+                tracing::warn!(
+                    "what the last daemon had read and not handled, if anything, is in another form: it is lost"
+                );
                 store.discard(&name);
             }
         }
