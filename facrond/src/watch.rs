@@ -384,8 +384,12 @@ impl Watch {
         whose: &mut dyn Whose,
         hits: &mut Vec<Hit>,
     ) -> Result<bool, Errno> {
-        if self.marks.is_taken_back() && self.read_backlog(reads, whose, hits)? {
-            return Ok(true);
+        if self.marks.is_taken_back() {
+            // The records of that time are about directories that have to be known by then.
+            let is_busy = self.is_taking_in() && self.look_for(TURN, Lanes::New);
+            if is_busy || self.read_backlog(reads, whose, hits)? {
+                return Ok(true);
+            }
         }
         let mut fired = Vec::new();
         let special = self.special.read(reads.spare(), &self.mirror, &mut fired)?;
