@@ -85,7 +85,7 @@ fn the_daemons_end_stops_what_runs_and_starts_nothing_more() {
     let place = Place::new();
     let (file, records) = (place.path("pids"), place.records("records"));
     place.conf(&format!(
-        "{} CLOSE_WRITE [jobs=1] sh -c 'echo $$ >> {file}; trap \"{}; exit\" TERM; while :; do sleep 0.01; done'\n",
+        "{} CLOSE_WRITE [jobs=1] sh -c 'trap \"{}; exit\" TERM; echo $$ >> {file}; while :; do sleep 0.01; done'\n",
         place.play(""),
         records.command("stopped"),
     ));
