@@ -42,11 +42,11 @@ fn outcome(place: &Place, rule: &str) -> Value {
     records[0]["outcome"].clone()
 }
 
-/// A rule on `in` whose command fails for names that begin with `bad`.
+/// A rule on `in` whose command fails for names that begin with `bad`, and without a file.
 fn drop_folder(place: &Place, options: &str) -> [String; 3] {
     let dirs = [place.mkdir("in"), place.play("done"), place.play("failed")];
     let [within, done, failed] = &dirs;
-    let script = "case $1 in */bad*) echo no good; exit 3;; esac";
+    let script = "[ -e $1 -o -L $1 ] || exit 4; case $1 in */bad*) echo no good; exit 3;; esac";
     place.conf(&format!(
         "{within} ARRIVED [name=drop done={done} failed={failed} {options}] sh -c '{script}' sh $$\n"
     ));
@@ -244,4 +244,21 @@ fn each_path_of_a_batch_has_its_own_fate() {
     assert_eq!(names(&failed), ["bad-0", "bad-0.facron", "bad-1", "bad-1.facron"]);
     assert_eq!(reason(&format!("{failed}/bad-1"))["path"], format!("{within}/bad-1"));
     assert_eq!(names(&within).len(), 0);
+}
+
+/// What a job has to know of its files is bounded, whatever a user brings.
+#[test]
+fn a_batch_of_many_files_is_several_runs() {
+    let place = Place::new();
+    let (within, done) = (place.mkdir("in"), place.play("done"));
+    place.conf(&format!("{within} ARRIVED [name=drop batch=1s done={done}] true\n"));
+    let _daemon = place.start();
+    for index in 0..1100 {
+        write(&format!("{within}/{index}"), "");
+    }
+    place.settle();
+    assert_eq!((names(&within).len(), names(&done).len()), (0, 1100));
+    let sizes: Vec<_> =
+        place.tail_of("drop").iter().map(|record| record["merged"].as_u64().unwrap() + 1).collect();
+    assert!(sizes.len() > 1 && sizes.iter().all(|size| *size <= 1000), "{sizes:?}");
 }

@@ -34,6 +34,9 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+/// So many files of one batch are looked at and moved: that of a user may have any number.
+const MOST_FILES: usize = 1000;
+
 /// Starts commands and knows those that run. Belongs to one thread.
 #[derive(Debug)]
 pub struct Runner {
@@ -158,19 +161,23 @@ impl Runner {
         Ok(group)
     }
 
-    /// Leaves a batch as many of its paths as fit into one command line; the rest,
-    /// if there is one, is another job.
+    /// Leaves a batch as many of its paths as fit into one command line, and of those whose files
+    /// are to be moved some; the rest, if there is one, is another job.
     pub fn split(&self, job: &mut Job) -> Option<Job> {
         let spec = Rc::clone(&job.spec);
-        let Command::Exec { program, args } = &spec.command else { return None };
-        let times = args.iter().filter(|argument| argv::is_path(argument)).count();
-        if times == 0 || job.events().len() < 2 {
+        if job.events().len() < 2 {
             return None;
+        }
+        let most = if spec.has_fate() { MOST_FILES } else { usize::MAX };
+        let Command::Exec { program, args } = &spec.command else { return split::split(job, 0, 0, most) };
+        let times = args.iter().filter(|argument| argv::is_path(argument)).count();
+        if times == 0 {
+            return split::split(job, 0, 0, most);
         }
         let fixed = argv::build(program, args, &job.event, &[], &mut self.counter()).ok()?;
         let env = self.base.of(job).ok()?;
         let fixed = fixed.iter().map(CString::as_c_str).chain(env.iter().map(AsRef::as_ref));
-        split::split(job, times, split::space().saturating_sub(split::cost(fixed)))
+        split::split(job, times, split::space().saturating_sub(split::cost(fixed)), most)
     }
 
     /// The processes that descend from the commands.

@@ -32,17 +32,17 @@ fn cost_of(length: usize) -> usize {
 }
 
 /// Leaves a batch the first of its paths, as many as fit into `space` when each
-/// becomes `times` arguments, but one in any case. The rest of it is another job, which has
+/// becomes `times` arguments and no more than `most`, but one in any case. The rest of it is another job, which has
 /// no record yet. The last event is that of the job that has its
 /// path, and the other one has that of its last path.
-pub(super) fn split(job: &mut Job, times: usize, space: usize) -> Option<Job> {
+pub(super) fn split(job: &mut Job, times: usize, space: usize, most: usize) -> Option<Job> {
     let batch = job.batch.take()?;
     let mut left = space;
     let fits = batch.iter().take_while(|event| {
         let rest = left.checked_sub(times * cost_of(event.path.len()));
         rest.inspect(|rest| left = *rest).is_some()
     });
-    let count = fits.count().max(1);
+    let count = fits.take(most).count().max(1);
     if count >= batch.len() {
         job.batch = Some(batch);
         return None;
@@ -82,16 +82,17 @@ mod tests {
             last: prop::sample::Index,
             times in 1..3usize,
             space in 0..800usize,
+            most in 1..50usize,
         ) {
             let paths: Vec<_> =
                 lengths.iter().enumerate().map(|(n, len)| format!("/{n}{}", "x".repeat(*len))).collect();
             let mut rest = Some(batch(&paths, last.index(paths.len())));
             let mut pieces = Vec::new();
             while let Some(mut piece) = rest.take() {
-                rest = split(&mut piece, times, space);
+                rest = split(&mut piece, times, space, most);
                 let takes: usize = piece.events().iter().map(|event| times * cost_of(event.path.len())).sum();
                 prop_assert!(takes <= space || piece.events().len() == 1);
-                prop_assert!(piece.events().contains(&piece.event));
+                prop_assert!(piece.events().contains(&piece.event) && piece.events().len() <= most);
                 pieces.push(piece);
             }
             let found = pieces.iter().flat_map(Job::events).map(|event| str::from_utf8(&event.path).unwrap());

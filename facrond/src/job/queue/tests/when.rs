@@ -169,7 +169,7 @@ fn the_rest_of_a_batch_is_next() {
     bench.push("/b");
     bench.pass(ms(100));
     let mut job = bench.started().pop().unwrap();
-    let rest = crate::job::split::split(&mut job, 1, 0).unwrap();
+    let rest = crate::job::split::split(&mut job, 1, 0, usize::MAX).unwrap();
     bench.push("/c");
     bench.queue.put_back(Job { seq: 9, ..rest });
     assert_eq!((bench.numbers(), bench.queue.pending()), (vec![], 2));
