@@ -199,21 +199,6 @@ fn what_records_would_have_told_is_not_told_by_times() {
     }
 }
 
-#[test]
-fn what_happened_in_a_tree_that_takes_long_to_read_is_told() {
-    let mut f = Fixture::new();
-    let files: Vec<_> = (100..700).map(|n| format!("t/{n}/file")).collect();
-    for n in 100..700 {
-        f.mkdir(&format!("t/{n}"));
-        f.write(&format!("t/{n}/file"));
-    }
-    f.recursive("t", Events::DELETE);
-    assert_eq!(f.paths(), [] as [&str; 0]);
-    f.restart(|f| files.iter().for_each(|file| fs::remove_file(f.path(file)).unwrap()));
-    f.recursive("t", Events::DELETE);
-    assert_eq!(f.paths(), files);
-}
-
 /// What an ended watch has read is told again as long as nobody has said that it is handled.
 #[test]
 fn what_was_read_and_not_handled_is_told_again() {
