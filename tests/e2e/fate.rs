@@ -82,6 +82,27 @@ fn files_go_where_their_commands_say() {
     );
 }
 
+/// It is no failure of the file, and the next daemon's command takes it in.
+#[test]
+fn a_file_whose_command_the_daemons_end_stops_stays_for_the_next() {
+    let place = Place::new();
+    let (within, done, failed) = (place.mkdir("in"), place.play("done"), place.play("failed"));
+    let (began, go) = (place.play("began"), place.play("go"));
+    let script = format!("[ -e {go} ] && exit 0; echo >{began}; exec sleep 3600");
+    place.conf(&format!("{within} ARRIVED [name=drop done={done} failed={failed}] sh -c '{script}'\n"));
+    let daemon = place.start();
+    write(&format!("{within}/file"), "content");
+    wait_until("the command", || fs::exists(&began).unwrap());
+    daemon.stop();
+    assert_eq!((names(&within), names(&failed)), (vec!["file".to_owned()], vec![]));
+
+    write(&go, "");
+    let _daemon = place.start();
+    wait_until("the file", || files(&done) == BTreeMap::from([("file".to_owned(), "content".to_owned())]));
+    place.settle();
+    assert_eq!((names(&within), names(&failed)), (vec![], vec![]));
+}
+
 #[test]
 fn done_files_can_be_removed() {
     let place = Place::new();

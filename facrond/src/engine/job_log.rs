@@ -320,8 +320,10 @@ impl JobLog {
 }
 
 /// Logs that a command failed and is started again after a pause.
-pub fn warn_of_retry(job: &Job, outcome: &Outcome, pause: Duration) {
-    warn_of_failure(job, outcome, &format!("; it is tried again in {} s", pause.as_secs()));
+pub fn warn_of_retry(job: &Job, outcome: &Outcome, pause: Option<Duration>) {
+    let then =
+        pause.map_or_else(|| "after the next start".to_owned(), |pause| format!("in {} s", pause.as_secs()));
+    warn_of_failure(job, outcome, &format!("; it is tried again {then}"));
 }
 
 fn warn_of_failure(job: &Job, outcome: &Outcome, then: &str) {

@@ -484,7 +484,7 @@ impl Engine {
         let now = Instant::now();
         self.loop_guard.on_end(&job, now);
         if let Some(pause) = self.retry_pause(&job, &outcome) {
-            warn_of_retry(&job, &outcome, pause);
+            warn_of_retry(&job, &outcome, (!self.is_stopping).then_some(pause));
             let is_short = matches!(outcome, Outcome::Short { .. });
             self.log.pause(&job, if is_short { outcome } else { Outcome::Pending }, pause);
             return self.queue.retry(job, now + pause);
@@ -518,9 +518,13 @@ impl Engine {
 
     /// The pause before a job is tried again; `None` if it is not.
     fn retry_pause(&self, job: &Job, outcome: &Outcome) -> Option<Duration> {
+        if self.is_stopping {
+            // The next daemon runs it. The end of this one is no reason to call a file failed.
+            return (job.spec.has_fate() && outcome.is_failure()).then_some(Duration::ZERO);
+        }
         // A rule that fires once may be gone, and still its command has to succeed.
         let is_wanted = job.spec.options.once || self.rules.get(job.rule).is_some();
-        retry::pause(job, outcome).filter(|_| is_wanted && !self.is_stopping)
+        retry::pause(job, outcome).filter(|_| is_wanted)
     }
 
     /// A later job does what this one was to do, since it was stopped for it.
