@@ -3,17 +3,20 @@
 //!
 //! ```text
 //! watch::drain -> Hit -> on_hit -> admit -> queue -> start -> supervisor -> on_finished
+//! run ------------------------->          jobs ------------------------------------->
 //! ```
 //!
 //! The engine only coordinates: `impl Engine` stands in this file (its parts, which rules
-//! are in force, which jobs are admitted), in `run` (the loop, and the line above) and in
-//! `requests`. Both call this file, and it calls neither. Each part has methods of its own
-//! and knows nothing of the others.
+//! are in force, which jobs are admitted), in `run` (the loop), `jobs` (from the start of a job
+//! to its conclusion), `earlier` (jobs of an earlier daemon), `waiters` and `requests`. Each
+//! part has methods of its own and knows nothing of the others.
 
 mod catch_up;
+mod earlier;
 mod fates;
 mod job_log;
 mod job_store;
+mod jobs;
 mod loop_guard;
 mod permissions;
 mod requests;
@@ -29,11 +32,8 @@ pub use setup::{Error, Setup};
 pub use state_files::StateFiles;
 
 use crate::config::rule::{Command, RuleSpec};
-use crate::config::when::Gather;
 use crate::config::{self, Diagnostic, Loaded, Located};
-use crate::event::Event;
 use crate::job::Job;
-use crate::job::earlier::Earlier;
 use crate::job::outcome::Outcome;
 use crate::job::queue::{Admission, Queue};
 use crate::job::run::Runner;
@@ -41,12 +41,12 @@ use crate::job::supervisor::Supervisor;
 use crate::kernel::sources::Sources;
 use crate::process::Processes;
 use crate::service_manager::Watchdog;
-use crate::store::{Change, Promise, Saved, Store};
+use crate::store::{Change, Saved, Store};
 use crate::watch::{self, PathState, Watch};
 use crate::wire;
 use catch_up::CatchUp;
-use facron_proto::{RuleId, Text};
-use fates::{End, Fates};
+use facron_proto::RuleId;
+use fates::Fates;
 pub(crate) use job_log::JobLog;
 use job_store::EarlierJob;
 use loop_guard::LoopGuard;
@@ -56,14 +56,8 @@ use rule_book::{Entry, Origin, RuleBook};
 use shortage::Shortage;
 use std::io;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 use waiters::Waiters;
-
-/// How long a `status` waits for the gate's numbers.
-const COUNT: Duration = Duration::from_millis(500);
-
-/// How long a request waits for servers of file systems to answer.
-const LOOK: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub struct Engine {
@@ -197,155 +191,6 @@ impl Engine {
     fn note_problem(&mut self, problem: String) {
         tracing::warn!("{problem}");
         self.start_problems.push(problem);
-    }
-
-    /// Goes on with what an earlier daemon has not concluded.
-    fn take_saved_jobs(&mut self) {
-        let jobs = std::mem::take(&mut self.earlier_jobs);
-        let waited = jobs.len();
-        let found = jobs.into_iter().map(|job| usize::from(self.take_saved_job(job))).sum::<usize>();
-        if waited > 0 {
-            tracing::info!(
-                waited,
-                found,
-                "jobs of an earlier daemon go on; the commands of those found run still"
-            );
-        }
-        let in_file = match job_store::in_file(self.setup.files.as_ref()) {
-            Ok(Some(jobs)) => jobs,
-            Ok(None) => return,
-            Err(error) => return self.note_problem(error.to_string()),
-        };
-        for job in in_file {
-            self.take_saved_job(job);
-        }
-        // Written after the jobs, so they are on the disk as well.
-        let numbers = vec![self.rules.numbers()];
-        self.once_kept(numbers, |engine, kept| match (kept, &engine.setup.files) {
-            (Ok(()), Some(files)) => job_store::remove_file(files),
-            (Err(why), _) => tracing::error!("{why}; the jobs of an earlier version stay where they are"),
-            (Ok(()), None) => {}
-        });
-    }
-
-    /// Whether its command was found again.
-    fn take_saved_job(&mut self, earlier: EarlierJob) -> bool {
-        let EarlierJob { seq, rule, spec, mut events, merged, tries, due, process, files } = earlier;
-        let Some(event) = events.first().cloned() else {
-            self.log.forget(seq);
-            return false;
-        };
-        let spec = match spec {
-            Ok(spec) => spec,
-            Err(why) => {
-                let path = Text::from(&*event.path);
-                tracing::error!(%rule, %path, "an event that was kept waits for the next start: {why}");
-                return false;
-            }
-        };
-        let (id, is_there) = match self.rules.find_same(rule, &spec) {
-            Some(entry) => (entry.id, true),
-            // One that fires once is gone when it has fired; its command is still due.
-            None => (rule, spec.options.once),
-        };
-        let is_batch = matches!(spec.options.gather(), Some(Gather::ByRule(_)));
-        let mut job = Job { seq, merged, tries, repeated: true, ..Job::new(id, spec, event) };
-        if is_there {
-            // What still runs knows nothing of what has changed since.
-            let known = |event: &Event| if process.is_some() { event.time } else { SystemTime::now() };
-            for event in &events {
-                self.watch.note_told(id, &event.path, known(event));
-                // The earlier daemon may not have written that it has told this.
-                self.catch_up.note(id, event);
-            }
-        }
-        if let Some(files) = files {
-            let mut found = Job { tries: tries + 1, repeated: false, ..job.clone() };
-            found.batch = is_batch.then(|| events.clone().into());
-            files.give(&mut found);
-            if let Some(end) = files.into_end() {
-                self.settle_earlier(Job { tries, ..found }, end);
-                return false;
-            }
-            if let Some(process) = &process
-                && self.find_again(found, process)
-            {
-                return true;
-            }
-        } else if let Some(process) = process {
-            let mut found = Job { tries: tries + 1, repeated: false, ..job.clone() };
-            found.batch = is_batch.then(|| events.clone().into());
-            if self.find_again(found, &process) {
-                return true;
-            }
-        }
-        if !is_there {
-            self.log.forget(seq);
-            let outcome = Outcome::skipped("its rule was removed while the daemon did not run");
-            self.log.record(&mut job, outcome);
-        } else if let Some(due) = due {
-            job.batch = is_batch.then(|| events.into());
-            let pause = due.duration_since(SystemTime::now()).unwrap_or_default();
-            self.log.reopen(&job, Outcome::Pending);
-            self.queue.push_paused(job, Instant::now() + pause);
-        } else if seq == 0 {
-            self.admit(job);
-        } else {
-            self.readmit(job, events.drain(1..).collect());
-        }
-        false
-    }
-
-    /// Waits for the end of a command that an earlier daemon has started.
-    fn find_again(&mut self, job: Job, process: &Earlier) -> bool {
-        let Some(running) = self.runner.find_again(&job, process) else { return false };
-        self.queue.adopt(&job);
-        self.log.reopen(&job, Outcome::Running { pid: running.pid() });
-        self.loop_guard.on_start(&job);
-        self.supervisor.add(job, running);
-        true
-    }
-
-    /// Gives the files of a job their places whose command has ended under an earlier daemon.
-    fn settle_earlier(&mut self, job: Job, end: End) {
-        self.queue.adopt(&job);
-        self.log.reopen(&job, Outcome::Pending);
-        // It is in the store already.
-        self.fates.settle(job, end, 0);
-    }
-
-    /// Queues a job that has its number already, with further events of a batch.
-    fn readmit(&mut self, job: Job, more: Vec<Event>) {
-        let (seq, now) = (job.seq, Instant::now());
-        let (mut known, mut is_first) = (job.clone(), true);
-        let count = more.len() as u64;
-        let first = Job { merged: job.merged.saturating_sub(count), ..job };
-        let others = more.into_iter().map(|event| Job { event, merged: 0, ..known.clone() });
-        let jobs: Vec<_> = std::iter::once(first).chain(others).collect();
-        for job in jobs {
-            let event = job.without_batch();
-            match self.queue.push(job, now) {
-                Admission::Queued if is_first => self.log.reopen(&known, Outcome::Pending),
-                Admission::Queued => {}
-                Admission::Merged { into } => {
-                    if is_first {
-                        self.log.forget(seq);
-                    }
-                    self.log.merge(into, &event);
-                }
-                Admission::Skipped | Admission::Dropped if !is_first => {}
-                Admission::Skipped => {
-                    self.log.forget(seq);
-                    let outcome = Outcome::skipped("the command was running (busy=skip)");
-                    self.log.record(&mut known, outcome);
-                }
-                Admission::Dropped => {
-                    self.log.forget(seq);
-                    self.drop_job(&mut known);
-                }
-            }
-            is_first = false;
-        }
     }
 
     /// Adds a rule that lives as long as the engine.
@@ -503,62 +348,5 @@ impl Engine {
     /// Where a rule's PATH leads, and whether that is watched.
     pub fn path_state(&self, id: RuleId) -> Option<&PathState> {
         self.permissions.rules().state(id).or_else(|| self.watch.state(id))
-    }
-
-    /// Goes on when a rule is in force, or it is known why not.
-    fn once_in_force(&mut self, id: RuleId, work: impl FnOnce(&mut Self) + 'static) {
-        let work = |engine: &mut Self| engine.once_looked(work);
-        self.waiters.push(None, move |engine| engine.permissions.rules().is_settled(id), work);
-    }
-
-    /// Goes on when the rules that were let go hold nobody any more.
-    fn once_out_of_force(&mut self, work: impl FnOnce(&mut Self) + 'static) {
-        let number = self.permissions.acknowledgement(&mut self.log).unwrap_or_default();
-        self.waiters.push(None, move |engine| engine.permissions.is_acknowledged(number), work);
-    }
-
-    /// Goes on when that is so, and all others are in force, or it is known why not. Their numbers,
-    /// and since when they are in force, are on the disk then: whatever ends the daemon, the next one
-    /// catches up. The health tells where that cannot be.
-    fn once_all_in_force(&mut self, work: impl FnOnce(&mut Self) + 'static) {
-        let work = |engine: &mut Self| {
-            engine.once_looked(|engine| {
-                engine.once_kept(vec![engine.rules.numbers()], |engine, _| work(engine));
-            });
-        };
-        let in_force = |engine: &mut Self| {
-            engine.waiters.push(None, |engine| engine.permissions.rules().are_all_settled(), work);
-        };
-        self.once_out_of_force(in_force);
-    }
-
-    /// Goes on when all is looked at that rules lead to by now, or a server of it takes long.
-    fn once_looked(&mut self, work: impl FnOnce(&mut Self) + 'static) {
-        let work = |engine: &mut Self| {
-            let (deadline, pending) = (Some(Instant::now() + LOOK), engine.watch.pending());
-            engine.waiters.push(deadline, move |engine| engine.watch.is_over(&pending), work);
-        };
-        self.waiters.push(None, |engine| !engine.watch.is_taking_in(), work);
-    }
-
-    /// Goes on when changes are on the disk, or it is known why not.
-    fn once_kept(
-        &mut self,
-        changes: Vec<Change>,
-        work: impl FnOnce(&mut Self, Result<(), String>) + 'static,
-    ) {
-        let promise: Promise = self.store.promise(changes);
-        let condition = move |engine: &Self| engine.store.is_decided(promise);
-        self.waiters.push(None, condition, move |engine| {
-            let outcome = engine.store.outcome(promise);
-            work(engine, outcome);
-        });
-    }
-
-    /// Goes on when the gate has told its numbers, or has not for a while.
-    fn once_counted(&mut self, work: impl FnOnce(&mut Self) + 'static) {
-        let number = self.permissions.count(&mut self.log).unwrap_or_default();
-        let deadline = Some(Instant::now() + COUNT);
-        self.waiters.push(deadline, move |engine| engine.permissions.is_acknowledged(number), work);
     }
 }

@@ -12,6 +12,8 @@
 //!
 //! | module | owns | pure |
 //! |---|---|---|
+//! | `reading` | the way from the queues to firings, and what is done when they are empty | no |
+//! | `looking` | the way of a look, and of the marks that come and go with it | no |
 //! | `tree` | places, their names and the inodes that are there | yes |
 //! | `rules` | which rules look at which place | yes |
 //! | `matcher` | from a record to firings | yes |
@@ -21,7 +23,7 @@
 //! | `catch_up` | the walks that look for what was missed | yes |
 //! | `marks` | the groups, and all marks in the kernel | no |
 //! | `backlog` | the records from before this process | yes |
-//! | `reads` | what was read and is not handled | yes |
+//! | `reads` | what was read and is not handled | no |
 //! | `old_marks` | the marks from before this process | no |
 //! | `scanner` | all looks: opening, reading, asking | no |
 //! | `workers` | looking where a server has to answer, in processes of our own | no |
@@ -30,12 +32,14 @@
 
 mod backlog;
 mod catch_up;
+mod looking;
 mod marks;
 mod matcher;
 mod mirror;
 mod mount_table;
 mod mounting;
 mod old_marks;
+mod reading;
 mod reads;
 mod recheck;
 mod rules;
@@ -52,25 +56,21 @@ pub use workers::Pending;
 
 use crate::config::rule::RuleSpec;
 use crate::event::Event;
-use crate::events::Events;
 use crate::kernel::fanotify::Privilege;
-use crate::kernel::object::Object;
-use crate::kernel::record::{FsId, Handle, OWN_PID, Record, Records};
 use crate::kernel::sources::Sources;
 use crate::service_manager::DescriptorStore;
-use backlog::{Backlog, Part};
+use backlog::Backlog;
 use catch_up::{Batch, CatchUp};
-use facron_proto::{RuleId, Text};
-use marks::{MarkTable, Noise};
-use matcher::{Cause, Firing, Matcher};
-use mirror::{Fired, Mirror};
+use facron_proto::RuleId;
+use marks::MarkTable;
+use mirror::Mirror;
 use mount_table::{CLOCK_SLACK, MountTable};
 use nix::errno::Errno;
 use old_marks::OldMarks;
 use reads::Reads;
-use recheck::{Change, Lanes, Place, Task};
+use recheck::{Lanes, Place};
 use rules::{Moves, join};
-use scanner::{Answer, Scanner, Times};
+use scanner::{Scanner, Times};
 use special::Special;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -78,12 +78,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
-use tree::{Content, ROOT};
-use workers::{Answered, Leftover, Workers};
-
-/// The greatest number of reads in one turn. Then other tasks get their turn, even if the
-/// kernel's queue is not empty.
-const READS_PER_TURN: usize = 16;
+use workers::Workers;
 
 /// The longest time for looks in one turn, and for forgetting places that are gone. If a turn
 /// takes longer, the queue is read on in the next one.
@@ -94,9 +89,6 @@ const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
 /// So many places that are still to be looked at are left to the next daemon one by one.
 const MOST_PENDING: usize = 1024;
-
-/// The number of places that are gone and are forgotten before the clock is asked again.
-const BURIED_AT_ONCE: usize = 64;
 
 /// One firing: a rule, and the event that has fired it.
 #[derive(Debug)]
@@ -346,263 +338,6 @@ impl Watch {
         rule.spec.options.recursive.then_some(strategy)
     }
 
-    /// Reads the kernel's queues, and adds the firings to `hits` in order.
-    pub fn drain(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>) -> Result<Queue, Error> {
-        self.on_answers();
-        whose.on_read();
-        let started = Instant::now();
-        let mut buffer = std::mem::take(&mut self.reads);
-        let mut result = Ok(Queue::More);
-        for reads in 0..READS_PER_TURN {
-            if reads > 0 && started.elapsed() > TURN {
-                break;
-            }
-            match self.read_all(&mut buffer, whose, hits) {
-                Ok(true) => {}
-                Ok(false) => {
-                    whose.on_drained();
-                    if !self.settle(whose, hits) {
-                        result = Ok(Queue::Drained);
-                        break;
-                    }
-                }
-                Err(errno) => {
-                    result = Err(Error::Read(errno));
-                    break;
-                }
-            }
-        }
-        self.scanner.rest();
-        self.reads = buffer;
-        result
-    }
-
-    /// Reads once from each group. Returns whether there were records.
-    fn read_all(
-        &mut self,
-        reads: &mut Reads,
-        whose: &mut dyn Whose,
-        hits: &mut Vec<Hit>,
-    ) -> Result<bool, Errno> {
-        if self.marks.is_taken_back() {
-            // The records of that time are about directories that have to be known by then.
-            let is_busy = self.is_taking_in() && self.look_for(TURN, Lanes::New);
-            if is_busy || self.read_backlog(reads, whose, hits)? {
-                return Ok(true);
-            }
-        }
-        let mut fired = Vec::new();
-        let special = self.special.read(reads.spare(), &self.mirror, &mut fired)?;
-        self.counters.read += special;
-        hits.extend(fired.into_iter().map(|fired| hit(fired, whose, false)));
-        let mut some = special > 0;
-        for index in 0..self.marks.groups().len() {
-            let room = reads.room(self.marks.groups().fs(index));
-            match self.marks.groups().read(index, room) {
-                Ok(Some((fs, bytes))) => {
-                    whose.on_read();
-                    let (len, own) = (bytes.len(), self.on_bytes(bytes, fs, whose, hits));
-                    reads.keep(len, &own);
-                    some = true;
-                }
-                Ok(None) => {}
-                Err(Errno::EINTR) => some = true,
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(some)
-    }
-
-    /// Whether records of the time before this process are still to be matched.
-    pub fn has_backlog(&self) -> bool {
-        self.marks.is_taken_back()
-    }
-
-    /// Reads from each group that was taken back, until their queues are empty, and then
-    /// matches what was read. Returns whether there was something to do.
-    fn read_backlog(
-        &mut self,
-        reads: &mut Reads,
-        whose: &mut dyn Whose,
-        hits: &mut Vec<Hit>,
-    ) -> Result<bool, Errno> {
-        if self.backlog.is_reading() {
-            let mut some = false;
-            if !std::mem::replace(&mut self.has_replayed, true) {
-                for read in reads.earlier() {
-                    self.backlog.add(read, true, &self.mirror);
-                }
-            }
-            for index in 0..self.marks.groups().len() {
-                let room = reads.room(self.marks.groups().fs(index));
-                match self.marks.groups().read(index, room) {
-                    Ok(Some(read)) => {
-                        whose.on_read();
-                        let len = read.1.len();
-                        self.backlog.add(read, false, &self.mirror);
-                        reads.keep(len, &[]);
-                        some = true;
-                    }
-                    Ok(None) => {}
-                    Err(Errno::EINTR) => some = true,
-                    Err(errno) => return Err(errno),
-                }
-            }
-            if !some || self.backlog.is_full() {
-                let departures = self.backlog.end_reading();
-                self.mirror.recall(&departures);
-            }
-            return Ok(true);
-        }
-        if let Some(Part { fs, bytes, is_repeated }) = self.backlog.next() {
-            let first = hits.len();
-            self.on_bytes(&bytes, fs, whose, hits);
-            for hit in &mut hits[first..] {
-                hit.repeated = is_repeated;
-            }
-            self.repeats |= is_repeated;
-            return Ok(true);
-        }
-        let is_more = self.backlog.end_part();
-        if !is_more {
-            tracing::info!(records = self.counters.read, "told what happened while the daemon did not run");
-            if self.marks.forget_newcomers() && self.counters.overflows == 0 {
-                self.mirror.catch_up.trust_records();
-            }
-            self.mirror.set_late(false);
-            self.old_marks = Some(OldMarks::of(&self.marks));
-        }
-        Ok(is_more)
-    }
-
-    /// A directory came while nobody watched: it had no mark, so no records tell of what came
-    /// into it.
-    fn read_newcomer(&mut self, record: &Record<'_>) {
-        let events = Events::from_mask(record.mask);
-        let comes = record.new.is_some() || events.intersects(Events::CREATE.with(Events::MOVED_TO));
-        if comes
-            && events.contains(Events::ONDIR)
-            && let Some(object) = record.object
-            && self.marks.take_newcomer(object)
-        {
-            self.mirror.read_as_news(object);
-        }
-    }
-
-    /// Compares some marks of the earlier process with those that are needed. Returns whether
-    /// there are more.
-    fn compare_old_marks(&mut self) -> bool {
-        let Self { old_marks: Some(old), marks, mirror, scanner, mounts, .. } = self else { return false };
-        let started = Instant::now();
-        while started.elapsed() < TURN {
-            if !old.compare_next(marks, mirror, (scanner, mounts)) {
-                self.old_marks = None;
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Returns where the records are that we have caused ourselves.
-    fn on_bytes(&mut self, bytes: &[u8], fs: FsId, whose: &mut dyn Whose, hits: &mut Vec<Hit>) -> Vec<usize> {
-        let (mut fired, mut ours) = (Vec::new(), Vec::new());
-        let mut records = Records::new(bytes, fs);
-        loop {
-            let (at, first) = (bytes.len() - records.rest(), hits.len());
-            let Some(record) = records.next() else { return ours };
-            self.counters.read += 1;
-            match record {
-                Ok(record) if record.mask & Events::Q_OVERFLOW.mask() != 0 => self.on_overflow(hits),
-                Ok(mut record) => {
-                    let was_own = record.pid == OWN_PID;
-                    record.pid = record.pid.max(0);
-                    self.workers.note(&record);
-                    self.learn_directories(&record);
-                    let mut is_own = None;
-                    let mut own = || *is_own.get_or_insert_with(|| was_own || whose.is_own(record.pid));
-                    self.mirror.on_record(&record, &mut own, &mut fired);
-                    hits.extend(fired.drain(..).map(|fired| hit(fired, whose, was_own)));
-                    if is_own == Some(true) || hits[first..].iter().any(|hit| hit.own) {
-                        ours.push(at);
-                    }
-                    if self.marks.is_taken_back() {
-                        self.read_newcomer(&record);
-                    }
-                }
-                Err(malformed) => tracing::error!("{malformed}"),
-            }
-        }
-    }
-
-    /// The kernel's queue is empty. Fires the finds of earlier looks, and looks at places that
-    /// are due. Returns whether the queue must be read again.
-    fn settle(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>) -> bool {
-        let now = SystemTime::now();
-        let mut fired = Vec::new();
-        self.mirror.on_drained(&mut fired);
-        let found = fired.into_iter().map(|fired| hit(fired, whose, false));
-        hits.extend(found.map(|hit| Hit { repeated: self.repeats, ..hit }));
-        let has_looked = self.look_for(TURN, Lanes::Due);
-        self.forget_some();
-        if has_looked || self.mirror.is_due() {
-            return true;
-        }
-        if self.mounts.has_changed() {
-            // Marks may have been lost: the turn is not settled.
-            self.refresh_mounts();
-            return true;
-        }
-        self.special.follow_paths(&self.mirror, &self.scanner, &self.workers);
-        self.workers.note_rest();
-        let is_idle = self.mirror.recheck.is_empty();
-        self.known_until = if is_idle { now } else { self.known_until.max(now - LONGEST_LOOK) };
-        if !self.workers.are_looking() {
-            self.marks.collect();
-        }
-        if !self.workers.are_busy() {
-            if self.compare_old_marks() {
-                return true;
-            }
-            self.mirror.on_settled(now);
-            self.repeats = false;
-            self.give_back_memory();
-            self.settled = now;
-        }
-        false
-    }
-
-    /// Whether something that was read has to outlive this process.
-    pub fn has_unhandled(&self) -> bool {
-        !self.reads.are_handled()
-    }
-
-    /// All events so far have led to changes of the store up to this one. What was read before
-    /// need not outlive this process when that is written.
-    pub fn on_handled(&mut self, change: u64, is_written: &dyn Fn(u64) -> bool) {
-        let now = Instant::now();
-        let matched_until = match self.mirror.recheck.is_empty() {
-            _ if self.marks.is_taken_back() => None,
-            true => Some(now),
-            false => now.checked_sub(LONGEST_LOOK),
-        };
-        self.reads.on_matched(matched_until, change);
-        self.reads.free(is_written);
-    }
-
-    /// All that was read is kept elsewhere.
-    pub fn forget_reads(&mut self) {
-        self.reads.forget();
-    }
-
-    /// Fires what looks have found, and does those that are due, although there may be more
-    /// records: nobody will read them before this process ends.
-    pub fn settle_unread(&mut self, whose: &mut dyn Whose, hits: &mut Vec<Hit>, time: Duration) {
-        let (started, known_until) = (Instant::now(), self.known_until);
-        while self.settle(whose, hits) && started.elapsed() < time {}
-        self.known_until = known_until;
-        self.scanner.rest();
-    }
-
     /// Whether there are looks in the background, or rules that catch up and have room for more
     /// events.
     pub fn has_work(&self, room: &dyn Fn(RuleId) -> usize) -> bool {
@@ -703,279 +438,6 @@ impl Watch {
         [self.mirror.next_due(), self.workers.next_due()].into_iter().flatten().min()
     }
 
-    fn look_for(&mut self, time: Duration, lanes: Lanes) -> bool {
-        let started = Instant::now();
-        let mut has_looked = false;
-        while started.elapsed() < time && self.look_at_next(lanes) {
-            has_looked = true;
-        }
-        has_looked
-    }
-
-    /// Does all looks on the path of a rule which comes or goes. The places of others wait for
-    /// their turn.
-    fn look_at_all(&mut self) {
-        let others = self.mirror.passing();
-        while self.mirror.pass_some(others) || self.look_among(Lanes::Fresh) {}
-        self.special.follow_paths(&self.mirror, &self.scanner, &self.workers);
-        self.give_back_memory();
-    }
-
-    /// Closes what looks have left open. To be called after the last of a series of calls: an
-    /// open descriptor on a mount makes its unmount fail.
-    pub fn rest(&mut self) {
-        self.scanner.rest();
-    }
-
-    fn give_back_memory(&mut self) {
-        if self.mirror.recheck.take_shrunk() {
-            crate::kernel::memory::give_back();
-        }
-    }
-
-    /// Looks at one place. Returns whether there was one.
-    fn look_at_next(&mut self, lanes: Lanes) -> bool {
-        self.mirror.pass_some(0) || self.look_among(lanes)
-    }
-
-    fn look_among(&mut self, lanes: Lanes) -> bool {
-        let Some(task) = self.mirror.take_task(Instant::now(), lanes) else { return false };
-        self.look(task);
-        true
-    }
-
-    fn look(&mut self, task: Task) {
-        let probe = self.mirror.probe(&task);
-        if !self.workers.is_empty() {
-            let path = join(&probe.path, &probe.name);
-            if self.workers.is_served(&path) {
-                let place = task.place.clone();
-                if self.mirror.park(task, &self.workers.wait_at(&path)) {
-                    self.workers.park(&path, place);
-                    self.ask_workers();
-                }
-                return;
-            }
-        }
-        let answer = self.scanner.look(&mut self.marks, &probe);
-        self.apply(task, answer, SystemTime::now());
-    }
-
-    fn apply(&mut self, task: Task, answer: Answer, looked: SystemTime) {
-        if let Answer::Found(found) = &answer
-            && found.was_lost
-        {
-            self.lose_marks(found.facts.object.0);
-        }
-        self.mirror.apply(task, answer, (Instant::now(), looked));
-        self.follow_file_systems();
-    }
-
-    /// The marks of a file system are gone: it was mounted again.
-    fn lose_marks(&mut self, fs: FsId) {
-        let lost = self.mirror.lose_marks(fs);
-        self.marks.lose(fs, lost);
-        if self.marks.has_file_system(fs)
-            && let Some(object) = open_on(fs, &self.mirror, &self.scanner, &self.workers)
-        {
-            self.marks.mark_file_system_again(fs, &object);
-        }
-    }
-
-    /// Sends to the workers what they are free for.
-    fn ask_workers(&mut self) {
-        for answered in self.workers.ask(&mut self.mirror, &mut self.marks, &self.scanner) {
-            self.apply(answered.task, answered.answer, answered.asked);
-        }
-    }
-
-    /// A worker has looked. What was found counts if the same would be asked now.
-    fn on_answered(&mut self, answered: Answered) {
-        let Answered { mut task, probe, group, asked, epoch, answer, was_seen } = answered;
-        let is_current = epoch == self.workers.epoch() && self.mirror.is_current(&task, &probe);
-        let mut again = None;
-        if let Answer::Found(found) = &answer {
-            let object = &found.facts.object;
-            let is_known = probe.known.as_ref() == Some(object);
-            let before = if is_known && !found.was_lost { probe.marked } else { 0 };
-            let marked = found.marked.unwrap_or(before);
-            if is_current {
-                self.marks.count_change(group, object.0, before, marked);
-                let is_more = !is_known || found.was_lost || marked & !probe.marked != 0;
-                if was_seen && is_more && found.entries.is_some() {
-                    again.clone_from(&task.change);
-                }
-            } else {
-                if found.was_lost {
-                    // The next look finds the mark that this one has made.
-                    self.lose_marks(object.0);
-                    if let Some(change) = &mut task.change {
-                        change.sweep = true;
-                    }
-                }
-                // The mark was changed all the same.
-                let known = is_known.then_some(marked);
-                if let Some((had, has)) = self.mirror.note_mark(found.handle(), known, marked) {
-                    self.marks.count_change(group, object.0, had, has);
-                } else {
-                    // If no worker takes it, the mark is gone with its file system.
-                    let path = join(&probe.path, &probe.name);
-                    let (key, mask) = (object.clone(), marked);
-                    self.workers.take_leftover(Leftover::Unknown { key, mask, path });
-                }
-            }
-        }
-        let place = task.place.clone();
-        if is_current {
-            self.apply(task, answer, asked);
-        } else {
-            self.mirror.recheck.on_stale(task);
-        }
-        if let Some(change) = again {
-            self.mirror.read_again(&place, change, asked);
-        }
-    }
-
-    /// Applies the decisions for and against marks on file systems.
-    fn follow_file_systems(&mut self) {
-        for slot in self.mirror.take_unmarked() {
-            self.leave_file_systems(slot);
-        }
-        for slot in self.mirror.take_large() {
-            self.go_large(slot);
-        }
-    }
-
-    fn leave_file_systems(&mut self, slot: Slot) {
-        let Self { marks, mirror, scanner, workers, .. } = self;
-        marks.leave_file_systems(slot, |fs| open_on(fs, mirror, scanner, workers));
-    }
-
-    /// Marks the whole file system of a large tree. The rest of the tree is read in the
-    /// background.
-    fn go_large(&mut self, slot: Slot) {
-        let rule = &self.mirror.rules[slot];
-        let target = rule.target.filter(|_| self.privilege() == Privilege::Full);
-        let Some((fs, path)) = target
-            .and_then(|target| Some((self.mirror.tree.handle(target)?.fs, self.mirror.tree.path(target))))
-        else {
-            return;
-        };
-        let mask = rule.masks.below | rule.masks.directory;
-        let opened =
-            if self.workers.is_served(&path) { Err(Errno::EOPNOTSUPP) } else { self.scanner.open(&path) };
-        let marked = opened.and_then(|object| self.marks.mark_file_system(fs, &object, mask, slot));
-        match marked {
-            Ok(()) => {
-                let path = Text::from(rule.spec.path.as_os_str().as_bytes());
-                tracing::info!(%path, "a large tree: its whole file system is marked");
-                self.mirror.serve_by(slot, fs);
-            }
-            Err(errno) => {
-                tracing::debug!(error = errno.desc(), "this file system cannot be marked as a whole");
-            }
-        }
-    }
-
-    /// Forgets some places that are gone, and removes their marks. Returns whether there were
-    /// any.
-    fn forget_some(&mut self) -> bool {
-        let started = Instant::now();
-        let mut has_forgotten = false;
-        while started.elapsed() < TURN && self.forget_few() {
-            has_forgotten = true;
-        }
-        self.ask_workers();
-        has_forgotten
-    }
-
-    fn forget_few(&mut self) -> bool {
-        let mut is_more = self.mirror.bury_some(BURIED_AT_ONCE);
-        while let Some(orphan) = self.mirror.take_orphan() {
-            self.take_away(Leftover::Orphan(orphan));
-            is_more = true;
-        }
-        is_more
-    }
-
-    /// Takes a mark away that nothing needs, or has a worker do it.
-    fn take_away(&mut self, leftover: Leftover) {
-        if let Some(Leftover::Orphan(orphan)) = self.workers.take_leftover(leftover)
-            && self.mirror.is_orphan(&orphan)
-        {
-            self.scanner.reduce(&mut self.marks, &orphan.key, orphan.marked, 0, orphan.beside.as_slice());
-            self.mirror.forget_orphan(&orphan);
-        }
-    }
-
-    /// Examines the directories of a record that are on a marked file system and not known. They
-    /// may be in a tree.
-    fn learn_directories(&mut self, record: &Record<'_>) {
-        for entry in [record.old, record.new, record.entry].into_iter().flatten() {
-            if self.marks.has_file_system(entry.dir.fs) && self.mirror.tree.places(entry.dir).next().is_none()
-            {
-                self.learn(entry.dir);
-            }
-        }
-    }
-
-    fn learn(&mut self, dir: Handle<'_>) {
-        let noise = self.marks.count_foreign(dir);
-        if noise == Noise::Foreign {
-            return;
-        }
-        let mut beside = self.mirror.paths_on(dir.fs).filter(|path| !self.workers.is_served(path));
-        let found = beside.find_map(|beside| Scanner::path_of(dir, &beside));
-        drop(beside);
-        // There are no more events of a directory that is gone.
-        let Some((object, path)) = found else { return };
-        if noise == Noise::Busy {
-            return self.marks.ignore(dir.fs, &object);
-        }
-        self.take_in(&path);
-        if self.mirror.tree.places(dir).next().is_none() {
-            self.marks.remember_foreign(dir);
-        }
-    }
-
-    /// Adds a directory, and the directories above it, if it is in a tree.
-    fn take_in(&mut self, path: &[u8]) {
-        let mut at = ROOT;
-        for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
-            let known = |mirror: &Mirror| {
-                mirror.tree.child(at, name).filter(|node| mirror.tree[*node].content == Content::Directory)
-            };
-            if known(&self.mirror).is_none() && self.mirror.rules.knows_children(&self.mirror.tree, at) {
-                let place = Place { dir: at, name: name.into() };
-                let change = Some(Change::default());
-                self.look(Task { look: 0, place, change, is_arrival: false, tries: 1 });
-            }
-            match known(&self.mirror) {
-                Some(node) => at = node,
-                None => return,
-            }
-        }
-    }
-
-    /// The kernel has dropped records. Rules with `FAN_Q_OVERFLOW` fire, and everything that
-    /// rules see is looked at.
-    fn on_overflow(&mut self, hits: &mut Vec<Hit>) {
-        self.counters.overflows += 1;
-        tracing::error!(
-            "the kernel's event queue overflowed: looking for what was missed \
-             (/proc/sys/fs/fanotify/max_queued_events)"
-        );
-        let events = Events::Q_OVERFLOW;
-        let cause = Cause { time: SystemTime::now(), events, pid: 0, synthetic: false, object: None };
-        let Mirror { tree, rules, .. } = &self.mirror;
-        let matcher = Matcher { tree, rules, former: None };
-        for (slot, rule) in rules.iter().filter(|(_, rule)| rule.spec.events.contains(events)) {
-            let event = matcher.event(&Firing { slot, matched: events, place: None }, &cause, None);
-            hits.push(Hit { rule: rule.id, event, own: false, repeated: false });
-        }
-        self.mirror.sweep(before(self.settled));
-    }
-
     /// Mounts have changed. Everything that rules see at and below mount points is looked at
     /// again. Files that were on a file system before it was mounted are no events.
     ///
@@ -1020,47 +482,6 @@ impl Watch {
         given_back.points
     }
 
-    /// Takes over what workers have answered, and makes up for the time without an answer.
-    fn on_answers(&mut self) {
-        if self.workers.is_empty() {
-            return;
-        }
-        let received = self.workers.receive();
-        if !received.answered.is_empty() && self.mounts.has_changed() {
-            // It may have been another file system that was looked at.
-            self.refresh_mounts();
-        }
-        for answered in received.answered {
-            self.on_answered(answered);
-        }
-        for look in received.lost {
-            if let Some((fs, bytes)) = &look.probe.known
-                && let Some((had, has)) = self.mirror.note_mark(Handle { fs: *fs, bytes }, Some(0), 0)
-            {
-                // It may have been changed, or not.
-                self.marks.count_change(look.group, *fs, had, has);
-            }
-            self.mirror.recheck.again(look.task);
-        }
-        for point in received.alive {
-            self.mirror.resume_rules(&point);
-        }
-        for (point, silence) in received.awake {
-            self.mirror.doubt(&point, before(silence.settled.min(silence.began)), true);
-        }
-        for (points, places) in self.workers.take_fallen(self.settled) {
-            for point in points {
-                if let Some(why) = self.workers.why(&point) {
-                    self.mirror.suspend_rules(&point, &why);
-                    for place in &places {
-                        self.mirror.suspend_place(place, &why);
-                    }
-                }
-            }
-        }
-        self.ask_workers();
-    }
-
     /// Where something is to be looked at before the marks of all rules are in the kernel.
     pub fn pending(&self) -> Pending {
         self.workers.pending()
@@ -1101,21 +522,9 @@ fn filters_processes(spec: &RuleSpec) -> bool {
     spec.options.process_filter.matters() && !spec.asks_permission()
 }
 
-/// Opens some directory on a file system that no server has to answer for.
-fn open_on(fs: FsId, mirror: &Mirror, scanner: &Scanner, workers: &Workers) -> Option<Object> {
-    let mut paths = mirror.paths_on(fs).filter(|path| !workers.is_served(path));
-    paths.find_map(|path| scanner.open(&path).ok())
-}
-
 /// A time somewhat earlier, because file times are taken from a clock that may be late.
 fn before(time: SystemTime) -> SystemTime {
     time.checked_sub(CLOCK_SLACK).unwrap_or(time)
-}
-
-fn hit(fired: Fired, whose: &mut dyn Whose, was_own: bool) -> Hit {
-    let Fired { rule, event, own } = fired;
-    let own = own.unwrap_or_else(|| was_own || whose.is_own(event.pid));
-    Hit { rule, event, own, repeated: false }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod trees;
 use super::*;
 use crate::config::filter::{Filter, Patterns};
 use crate::config::rule::{Command, Options};
+use crate::events::Events;
 use crate::kernel::object::Object;
 use std::fs;
 use std::os::fd::OwnedFd;

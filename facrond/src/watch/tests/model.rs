@@ -13,7 +13,7 @@ mod world;
 
 use super::*;
 use crate::config::rule::{Command, Options};
-use crate::watch::tree::NodeId;
+use crate::watch::tree::{NodeId, ROOT};
 use daemon::{Daemon, HandleOf, ino_of};
 use std::collections::{BTreeSet, HashMap};
 use storm::{Kinds, Random, Step, shrink, storm};
