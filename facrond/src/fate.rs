@@ -49,8 +49,6 @@ pub(crate) struct Order {
     pub(crate) reason: Option<String>,
     /// For the names of files on their way: no other order has it.
     pub(crate) tag: String,
-    /// When the command has ended, in seconds since 1970.
-    pub(crate) since: i64,
     /// An earlier daemon may have got some way with it.
     pub(crate) is_repeated: bool,
 }
@@ -112,11 +110,6 @@ impl Identity {
     /// Whether it is the same file with the same content. A new name changes its time.
     fn is_same_content(&self, other: &Self) -> bool {
         Self { changed: other.changed, ..self.clone() } == *other
-    }
-
-    /// Whether it may be a copy.
-    fn has_content_of(&self, other: &Self) -> bool {
-        (self.size, self.modified) == (other.size, other.modified)
     }
 
     fn is_same_file(&self, other: &Self) -> bool {

@@ -6,7 +6,7 @@
 //!
 //! A job whose command has ended counts as running until its files have their places, so that
 //! the next event of a path finds the path as it will be. Before a file is touched the end of
-//! its command is in the store: the next daemon goes on there.
+//! its command is in the store, if the disk takes it: the next daemon goes on there.
 //!
 //! Each rule has a process that looks and moves, see [`fate`](crate::fate). One that does not
 //! answer is ended, and holds up its own rule only.
@@ -44,7 +44,9 @@ const CHANGED: &str = "its file has changed since the command began, and stays w
 pub(super) struct End {
     pub(super) time: SystemTime,
     pub(super) outcome: Outcome,
-    /// An earlier daemon may have moved the files.
+    /// The rule's number then: each daemon gives others.
+    pub(super) rule: RuleId,
+    /// An earlier attempt may have moved the files.
     pub(super) is_repeated: bool,
 }
 

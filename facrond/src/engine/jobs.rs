@@ -149,7 +149,7 @@ impl Engine {
         }
         let outcome = outcome.given_up();
         if fates::has_fate(&job, &outcome) {
-            let end = End { time: SystemTime::now(), outcome, is_repeated: false };
+            let end = End { time: SystemTime::now(), outcome, rule: job.rule, is_repeated: false };
             // Before it is written: else nobody might be woken.
             self.store.set_awaited(true);
             let change = JobLog::settle(&job, &end, &self.store);

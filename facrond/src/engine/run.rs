@@ -1,5 +1,6 @@
 //! The loop: what wakes the engine, and the way of an event from there to its end.
 
+use super::fates::Fates;
 use super::permissions::Decided;
 use super::waiters::Waiter;
 use super::wakeups::{Alarm, RELOAD, STOP, signals};
@@ -10,8 +11,9 @@ use crate::fate::is_temporary;
 use crate::job::Job;
 use crate::kernel::readiness;
 use crate::kernel::signals::Signals;
+use crate::process::Processes;
 use crate::process::attribution::Facts;
-use crate::watch::{self, Hit, PathState, Progress};
+use crate::watch::{self, Hit, PathState, Progress, Whose};
 use crate::{log, service_manager};
 use facron_proto::{RuleId, Text};
 use nix::sys::signal::Signal;
@@ -34,6 +36,27 @@ const AFTER_SIGKILL: Duration = Duration::from_secs(2);
 
 /// How long events are read at the end.
 const LONGEST_DRAIN: Duration = Duration::from_secs(2);
+
+/// What the processes of commands cause is their own. What movers cause is not: rules are told of
+/// it, also by looks, but for echoes.
+struct Commands<'e> {
+    processes: &'e mut Processes,
+    fates: &'e Fates,
+}
+
+impl Whose for Commands<'_> {
+    fn is_own(&mut self, pid: i32) -> bool {
+        self.fates.rule_of(pid).is_none() && self.processes.is_own(pid)
+    }
+
+    fn on_read(&mut self) {
+        self.processes.on_read();
+    }
+
+    fn on_drained(&mut self) {
+        self.processes.on_drained();
+    }
+}
 
 impl Engine {
     /// Runs until SIGTERM or SIGINT. To be called within a `LocalSet`.
@@ -230,7 +253,9 @@ impl Engine {
         }
         let drained = self.processes.begin();
         let movers = self.fates.ended();
-        let queue = self.watch.drain(&mut self.processes, &mut hits)?;
+        let queue = self
+            .watch
+            .drain(&mut Commands { processes: &mut self.processes, fates: &self.fates }, &mut hits)?;
         for hit in hits.drain(..) {
             self.on_hit(hit);
         }
@@ -264,7 +289,8 @@ impl Engine {
         }
         if Instant::now() >= until {
             let mut hits = Vec::new();
-            self.watch.settle_unread(&mut self.processes, &mut hits, LONGEST_DRAIN);
+            let mut whose = Commands { processes: &mut self.processes, fates: &self.fates };
+            self.watch.settle_unread(&mut whose, &mut hits, LONGEST_DRAIN);
             for hit in hits {
                 self.on_hit(hit);
             }
@@ -291,7 +317,10 @@ impl Engine {
             || self.setup.files.as_ref().is_some_and(|files| files.is_of_store(&hit.event.path));
         let is_echo = match self.fates.rule_of(hit.event.pid) {
             Some(by) => self.is_echo_of_move(&hit, by),
-            None => hit.own && !spec.options.include_own,
+            // A look may find what a mover has left that was killed.
+            None => {
+                hit.own && !spec.options.include_own || hit.event.synthetic && is_temporary(&hit.event.path)
+            }
         };
         if is_echo || is_of_store() {
             self.ignored_own += 1;

@@ -7,15 +7,19 @@ use nix::fcntl::{OFlag, copy_file_range, readlinkat};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, UtimensatFlags, fchmod, fstat, futimens, utimensat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, symlinkat, unlinkat};
+use nix::sys::uio::{pread, pwrite};
+use nix::unistd::{
+    Gid, Uid, UnlinkatFlags, Whence, fchown, fdatasync, fsync, ftruncate, lseek, symlinkat, unlinkat,
+};
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// How much is copied at once.
 const PART: usize = 4 << 20;
 const BUFFER: usize = 256 << 10;
+
+/// How much is written before it has to be on the disk.
+const SYNCED: i64 = 16 << 20;
 
 /// Copies what a descriptor holds to a new name, and writes it to the disk.
 ///
@@ -44,7 +48,7 @@ fn copy_file(
 ) -> Result<(), Errno> {
     let from = reopen(held)?;
     let to = create(dir, name, 0o600)?;
-    copy_content(&from, &to, go_on)?;
+    copy_content(&from, &to, stat.st_size, go_on)?;
     let is_its_owner = fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
     // Nobody gets rights by it that the owner has not given.
     let kept = if is_its_owner.is_ok() { 0o7777 } else { 0o777 };
@@ -75,30 +79,63 @@ fn reopen(held: &OwnedFd) -> Result<OwnedFd, Errno> {
     nix::fcntl::open(link.as_str(), flags, Mode::empty())
 }
 
-fn copy_content(from: &OwnedFd, to: &OwnedFd, go_on: &mut dyn FnMut()) -> Result<(), Errno> {
-    let mut copied = 0;
-    loop {
-        go_on();
-        match copy_file_range(from, None, to, None, PART) {
-            Ok(0) if copied > 0 => return Ok(()),
-            // Files of the kernel, and some of FUSE, end at once; reading tells.
-            Ok(0) | Err(Errno::EXDEV | Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) if copied == 0 => {
+fn copy_content(from: &OwnedFd, to: &OwnedFd, size: i64, go_on: &mut dyn FnMut()) -> Result<(), Errno> {
+    let (mut at, mut unsynced) = (0, 0);
+    while let Some((mut begin, end)) = next_data(from, at, size)? {
+        while begin < end {
+            let copied = copy_part(from, to, begin, end)?;
+            if copied == 0 {
                 break;
             }
-            Err(Errno::EINTR) => {}
-            result => copied += result?,
+            (begin, unsynced) = (begin + copied, unsynced + copied);
+            if unsynced >= SYNCED {
+                // The disk gets it in parts, so that it is known that it goes on.
+                fdatasync(to)?;
+                unsynced = 0;
+            }
+            go_on();
+        }
+        at = begin;
+        if begin < end {
+            break;
         }
     }
-    let [mut from, mut to] = [from, to].map(|fd| fd.try_clone().map(File::from).map_err(|_| Errno::EMFILE));
-    let (from, to) = (from.as_mut().map_err(|errno| *errno)?, to.as_mut().map_err(|errno| *errno)?);
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        go_on();
-        let errno = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or_default());
-        match from.read(&mut buffer).map_err(errno) {
-            Ok(0) => return Ok(()),
-            Err(Errno::EINTR) => {}
-            length => to.write_all(&buffer[..length?]).map_err(errno)?,
-        }
+    // What is behind the last data is a hole.
+    ftruncate(to, size.max(at))
+}
+
+/// The next part of a file that is no hole, from its begin to its end.
+fn next_data(file: &OwnedFd, at: i64, size: i64) -> Result<Option<(i64, i64)>, Errno> {
+    if at >= size && at > 0 {
+        return Ok(None);
     }
+    match lseek(file, at, Whence::SeekData) {
+        Ok(begin) => Ok(Some((begin, lseek(file, begin, Whence::SeekHole)?))),
+        Err(Errno::ENXIO) if size > 0 => Ok(None),
+        // Not all file systems know their holes, and files of the kernel not their size.
+        Err(Errno::ENXIO | Errno::EINVAL | Errno::EOPNOTSUPP) => {
+            Ok(Some((at, if size > 0 { size } else { i64::MAX })))
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Copies some bytes; returns how many. There are none at the end of the file.
+fn copy_part(from: &OwnedFd, to: &OwnedFd, begin: i64, end: i64) -> Result<i64, Errno> {
+    let length = usize::try_from(end - begin).unwrap_or(usize::MAX);
+    let (mut here, mut there) = (begin, begin);
+    match copy_file_range(from, Some(&mut here), to, Some(&mut there), length.min(PART)) {
+        // Files of the kernel, and some of FUSE, end at once; reading tells.
+        Ok(0) | Err(Errno::EXDEV | Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => {}
+        Err(Errno::EINTR) => return copy_part(from, to, begin, end),
+        copied => return copied.map(|copied| i64::try_from(copied).unwrap_or_default()),
+    }
+    let mut buffer = vec![0; length.min(BUFFER)];
+    let read = pread(from, &mut buffer, begin)?;
+    let mut written = 0;
+    while written < read {
+        let at = begin + i64::try_from(written).unwrap_or_default();
+        written += pwrite(to, &buffer[written..read], at)?;
+    }
+    Ok(i64::try_from(read).unwrap_or_default())
 }

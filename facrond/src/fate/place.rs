@@ -12,16 +12,28 @@ use std::path::Path;
 /// Files on their way have names that begin so.
 const TEMPORARY: &str = ".facron-";
 
+/// The same of their reasons end so.
+const REASON: &str = "-reason";
+
 /// The longest name, in bytes.
 const NAME_MAX: usize = 255;
 
-/// Whether a file has its name from a mover, and is on its way.
+/// Whether a name is one that movers give to files on their way: two numbers and a third one, as
+/// [`Order::tag`](super::Order) has them.
 pub(crate) fn is_temporary(path: &[u8]) -> bool {
-    crate::matcher::file_name(path).starts_with(TEMPORARY.as_bytes())
+    let Some(tag) = crate::matcher::file_name(path).strip_prefix(TEMPORARY.as_bytes()) else { return false };
+    let numbers: Vec<_> =
+        tag.strip_suffix(REASON.as_bytes()).unwrap_or(tag).split(|byte| *byte == b'-').collect();
+    numbers.len() == 3
+        && numbers.iter().all(|number| !number.is_empty() && number.iter().all(u8::is_ascii_hexdigit))
 }
 
 pub(super) fn temporary(tag: &str) -> OsString {
     OsString::from(format!("{TEMPORARY}{tag}"))
+}
+
+pub(super) fn temporary_reason(tag: &str) -> OsString {
+    OsString::from(format!("{TEMPORARY}{tag}{REASON}"))
 }
 
 /// Opens a directory, but not for reading. Links are refused.
@@ -107,9 +119,15 @@ pub(super) fn numbered(name: &OsStr, number: u32) -> OsString {
 }
 
 pub(super) fn with_suffix(name: &OsStr, suffix: &str) -> OsString {
+    let mut name = without_end(name, suffix.len());
+    name.push(suffix);
+    name
+}
+
+/// The beginning of a name, so short that this many bytes fit behind it.
+pub(super) fn without_end(name: &OsStr, room: usize) -> OsString {
     let name = name.as_bytes();
-    let kept = name.len().min(NAME_MAX - suffix.len());
-    OsString::from_vec([&name[..kept], suffix.as_bytes()].concat())
+    OsString::from_vec(name[..name.len().min(NAME_MAX - room)].to_vec())
 }
 
 #[cfg(test)]
@@ -127,6 +145,16 @@ mod tests {
         let long = "n".repeat(NAME_MAX);
         assert_eq!(numbered(OsStr::new(&long), 7).len(), NAME_MAX);
         assert!(with_suffix(OsStr::new(&long), ".facron").as_bytes().ends_with(b"n.facron"));
+    }
+
+    #[test]
+    fn only_names_of_movers_are_temporary() {
+        for name in [temporary("18ab-7-0"), temporary_reason("18ab-7-0")] {
+            assert!(is_temporary(&[b"/srv/in/", name.as_bytes()].concat()), "{name:?}");
+        }
+        for name in ["/srv/in/.facron-notes", "/srv/in/.facron-1-2", "/srv/.facron-1-2-3/file", "/srv/file"] {
+            assert!(!is_temporary(name.as_bytes()), "{name}");
+        }
     }
 
     #[test]

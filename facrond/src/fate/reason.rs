@@ -3,11 +3,11 @@
 //! It is there before the file is, so that no failed file is ever without it. It appears under
 //! its name at once and whole.
 
-use super::place::{temporary, with_suffix};
+use super::place::{temporary_reason, with_suffix, without_end};
 use super::settle::rename;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mode_t};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -15,6 +15,12 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 
 pub(super) const SUFFIX: &str = ".facron";
+
+/// The name of a file, so short that its number and the name of its reason fit behind it.
+pub(super) fn with_room(name: &OsStr) -> OsString {
+    const NUMBER: &str = ".100000";
+    without_end(name, NUMBER.len() + SUFFIX.len())
+}
 
 /// A reason that stands beside the place of a file.
 #[derive(Debug)]
@@ -25,13 +31,20 @@ pub(super) struct Reason<'d> {
 
 impl<'d> Reason<'d> {
     /// Writes it for a file of this name; `EEXIST` if there is already one, for another file.
-    pub(super) fn write(dir: &'d OwnedFd, file: &OsStr, text: &str, tag: &str) -> Result<Self, Errno> {
+    /// `mode` is that of the file.
+    pub(super) fn write(
+        dir: &'d OwnedFd,
+        file: &OsStr,
+        text: &str,
+        (tag, mode): (&str, mode_t),
+    ) -> Result<Self, Errno> {
         let reason = Self { dir, name: with_suffix(file, SUFFIX) };
         if reason.has(text)? {
             return Ok(reason);
         }
-        let on_its_way = temporary(&format!("{tag}-reason"));
-        let put = make(dir, &on_its_way, text).and_then(|()| rename(dir, &on_its_way, dir, &reason.name));
+        let on_its_way = temporary_reason(tag);
+        let put = make(dir, &on_its_way, text, mode & 0o666)
+            .and_then(|()| rename(dir, &on_its_way, dir, &reason.name));
         if put.is_err() {
             // The next order with this tag would remove it.
             let _ = unlinkat(dir, &*on_its_way, UnlinkatFlags::NoRemoveDir);
@@ -61,13 +74,13 @@ impl<'d> Reason<'d> {
 }
 
 /// Makes a file with this text, in place of one that an earlier attempt has left.
-fn make(dir: &OwnedFd, name: &OsStr, text: &str) -> Result<(), Errno> {
-    let mut file = File::from(create(dir, name, 0o666)?);
+fn make(dir: &OwnedFd, name: &OsStr, text: &str, mode: mode_t) -> Result<(), Errno> {
+    let mut file = File::from(create(dir, name, mode)?);
     let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or_default());
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(errno)
 }
 
-pub(super) fn create(dir: &OwnedFd, name: &OsStr, mode: u32) -> Result<OwnedFd, Errno> {
+pub(super) fn create(dir: &OwnedFd, name: &OsStr, mode: mode_t) -> Result<OwnedFd, Errno> {
     match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno),

@@ -3,16 +3,26 @@
 //! Between a look at a name and what is done with it others can exchange what is there. So a
 //! file is first renamed, which takes whatever is there then, and looked at afterwards; what
 //! was not meant goes back.
+//!
+//! To another file system a file goes in four steps, each of which can be the last one before
+//! the same is tried again:
+//!
+//! ```text
+//! copy -> claim the source -> give the copy its name -> remove the source
+//! ```
+//!
+//! The copy and the source have names of their own until then, so that nothing has to be taken
+//! for one of them because it looks like it.
 
 use super::copy::copy;
-use super::place::{Entry, look, make, numbered, stat, sync, temporary, with_suffix};
+use super::place::{Entry, look, make, numbered, stat, sync, temporary};
 use super::reason::{self, Reason};
-use super::{Identity, Order, Settled};
+use super::{Order, Settled};
 use crate::job::file_reason;
 use crate::kernel::object::Object;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, RenameFlags, renameat2};
-use nix::sys::stat::fstat;
+use nix::sys::stat::{fstat, mode_t};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,19 +44,14 @@ fn attempt(order: &Order, go_on: &mut dyn FnMut()) -> Result<Settled, Settled> {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(Settled::Gone),
         opened => opened.map_err(stays("cannot look at it"))?,
     };
-    if order.is_repeated && remove_claimed(order, &source)? {
-        return Ok(Settled::Moved);
+    if order.is_repeated && is_claimed(order, &source)? {
+        return go_on_with_claimed(order, &source, go_on);
     }
-    match look(&source.dir, &source.name).map_err(stays("cannot look at it"))? {
-        None => return Ok(Settled::Gone),
-        Some(found) if found != order.file => return Ok(changed(&source)),
-        Some(_) => {}
+    if look(&source.dir, &source.name).map_err(stays("cannot look at it"))?.as_ref() != Some(&order.file) {
+        discard_copy(order);
+        return Ok(gone_or_changed(&source));
     }
-    let Some(to) = &order.to else { return remove(order, &source) };
-    let what = || format!("cannot move it to {to}");
-    let dir =
-        make(to.as_bytes()).map_err(|errno| Settled::Stays(format!("{}: {}", what(), file_reason(errno))))?;
-    let target = Target { order, dir, what: what() };
+    let Some(target) = Target::of(order)? else { return remove(order, &source) };
     if target.is_on_other_file_system(&source)? {
         return target.take_copy(&source, go_on);
     }
@@ -55,6 +60,14 @@ fn attempt(order: &Order, go_on: &mut dyn FnMut()) -> Result<Settled, Settled> {
         Err(Errno::ENOENT) => Ok(Settled::Gone),
         Err(errno) => Err(target.fails(errno)),
         Ok(name) => target.check(&source, &name),
+    }
+}
+
+/// What became of a file that is not as it was.
+fn gone_or_changed(source: &Entry) -> Settled {
+    match look(&source.dir, &source.name) {
+        Ok(None) => Settled::Gone,
+        _ => changed(source),
     }
 }
 
@@ -95,7 +108,17 @@ struct Target<'o> {
     what: String,
 }
 
-impl Target<'_> {
+impl<'o> Target<'o> {
+    /// `None` if the file is to be removed.
+    fn of(order: &'o Order) -> Result<Option<Self>, Settled> {
+        let Some(to) = &order.to else { return Ok(None) };
+        let what = format!("cannot move it to {to}");
+        match make(to.as_bytes()) {
+            Ok(dir) => Ok(Some(Self { order, dir, what })),
+            Err(errno) => Err(Settled::Stays(format!("{what}: {}", file_reason(errno)))),
+        }
+    }
+
     fn fails(&self, errno: Errno) -> Settled {
         let why = match errno {
             Errno::EEXIST => "there are too many files of its name".to_owned(),
@@ -122,15 +145,17 @@ impl Target<'_> {
         wanted: &OsStr,
         go_on: &mut dyn FnMut(),
     ) -> Result<OsString, Errno> {
+        let mode = stat(from, name)?.st_mode;
+        let wanted = if self.order.reason.is_some() { reason::with_room(wanted) } else { wanted.to_owned() };
         for number in 0..MOST {
             if number % SOME == SOME - 1 {
                 go_on();
             }
-            let new = numbered(wanted, number);
+            let new = numbered(&wanted, number);
             if look(&self.dir, &new)?.is_some() {
                 continue;
             }
-            let reason = match self.write_reason(&new) {
+            let reason = match self.write_reason(&new, mode) {
                 Err(Errno::EEXIST) => continue,
                 written => written?,
             };
@@ -146,9 +171,10 @@ impl Target<'_> {
         Err(Errno::EEXIST)
     }
 
-    fn write_reason(&self, name: &OsStr) -> Result<Option<Reason<'_>>, Errno> {
+    /// Whoever may read the file may read its reason.
+    fn write_reason(&self, name: &OsStr, mode: mode_t) -> Result<Option<Reason<'_>>, Errno> {
         let text = self.order.reason.as_deref();
-        text.map(|text| Reason::write(&self.dir, name, text, &self.order.tag)).transpose()
+        text.map(|text| Reason::write(&self.dir, name, text, (&self.order.tag, mode))).transpose()
     }
 
     /// Whether the file that was moved is the one that was meant. Another one goes back.
@@ -169,97 +195,97 @@ impl Target<'_> {
     }
 
     fn remove_reason(&self, name: &OsStr) {
-        if let Ok(Some(reason)) = self.write_reason(name) {
+        if let Ok(Some(reason)) = self.write_reason(name, 0) {
             reason.remove();
         }
     }
 
     /// Copies the file, and removes it then.
     fn take_copy(&self, source: &Entry, go_on: &mut dyn FnMut()) -> Result<Settled, Settled> {
-        let name = match self.published(source).filter(|_| self.order.is_repeated) {
-            Some(name) => name,
-            None => self.publish_copy(source, go_on)?,
-        };
-        sync(&self.dir);
-        match claim(self.order, source).map_err(|errno| self.fails(errno))? {
-            Claimed::It => remove_temporary(self.order, source)
-                .map_err(|errno| self.fails(errno))
-                .map(|()| Settled::Moved),
-            // The file that was handled has its place, and its name is another's.
-            Claimed::Other => Ok(Settled::Moved),
-            Claimed::Changed => {
-                let _ = unlinkat(&self.dir, &*name, UnlinkatFlags::NoRemoveDir);
-                self.remove_reason(&name);
-                Ok(changed(source))
+        let copied =
+            source.hold().and_then(|held| copy(&held, &self.dir, &temporary(&self.order.tag), go_on));
+        let claimed = match copied {
+            Ok(()) => {
+                sync(&self.dir);
+                claim(self.order, source).map_err(|errno| self.fails(errno))
             }
-        }
-    }
-
-    fn publish_copy(&self, source: &Entry, go_on: &mut dyn FnMut()) -> Result<OsString, Settled> {
-        let on_its_way = temporary(&self.order.tag);
-        let copied = source.hold().and_then(|held| copy(&held, &self.dir, &on_its_way, go_on));
-        let is_same = || look(&source.dir, &source.name) == Ok(Some(self.order.file.clone()));
-        let end = match copied {
-            Ok(()) if is_same() => match self.publish(&self.dir, &on_its_way, &source.name, go_on) {
-                Ok(name) => return Ok(name),
-                Err(errno) => self.fails(errno),
-            },
-            Ok(()) => changed(source),
             Err(Errno::EINVAL) => {
-                Settled::Stays(format!("{}: it is no file, and on another file system", self.what))
+                Err(Settled::Stays(format!("{}: it is no file, and on another file system", self.what)))
             }
-            Err(errno) => self.fails(errno),
+            Err(errno) => Err(self.fails(errno)),
         };
-        let _ = unlinkat(&self.dir, &*on_its_way, UnlinkatFlags::NoRemoveDir);
-        Err(end)
+        if claimed == Ok(Claimed::It) {
+            return self.publish_copy(source, go_on);
+        }
+        self.discard();
+        claimed.map(|_| gone_or_changed(source))
     }
 
-    /// The copy that an earlier attempt has made, under its name.
-    fn published(&self, source: &Entry) -> Option<OsString> {
-        let names = (0..MOST).map(|number| numbered(&source.name, number));
-        let is_there = |name: &OsStr| stat(&self.dir, name).is_ok();
-        let mut taken =
-            names.take_while(|name| is_there(name) || is_there(&with_suffix(name, reason::SUFFIX)));
-        taken.find(|name| {
-            let found = stat(&self.dir, name).ok();
-            found.is_some_and(|found| {
-                let is_new = found.st_ctime >= self.order.since;
-                is_new && Identity::of(&found).has_content_of(&self.order.file)
-            })
-        })
+    /// The file was claimed, and its copy is whole.
+    fn publish_copy(&self, source: &Entry, go_on: &mut dyn FnMut()) -> Result<Settled, Settled> {
+        if let Err(errno) = self.publish(&self.dir, &temporary(&self.order.tag), &source.name, go_on) {
+            self.discard();
+            give_back(self.order, source).map_err(|errno| self.fails(errno))?;
+            return Err(self.fails(errno));
+        }
+        sync(&self.dir);
+        remove_claimed(self.order, source).map_err(|errno| self.fails(errno)).map(|()| Settled::Moved)
+    }
+
+    /// The copy is not needed.
+    fn discard(&self) {
+        let _ = unlinkat(&self.dir, &*temporary(&self.order.tag), UnlinkatFlags::NoRemoveDir);
+    }
+}
+
+/// An earlier attempt may have left a part of a copy.
+fn discard_copy(order: &Order) {
+    if order.is_repeated
+        && let Ok(Some(target)) = Target::of(order)
+    {
+        target.discard();
     }
 }
 
 /// What a name led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Claimed {
     It,
-    /// It had changed, and has its name back.
-    Changed,
-    /// So it is with another file.
+    /// To another file, or to a change of it, or to nothing.
     Other,
 }
 
-/// Gives the file a name under which nobody replaces it.
+/// Gives the file a name under which nobody replaces it. Another file gets its name back.
 fn claim(order: &Order, source: &Entry) -> Result<Claimed, Errno> {
     let claimed = temporary(&order.tag);
     match rename(&source.dir, &source.name, &source.dir, &claimed) {
         Err(Errno::ENOENT) => return Ok(Claimed::Other),
         result => result?,
     }
-    let Some(found) = look(&source.dir, &claimed)? else { return Ok(Claimed::Other) };
-    if found.is_same_content(&order.file) {
-        return Ok(Claimed::It);
+    match look(&source.dir, &claimed)? {
+        Some(found) if found.is_same_content(&order.file) => Ok(Claimed::It),
+        _ => give_back(order, source).map(|()| Claimed::Other),
     }
-    rename(&source.dir, &claimed, &source.dir, &source.name)?;
-    Ok(if found.is_same_file(&order.file) { Claimed::Changed } else { Claimed::Other })
+}
+
+/// A file that was claimed gets its name back, or one beside it if that is taken by now.
+fn give_back(order: &Order, source: &Entry) -> Result<(), Errno> {
+    for number in 0..MOST {
+        let name = numbered(&source.name, number);
+        match rename(&source.dir, &temporary(&order.tag), &source.dir, &name) {
+            Err(Errno::EEXIST) => {}
+            Err(Errno::ENOENT) => return Ok(()),
+            result => return result,
+        }
+    }
+    Err(Errno::EEXIST)
 }
 
 /// Removes a file that was claimed; where that cannot be, it gets its name back.
-fn remove_temporary(order: &Order, source: &Entry) -> Result<(), Errno> {
-    let claimed = temporary(&order.tag);
-    unlinkat(&source.dir, &*claimed, UnlinkatFlags::NoRemoveDir).inspect_err(|_| {
+fn remove_claimed(order: &Order, source: &Entry) -> Result<(), Errno> {
+    unlinkat(&source.dir, &*temporary(&order.tag), UnlinkatFlags::NoRemoveDir).inspect_err(|_| {
         // It is not lost under the other name, either.
-        let _ = rename(&source.dir, &claimed, &source.dir, &source.name);
+        let _ = give_back(order, source);
     })
 }
 
@@ -267,21 +293,28 @@ fn remove_temporary(order: &Order, source: &Entry) -> Result<(), Errno> {
 fn remove(order: &Order, source: &Entry) -> Result<Settled, Settled> {
     match claim(order, source).map_err(stays("cannot remove it"))? {
         Claimed::It => {
-            remove_temporary(order, source).map_err(stays("cannot remove it")).map(|()| Settled::Moved)
+            remove_claimed(order, source).map_err(stays("cannot remove it")).map(|()| Settled::Moved)
         }
-        Claimed::Changed | Claimed::Other => Ok(changed(source)),
+        Claimed::Other => Ok(gone_or_changed(source)),
     }
 }
 
-/// Ends what an earlier attempt has claimed: all that was before it is done.
-fn remove_claimed(order: &Order, source: &Entry) -> Result<bool, Settled> {
-    let found = look(&source.dir, &temporary(&order.tag)).map_err(stays("cannot look at it"))?;
-    if !found.is_some_and(|found| found.is_same_content(&order.file)) {
-        return Ok(false);
+/// Whether an earlier attempt has claimed the file. Under its own name it is not there then.
+fn is_claimed(order: &Order, source: &Entry) -> Result<bool, Settled> {
+    let look = |name: &OsStr| look(&source.dir, name).map_err(stays("cannot look at it"));
+    let is_it = look(&temporary(&order.tag))?.is_some_and(|found| found.is_same_content(&order.file));
+    Ok(is_it && !look(&source.name)?.is_some_and(|found| found.is_same_file(&order.file)))
+}
+
+/// Goes on where an earlier attempt has claimed the file: if there is a copy under its own name, it
+/// is whole.
+fn go_on_with_claimed(order: &Order, source: &Entry, go_on: &mut dyn FnMut()) -> Result<Settled, Settled> {
+    if let Some(target) = Target::of(order)?
+        && look(&target.dir, &temporary(&order.tag)).map_err(|errno| target.fails(errno))?.is_some()
+    {
+        return target.publish_copy(source, go_on);
     }
-    unlinkat(&source.dir, &*temporary(&order.tag), UnlinkatFlags::NoRemoveDir)
-        .map_err(stays("cannot remove it"))?;
-    Ok(true)
+    remove_claimed(order, source).map_err(stays("cannot remove it")).map(|()| Settled::Moved)
 }
 
 #[cfg(test)]

@@ -60,6 +60,23 @@ fn other_rules_are_told() {
     assert!(seen.iter().all(|path| !path.contains(".facron-")), "{seen:?}");
 }
 
+/// A directory that is made for the first file is found by a look, and so are the files that come
+/// before it is watched.
+#[test]
+fn rules_on_a_directory_that_is_made_for_it_are_told() {
+    let place = Place::new();
+    let (first, second) = (place.mkdir("first"), place.play("made/second"));
+    place.conf(&format!("{first} ARRIVED [name=one done={second}] true\n{second} ARRIVED [name=two] -\n"));
+    let _daemon = place.start();
+    for index in 0..5 {
+        write(&place.play(&index.to_string()), "text");
+        fs::rename(place.play(&index.to_string()), format!("{first}/{index}")).unwrap();
+    }
+    wait_until("the moves", || names(&second).len() == 5);
+    place.settle();
+    assert_eq!(place.fired("two"), 5, "{:?}", place.tail_of("two"));
+}
+
 #[test]
 fn rules_that_move_files_in_a_circle_rest() {
     let place = Place::new();

@@ -213,6 +213,8 @@ impl Mover {
         for (number, index) in std::mem::take(&mut self.asked).into_iter().rev() {
             if let Some(task) = self.tasks.iter_mut().find(|task| task.job.seq == number) {
                 task.sent = task.sent.min(index);
+                // It may have got some way with it.
+                task.end.iter_mut().for_each(|end| end.is_repeated = true);
             }
         }
         if !why.is_empty() {

@@ -28,6 +28,7 @@ struct SavedEnd {
     /// Nanoseconds since 1970.
     time: u64,
     outcome: proto::Outcome,
+    rule: RuleId,
 }
 
 impl SavedFiles {
@@ -36,9 +37,10 @@ impl SavedFiles {
         let Some(noted) = &job.files else { return Vec::new() };
         let paths = job.events().iter().map(|event| Text::from(&*event.path));
         let files = paths.zip(noted.iter().cloned()).collect();
-        let end = end.map(|End { time, outcome, .. }| SavedEnd {
+        let end = end.map(|End { time, outcome, rule, .. }| SavedEnd {
             time: nanoseconds(*time),
             outcome: wire::outcome(job, outcome),
+            rule: *rule,
         });
         serde_json::to_vec(&Self { files, end }).unwrap_or_default()
     }
@@ -59,8 +61,9 @@ impl SavedFiles {
     }
 
     pub(in crate::engine) fn into_end(self) -> Option<End> {
-        let SavedEnd { time, outcome } = self.end?;
-        Some(End { time: UNIX_EPOCH + Duration::from_nanos(time), outcome: back(outcome), is_repeated: true })
+        let SavedEnd { time, outcome, rule } = self.end?;
+        let time = UNIX_EPOCH + Duration::from_nanos(time);
+        Some(End { time, outcome: back(outcome), rule, is_repeated: true })
     }
 }
 
@@ -107,7 +110,6 @@ pub(super) fn request(job: &Job, end: Option<&End>, index: usize) -> Result<Task
         file,
         to,
         tag: format!("{time:x}-{}-{index}", job.seq),
-        since: i64::try_from(time / 1_000_000_000).unwrap_or_default(),
         is_repeated: end.is_repeated,
     };
     Ok(Task::Settle(Box::new(order)))
@@ -129,7 +131,7 @@ struct Reason<'a> {
 fn reason(job: &Job, end: &End, path: &Text) -> String {
     let reason = Reason {
         seq: job.seq,
-        rule: job.rule,
+        rule: end.rule,
         rule_name: job.spec.options.name.as_deref(),
         time: wire::timestamp(end.time),
         path,

@@ -1,10 +1,10 @@
 use super::*;
+use crate::fate::Identity;
 use crate::fate::place::Entry;
 use facron_proto::Text;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 /// A file, and a directory for it, on another file system or on the same one.
@@ -31,7 +31,6 @@ impl Scene {
             to: Some(text(&self.to)),
             reason: None,
             tag: "1-2-3".to_owned(),
-            since: 0,
             is_repeated: false,
         }
     }
@@ -101,16 +100,14 @@ fn an_attempt_that_was_cut_off_is_brought_to_its_end() {
     assert_eq!(give(&order), Settled::Moved);
     assert_eq!(scene.names()[0], [""; 0]);
 
-    // The copy was made in part, or whole and under its name, or the file was claimed already.
+    // The copy was made in part, or whole, or had its name already.
     for (name, text, is_claimed) in
-        [(".facron-1-2-3", "con", false), ("file", "content", false), ("file", "content", true)]
+        [(".facron-1-2-3", "con", false), (".facron-1-2-3", "content", true), ("file", "content", true)]
     {
         let scene = Scene::new(Some("/dev/shm"));
         let order = Order { is_repeated: true, ..scene.order() };
         fs::create_dir(&scene.to).unwrap();
         fs::write(scene.to.join(name), text).unwrap();
-        let modified = fs::metadata(&scene.file).unwrap().modified().unwrap();
-        File::options().write(true).open(scene.to.join(name)).unwrap().set_modified(modified).unwrap();
         if is_claimed {
             fs::rename(&scene.file, scene.file.with_file_name(".facron-1-2-3")).unwrap();
         }
@@ -118,17 +115,72 @@ fn an_attempt_that_was_cut_off_is_brought_to_its_end() {
         assert_eq!(scene.names(), [vec![], vec!["file"]], "{name} {is_claimed}");
         assert_eq!(fs::read_to_string(scene.to.join("file")).unwrap(), "content");
     }
+
+    // A part of a copy was made, and the file has changed since.
+    let scene = Scene::new(Some("/dev/shm"));
+    let order = Order { is_repeated: true, ..scene.order() };
+    fs::create_dir(&scene.to).unwrap();
+    fs::write(scene.to.join(".facron-1-2-3"), "con").unwrap();
+    fs::write(&scene.file, "changed").unwrap();
+    assert_eq!(give(&order), Settled::Changed);
+    assert_eq!(scene.names(), [vec!["file"], vec![]]);
 }
 
+/// Also not if it has the same name, size and time: archives are unpacked with these.
 #[test]
 fn a_file_that_only_looks_like_the_copy_is_another_one() {
     let scene = Scene::new(Some("/dev/shm"));
     fs::create_dir(&scene.to).unwrap();
     fs::write(scene.to.join("file"), "CONTENT").unwrap();
-    let later = SystemTime::now() + Duration::from_secs(60);
-    File::options().write(true).open(scene.to.join("file")).unwrap().set_modified(later).unwrap();
+    let modified = fs::metadata(&scene.file).unwrap().modified().unwrap();
+    File::options().write(true).open(scene.to.join("file")).unwrap().set_modified(modified).unwrap();
     assert_eq!(give(&Order { is_repeated: true, ..scene.order() }), Settled::Moved);
     assert_eq!(scene.names(), [vec![], vec!["file", "file.1"]]);
+    assert_eq!(fs::read_to_string(scene.to.join("file.1")).unwrap(), "content");
+}
+
+/// A second name of the file is no claim, whoever has made it.
+#[test]
+fn a_name_that_somebody_else_has_made_is_no_claim() {
+    let scene = Scene::new(Some("/dev/shm"));
+    fs::hard_link(&scene.file, scene.file.with_file_name(".facron-1-2-3")).unwrap();
+    let order = Order { is_repeated: true, ..scene.order() };
+    assert!(matches!(give(&order), Settled::Stays(_)));
+    assert_eq!(scene.names(), [vec![".facron-1-2-3", "file"], vec![]]);
+}
+
+#[test]
+fn holes_stay_holes() {
+    let scene = Scene::new(Some("/dev/shm"));
+    let file = File::options().write(true).open(&scene.file).unwrap();
+    std::os::unix::fs::FileExt::write_at(&file, b"more", 8 << 20).unwrap();
+    file.set_len(1 << 30).unwrap();
+    assert_eq!(give(&scene.order()), Settled::Moved);
+    let copy = fs::metadata(scene.to.join("file")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::size(&copy), 1 << 30);
+    assert!(std::os::unix::fs::MetadataExt::blocks(&copy) < 1000, "{copy:?}");
+    let content = File::open(scene.to.join("file")).unwrap();
+    let mut read = [0; 4];
+    for (at, expected) in [(0, b"cont"), (8 << 20, b"more"), (1 << 29, b"\0\0\0\0")] {
+        std::os::unix::fs::FileExt::read_exact_at(&content, &mut read, at).unwrap();
+        assert_eq!(&read, expected);
+    }
+}
+
+#[test]
+fn the_longest_names_have_reasons_of_their_own() {
+    let scene = Scene::new(None);
+    for last in ["m", "n", "o"] {
+        let file = scene.file.with_file_name("n".repeat(254) + last);
+        fs::write(&file, last).unwrap();
+        let scene = Scene {
+            file,
+            to: scene.to.clone(),
+            _dirs: [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()],
+        };
+        assert_eq!(give(&Order { reason: Some(last.to_owned()), ..scene.order() }), Settled::Moved);
+    }
+    assert_eq!(scene.names()[1].len(), 6);
 }
 
 #[test]
