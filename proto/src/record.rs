@@ -27,9 +27,10 @@ pub struct Record {
     pub exe: Option<Text>,
     /// The effective user of that process, if it is known.
     pub uid: Option<u32>,
-    /// Whether the daemon found the change by looking, without an event of the kernel.
+    /// Whether the daemon found the change by looking, without an event of the kernel. Also of a
+    /// command that runs once more because its file has changed, see `done=`.
     pub synthetic: bool,
-    /// Whether the command runs again, because an earlier daemon did not see its end.
+    /// Whether an earlier daemon may have run the command already; it has not seen its end.
     pub repeated: bool,
     /// How many further events this record stands for. Then `seq` is that of the first event,
     /// `events` are those of all events, and everything else is that of the last event.

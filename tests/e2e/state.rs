@@ -120,7 +120,7 @@ fn a_full_disk_refuses_promises_and_nothing_else() {
     let why = err(&refused.expect("a disk that is full"));
     assert!(why.contains("facron.db") && why.contains("the rule was not added"), "{why}");
     fires(&place, "full");
-    daemon.wait_for_log("what changes is not kept");
+    daemon.wait_for_log("what changes waits in memory");
     wait_until("the health to tell", || place.status()["health"].as_str().unwrap().contains("facron.db"));
     fs::remove_file(&rest).unwrap();
     assert_eq!(code(&add("after")), 0);
@@ -144,7 +144,7 @@ fn a_read_only_disk_is_read() {
     };
     remount("remount,ro");
     let daemon = place.start();
-    daemon.wait_for_log("what changes is not kept");
+    daemon.wait_for_log("what changes waits in memory");
     fires(&place, "file");
     wait_until("the kept rule to fire", || place.fired("kept") == 1);
     let refused = place.ctl(&["add", "--persist", &place.play(""), "CREATE", "-"]);
@@ -171,7 +171,7 @@ fn a_disk_that_is_full_at_the_start_is_used_as_soon_as_there_is_room() {
     let rest = place.path("state/rest");
     fs::write(&rest, vec![0; 2 << 20]).unwrap_err();
     let daemon = place.start();
-    daemon.wait_for_log("what changes is not kept");
+    daemon.wait_for_log("what changes waits in memory");
     fires(&place, "full");
     fs::remove_file(deleted).unwrap();
     wait_until("the deletion to be told", || place.fired("waits") == 1);

@@ -69,6 +69,7 @@ fn failed(rule: &Rule) -> String {
     let last = rule.last_failure.as_ref().map(|failure| &failure.outcome);
     let how = last.map(|outcome| match (outcome.state, outcome.exit, outcome.signal) {
         (OutcomeState::Timeout, ..) => "timeout".to_owned(),
+        (OutcomeState::NotMoved, ..) => "not moved".to_owned(),
         (_, Some(exit), _) => format!("exit {exit}"),
         (_, _, Some(signal)) => format!("signal {signal}"),
         _ => "not started".to_owned(),

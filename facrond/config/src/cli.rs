@@ -182,13 +182,13 @@ pub struct Gate {
 
 #[derive(Debug, Args)]
 pub struct Mover {
-    /// The rule: for who lists processes
+    /// The rule: shown to whoever lists processes
     pub rule: String,
 }
 
 #[derive(Debug, Args)]
 pub struct Worker {
-    /// Where the file system is mounted: for who lists processes
+    /// Where the file system is mounted: shown to whoever lists processes
     pub point: PathBuf,
 }
 

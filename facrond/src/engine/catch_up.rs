@@ -39,7 +39,7 @@ const SLACK: Duration = Duration::from_millis(20);
 
 type Told = FxHashMap<u64, Missed>;
 
-/// In place of a rule's number, before a place that is still to be looked at.
+/// Stands for the rule's number in entries about places that are still to be looked at.
 const PENDING: u64 = 0;
 
 /// The engine's knowledge of what rules have to catch up with.

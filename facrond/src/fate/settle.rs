@@ -122,6 +122,10 @@ impl<'o> Target<'o> {
     fn fails(&self, errno: Errno) -> Settled {
         let why = match errno {
             Errno::EEXIST => "there are too many files of its name".to_owned(),
+            Errno::EACCES => {
+                let why = file_reason(errno);
+                format!("{why}, or not take it away from where it is")
+            }
             errno => file_reason(errno),
         };
         Settled::Stays(format!("{}: {why}", self.what))

@@ -34,7 +34,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// So many files of one batch are looked at and moved: that of a user may have any number.
+/// A batch whose files are to be looked at and moved is split after so many: users choose the number.
 const MOST_FILES: usize = 1000;
 
 /// Starts commands and knows those that run. Belongs to one thread.

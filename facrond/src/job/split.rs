@@ -31,10 +31,10 @@ fn cost_of(length: usize) -> usize {
     length + 1 + size_of::<usize>()
 }
 
-/// Leaves a batch the first of its paths, as many as fit into `space` when each
-/// becomes `times` arguments and no more than `most`, but one in any case. The rest of it is another job, which has
-/// no record yet. The last event is that of the job that has its
-/// path, and the other one has that of its last path.
+/// Leaves a batch the first of its paths, as many as fit into `space` when each becomes `times`
+/// arguments and no more than `most`, but one in any case. The rest of it is another job, which
+/// has no record yet. The last event is that of the job that has its path, and the other one has
+/// that of its last path.
 pub(super) fn split(job: &mut Job, times: usize, space: usize, most: usize) -> Option<Job> {
     let batch = job.batch.take()?;
     let mut left = space;

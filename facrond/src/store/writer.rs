@@ -110,7 +110,7 @@ impl Writer {
     fn on_failed(&mut self, why: &str) {
         let now = Instant::now();
         if self.logged.is_none_or(|logged| now - logged >= LOGGED) {
-            tracing::error!("{why}; what changes is not kept, and tried again");
+            tracing::error!("{why}; what changes waits in memory, and is tried again");
             self.logged = Some(now);
         }
         self.pause = (2 * self.pause).clamp(FIRST_PAUSE, LONGEST_PAUSE);

@@ -98,11 +98,11 @@ pub(super) const OPTIONS: &[(&str, &str)] = &[
     ),
     (
         "done",
-        "What becomes of the file when its command has succeeded. An absolute path: the file is moved to this directory, which is made if it does not exist. `delete`: it is removed. Only a file that is still the same and has not changed since the command began is moved: else it stays, and the command runs for it once more. A name that is taken gets `.1`, `.2` and so on. The rule's user moves the file, and follows no links. On another file system it is copied first, with its times and, as far as that user may, its owner, mode and extended attributes. If it cannot be moved, the record is `not_moved`, which counts as failed. Directories stay. A command for whose path there is no file any more does not run. The rule does not watch this directory, and what it moves does not fire it; other rules are told, but not if their own `done` or `failed` leads back to this rule.",
+        "What becomes of the file when its command has succeeded. An absolute path: the file is moved to this directory, which is made if it does not exist. `delete`: it is removed. Only a file that is still the same and has not changed since the command began is moved: else it stays, and the command runs for it once more. A name that is taken gets `.1`, `.2` and so on. The rule's user moves the file, and follows no links. On another file system it is copied first, with its times and, as far as that user may, its owner, mode and extended attributes. If it cannot be moved, the record is `not_moved`, which counts as failed. Directories stay. A command for whose path there is no file any more does not run. With `batch` no run has more than 1000 files. The rule does not watch this directory, and what it moves does not fire it; other rules are told, but not if their own `done` or `failed` leads back to this rule.",
     ),
     (
         "failed",
-        "The same when the last try has failed, for a directory. Beside the file, `NAME.facron` has, as JSON, the rule, the time, the outcome, the number of tries and the end of the output.",
+        "The directory to which the file is moved, in the same way, when the last try has failed. Beside the file, `NAME.facron` has, as JSON, the rule, the time, the outcome, the number of tries and the end of the output.",
     ),
     (
         "verdict",
